@@ -1,0 +1,1 @@
+"""Descriptors (XML), sites and cluster (TOML) to the model."""

@@ -1,0 +1,1 @@
+"""One pass over a mirror: walk, compare, fetch, publish, delete."""

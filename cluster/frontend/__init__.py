@@ -1,0 +1,1 @@
+"""Front-end configurations, rendered from descriptors and a site's file."""

@@ -1,0 +1,1 @@
+"""Bytes to Listing. No I/O."""

@@ -1,0 +1,477 @@
+"""The nouns: what origins say, what we hold, and what an operator decided.
+
+Values only. Names and paths are bytes: a path is relative to the mirror's root, its components joined
+by `/`, and the root itself is `b""`. Sizes are bytes, times are nanoseconds since 1970 UTC.
+"""
+
+from __future__ import annotations
+
+import enum
+from dataclasses import dataclass, field
+from urllib.parse import quote_from_bytes, unquote_to_bytes
+
+from cluster.errors import UnsafeName
+
+SECOND = 10**9
+MINUTE = 60 * SECOND
+DAY = 86_400 * SECOND
+
+MAX_NAME = 255  # NAME_MAX of every file system we run on
+MAX_PATH = 4095
+MAX_DEPTH = 64
+
+STATUS_FILE = b".sideways.json"  # our name in the status tree; an origin's entry of that name is refused
+
+
+class Kind(enum.StrEnum):
+    """What a name is. SPECIAL (device, socket, FIFO) is never opened and never made."""
+
+    FILE = "file"
+    DIRECTORY = "directory"
+    SYMLINK = "symlink"
+    SPECIAL = "special"
+
+
+# -- names -----------------------------------------------------------------------------------
+
+
+def checked_name(name: bytes) -> bytes:
+    """`name`, if it is one plain path component.
+
+    Raises UnsafeName for an empty name, `.`, `..`, a slash, NUL, or more than 255 bytes (HAZARDS 1-5).
+    """
+    if not name or name in (b".", b"..") or b"/" in name or b"\0" in name or len(name) > MAX_NAME:
+        raise UnsafeName(f"{shown(name)!r}: not a plain file name")
+    return name
+
+
+def checked_path(path: bytes) -> bytes:
+    """`path`, if every component is plain; `b""` is the root. Raises UnsafeName."""
+    if path:
+        if len(path) > MAX_PATH:
+            raise UnsafeName(f"{shown(path[:40])!r}...: longer than {MAX_PATH} bytes")
+        for name in path.split(b"/"):
+            checked_name(name)
+    return path
+
+
+def join(directory: bytes, name: bytes) -> bytes:
+    """The path of `name` in `directory`."""
+    return directory + b"/" + name if directory else name
+
+
+def split(path: bytes) -> tuple[bytes, bytes]:
+    """`(directory, name)` of a path that is not the root."""
+    directory, _, name = path.rpartition(b"/")
+    return directory, name
+
+
+def depth(path: bytes) -> int:
+    """0 for the root, 1 for what it holds."""
+    return path.count(b"/") + 1 if path else 0
+
+
+def shown(path: bytes) -> str:
+    """For people: UTF-8 where it is, everything unprintable escaped. One line, no control characters."""
+    text = path.decode("utf-8", "backslashreplace")
+    return "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in text)
+
+
+def href(path: bytes) -> str:
+    """The key of a path in URLs and JSON: percent-encoded bytes, slashes kept."""
+    return quote_from_bytes(path, safe="/~")
+
+
+def from_href(text: str) -> bytes:
+    """The path that `href` encoded, checked. Raises UnsafeName."""
+    return checked_path(unquote_to_bytes(text))
+
+
+# -- what an origin says ---------------------------------------------------------------------
+
+
+@dataclass(frozen=True, slots=True)
+class Stamp:
+    """A time as it was told. `precision` is the width in ns of the interval that begins at `ns`."""
+
+    ns: int
+    precision: int = 1
+
+    def agrees(self, other: Stamp) -> bool:
+        """Whether both can be the same instant, at the coarser precision of the two. Never "newer"."""
+        width = max(self.precision, other.precision)
+        return self.ns // width == other.ns // width
+
+    def over(self, now: int) -> bool:
+        """Whether the interval had ended at `now` (ns): a file changed later cannot carry this stamp."""
+        return self.ns + self.precision <= now
+
+
+@dataclass(frozen=True, slots=True)
+class Row:
+    """What one listing shows of a name's version: the evidence that a later listing is compared with.
+
+    `size` is exact or None; `rounded` is a size as displayed ("1.2M"), which proves no equality.
+    """
+
+    size: int | None = None
+    rounded: str | None = None
+    mtime: Stamp | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Entry:
+    """One name in a listing. None means that the listing did not say."""
+
+    name: bytes
+    kind: Kind = Kind.FILE
+    size: int | None = None
+    rounded: str | None = None
+    mtime: Stamp | None = None
+    mode: int | None = None  # permission bits, 0o7777
+    uid: int | None = None
+    gid: int | None = None
+    target: bytes | None = None  # of a symlink
+    link: str | None = None  # equal values in one pass: hard links to one file
+    links: int = 1  # how many names that file has at the origin
+    ambiguous: bool = False  # listed twice with different facts: the origin is asked (HAZARDS 21)
+
+    @property
+    def row(self) -> Row:
+        return Row(self.size, self.rounded, self.mtime)
+
+
+@dataclass(frozen=True, slots=True)
+class Rejected:
+    """Something in a listing that is not mirrored, and why. `name` is as it was found."""
+
+    name: bytes
+    reason: str
+    kind: Kind = Kind.FILE
+
+
+@dataclass(frozen=True, slots=True)
+class Listing:
+    """A complete, recognised listing of one directory: unique names, sorted by their bytes.
+
+    `zone_known` is False where the server shows its wall clock without saying its zone: `mtime` is then
+    that wall clock read as UTC. `own` carries the directory's own attributes where they are told.
+    """
+
+    entries: tuple[Entry, ...]
+    rejected: tuple[Rejected, ...] = ()
+    zone_known: bool = True
+    format: str = ""
+    size: int = 0  # bytes received
+    own: Entry | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Facts:
+    """What the origin says of one file when asked about it alone (HEAD, stat). None: not told."""
+
+    size: int | None = None
+    mtime: Stamp | None = None
+    etag: str | None = None  # a strong validator with its quotes, or None
+    kind: Kind = Kind.FILE
+    ranges: bool = False  # parts may be asked for
+
+
+# -- what we hold ----------------------------------------------------------------------------
+
+
+@dataclass(frozen=True, slots=True)
+class Held:
+    """One name as the store has it: what is on disk, and the row it was fetched by.
+
+    `sha256` and `size` belong to files; `target` to symlinks. `settled` is False when the listed interval
+    was not over when the origin was asked: the next pass asks again. `unknown` marks a name that must be
+    verified on disk before it is believed (HAZARDS 3.4). `disk_mtime` and `inode` are what lstat told
+    after publication: a mismatch means that somebody else changed it (HAZARDS 109).
+    """
+
+    name: bytes
+    kind: Kind
+    size: int = 0
+    sha256: bytes | None = None
+    mtime: Stamp | None = None
+    row: Row = field(default_factory=Row)
+    mode: int | None = None
+    uid: int | None = None
+    gid: int | None = None
+    target: bytes | None = None
+    link: str | None = None
+    etag: str | None = None
+    settled: bool = True
+    unknown: bool = False
+    source: str = "origin"  # or the sibling's name
+    verified: str = ""  # by what the bytes were accepted: "origin", "sibling kent", "digest"
+    copied: int = 0  # s since 1970
+    disk_mtime: int = 0  # ns
+    inode: int = 0
+    private: bool = False  # unreadable for the world at the origin: shared sideways, never served
+
+
+@dataclass(frozen=True, slots=True)
+class Skipped:
+    """A name of the origin that is left out, and why. Shown to users with a link to the origin's copy."""
+
+    name: bytes
+    kind: Kind
+    reason: str
+    size: int | None = None
+    mtime: Stamp | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Failure:
+    """An update that failed. `name` is `b""` for the directory itself."""
+
+    name: bytes
+    error: str
+    at: int  # s since 1970
+    since: int  # first of this run of failures
+
+
+# -- what a sibling says ---------------------------------------------------------------------
+
+
+@dataclass(frozen=True, slots=True)
+class Offer:
+    """One name that a sibling holds, from its committed store. A hint until its bytes have been checked."""
+
+    name: bytes
+    kind: Kind
+    size: int = 0
+    sha256: bytes | None = None
+    mtime: Stamp | None = None
+    row: Row = field(default_factory=Row)
+    etag: str | None = None
+    source: str = "origin"  # where the sibling got it
+    verified: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Claim:
+    """A file that a site is fetching right now. `idle` is seconds without progress, on its own clock."""
+
+    name: bytes
+    row: Row
+    received: int = 0
+    idle: float = 0.0
+
+
+@dataclass(frozen=True, slots=True)
+class Offered:
+    """Everything one sibling told about one directory in one answer."""
+
+    site: str
+    held: dict[bytes, Offer]
+    claims: dict[bytes, Claim]
+    known: bool = True  # it has this directory at all
+
+
+# -- what an operator decided ----------------------------------------------------------------
+
+
+class Order(enum.StrEnum):
+    FORWARD = "forward"
+    BACKWARD = "backward"
+    SHUFFLED = "shuffled"
+    RENDEZVOUS = "rendezvous"
+
+
+class Trust(enum.StrEnum):
+    """What a sibling's bytes are accepted by: `HAZARDS.md` section 4."""
+
+    SIBLINGS = "siblings"
+    STRICT = "strict"
+
+
+@dataclass(frozen=True, slots=True)
+class OriginSpec:
+    """One `<origin>`. `credentials` names a file of mode 0600 with `user:password` in it."""
+
+    url: str
+    private: bool = False
+    proxy: str | None = None
+    bind: str | None = None
+    family: str = "any"  # any, ipv4, ipv6
+    user_agent: str | None = None
+    credentials: str | None = None
+    ca: str | None = None
+    timezone: str | None = None
+    downgrade: bool = False  # a redirect from https to http is followed
+    watch: bool = False  # `file` only: follow changes as they happen
+    marker: str | None = None  # `file` only: a name that proves that the source is mounted
+    paused: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Rule:
+    """One line of `<select>`; the first that matches decides. The pattern matches bytes of the path."""
+
+    include: bool
+    pattern: str
+    reason: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class HourRate:
+    """From `start` to `end` (minutes since local midnight, may wrap), at most `rate` bytes/s (0: none)."""
+
+    start: int
+    end: int
+    rate: int
+
+
+@dataclass(frozen=True, slots=True)
+class Limits:
+    connections: int = 4
+    bandwidth: int | None = None  # bytes/s
+    hours: tuple[HourRate, ...] = ()
+    timeout: float = 60.0  # s without a byte
+    retries: int = 3
+    file_size: int = 64 * 2**30
+    directory_entries: int = 250_000
+    depth: int = MAX_DEPTH
+    files: int = 20_000_000
+
+
+@dataclass(frozen=True, slots=True)
+class Deletion:
+    """When names go, and when a plan is held instead: DESIGN section 3 and HAZARDS section 5."""
+
+    hold_files: int = 100
+    hold_share: float = 0.10
+    sightings: int = 2
+    grace: float = 86_400.0
+    emptied_after: float = 3_600.0
+    trash: float = 259_200.0
+    window: float = 604_800.0  # cumulative rule: s, and the share of files that may go within it
+    window_share: float = 0.30
+
+
+@dataclass(frozen=True, slots=True)
+class Probe:
+    """A small file at the origin that changes when the tree does; polled every `every` seconds."""
+
+    path: bytes
+    every: float
+
+
+@dataclass(frozen=True, slots=True)
+class Schedule:
+    """`every` seconds with `jitter`, or a cron line; `window` is minutes since local midnight, may wrap."""
+
+    every: float | None = 21_600.0
+    jitter: float = 0.0
+    cron: str | None = None
+    window: tuple[int, int] | None = None
+    probes: tuple[Probe, ...] = ()
+    webhook: str | None = None  # file with the secret
+    paused: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Sideways:
+    trust: Trust = Trust.SIBLINGS
+    enabled: bool = True
+    patience: float = 5.0  # s without progress after which a sibling's claim is void
+
+
+@dataclass(frozen=True, slots=True)
+class Attributes:
+    """What files and directories are given as root, whatever the origin says. None: as the origin tells."""
+
+    owner: str | None = None
+    group: str | None = None
+    file_mode: int | None = None
+    directory_mode: int | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Hooks:
+    """Commands as argument lists; run without a shell, with `SIDEWAYS_*` in the environment."""
+
+    before: tuple[tuple[str, ...], ...] = ()
+    after: tuple[tuple[str, ...], ...] = ()
+    publish: tuple[tuple[str, ...], ...] = ()
+    failure: tuple[tuple[str, ...], ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class Serve:
+    http: bool = True
+    ftp: bool = True
+    rsync: bool = True
+
+
+@dataclass(frozen=True, slots=True)
+class Mirror:
+    """One descriptor with its defaults filled in for one site."""
+
+    name: str
+    path: str  # public, begins with a slash
+    origins: tuple[OriginSpec, ...]
+    title: str = ""
+    description: str = ""
+    homepage: str = ""
+    category: str = ""
+    contact: str = ""
+    aliases: tuple[str, ...] = ()
+    schedule: Schedule = field(default_factory=Schedule)
+    order: Order = Order.RENDEZVOUS
+    select: tuple[Rule, ...] = ()
+    limits: Limits = field(default_factory=Limits)
+    delete: Deletion = field(default_factory=Deletion)
+    sideways: Sideways = field(default_factory=Sideways)
+    last: tuple[str, ...] = ()  # patterns: published after everything else
+    attributes: Attributes = field(default_factory=Attributes)
+    sites: tuple[str, ...] = ()  # sorted names of the sites that carry it
+    serve: Serve = field(default_factory=Serve)
+    hooks: Hooks = field(default_factory=Hooks)
+
+
+@dataclass(frozen=True, slots=True)
+class PeerAddress:
+    """Where and as whom a site is reached by its siblings. Certificates are PEM text; two while rotating."""
+
+    url: str
+    listen: str
+    certificates: tuple[str, ...] = ()
+    certificate_file: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Site:
+    name: str
+    data: str
+    state: str
+    title: str = ""
+    contact: str = ""
+    web: str | None = None
+    public_url: str = ""
+    peer: PeerAddress | None = None
+    passes: int = 2  # mirrors worked on at once
+    reserve: int | None = None  # bytes of disk left free; None: max(2 %, 20 GiB)
+    file: str = ""  # where this was read from
+
+
+@dataclass(frozen=True, slots=True)
+class Cluster:
+    """Everything under one configuration folder, as one site sees it."""
+
+    name: str
+    sites: dict[str, Site]
+    mirrors: dict[str, Mirror]
+    root: str = "."
+    title: str = ""
+
+    def mirrors_of(self, site: str) -> list[Mirror]:
+        """The mirrors that `site` carries, sorted by name."""
+        return [m for _, m in sorted(self.mirrors.items()) if site in m.sites]
+
+    def siblings(self, site: str, mirror: Mirror) -> list[Site]:
+        """Who else carries `mirror` and can be asked, sorted by name."""
+        return [self.sites[n] for n in mirror.sites if n != site and n in self.sites and self.sites[n].peer]

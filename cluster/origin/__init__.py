@@ -1,0 +1,1 @@
+"""Reading an origin: HTTP, local trees, memory; wrappers for retry and limits."""

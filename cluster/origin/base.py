@@ -1,0 +1,96 @@
+"""The interface between a pass and whatever it mirrors from.
+
+Adapters implement it and classify what goes wrong; retry, limits and logging are wrappers around it.
+Paths are checked relative paths (`cluster.model`); directories have no trailing slash.
+"""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator
+from contextlib import AbstractAsyncContextManager
+from dataclasses import dataclass
+from typing import Protocol
+
+from cluster.model import Facts, Listing
+
+
+@dataclass(frozen=True, slots=True)
+class Properties:
+    """What this kind of origin tells. Decisions look here, never at the class."""
+
+    exact_sizes: bool = False
+    modes: bool = False
+    symlinks: bool = False
+    hard_links: bool = False
+    network: bool = True
+    scheme: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Want:
+    """The version of a file that a read must deliver, as far as the listing or a HEAD told it.
+
+    `start` > 0 resumes: the reader holds that many bytes of the version that `etag` names and takes only
+    the rest. `limit` is the largest number of body bytes that will be accepted.
+    """
+
+    size: int | None = None
+    start: int = 0
+    etag: str | None = None
+    limit: int = 64 * 2**30
+
+
+class Body(Protocol):
+    """A file on its way. `facts` are what the origin said of it with the first byte.
+
+    `start` is where the bytes begin: `Want.start`, or 0 where the origin would not resume, and then
+    what was held must be thrown away.
+    """
+
+    facts: Facts
+    start: int
+
+    def chunks(self) -> AsyncIterator[bytes]:
+        """The bytes, in pieces of the transport's size. Ends normally only where the body is complete
+        by the origin's own framing; raises OriginError otherwise."""
+        ...
+
+
+@dataclass(slots=True)
+class Traffic:
+    """What an origin cost so far. Wrappers and adapters add to it; the pass reports it."""
+
+    requests: int = 0
+    bytes: int = 0  # bodies of files as received, discarded ones included
+    listings: int = 0  # bytes of listings as received
+
+
+class Origin(Protocol):
+    """Every method raises OriginError and nothing else (asyncio.CancelledError aside)."""
+
+    properties: Properties
+    traffic: Traffic
+    url: str  # for people: no credentials in it
+
+    async def listing(self, directory: bytes) -> Listing:
+        """All names of a directory. Raises NotAListing or IncompleteListing rather than guess."""
+        ...
+
+    async def facts(self, path: bytes) -> Facts:
+        """What the origin says of one file (HEAD, stat)."""
+        ...
+
+    def read(self, path: bytes, want: Want) -> AbstractAsyncContextManager[Body]:
+        """Open a file. Raises Changed when what answers is not the wanted version."""
+        ...
+
+    async def close(self) -> None: ...
+
+
+class Copyable(Protocol):
+    """An origin on this machine's own file systems: the store copies from it itself."""
+
+    def open(self, path: bytes) -> int:
+        """An open file descriptor (O_RDONLY | O_NOFOLLOW, confined to the source) of a regular file.
+        The store fstats it before and after the copy (HAZARDS 96). Blocking. Raises OriginError."""
+        ...

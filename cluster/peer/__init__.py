@@ -1,0 +1,1 @@
+"""Siblings: the wire format (no I/O), the server, the client, keys, and claims."""

@@ -1,0 +1,38 @@
+"""Asking siblings, and reading their bytes."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator, Sequence
+from contextlib import AbstractAsyncContextManager
+from typing import Protocol
+
+from cluster.model import Offer, Offered
+from cluster.origin.base import Body, Want
+
+
+class Sibling(Protocol):
+    """One sibling, as the engine uses it. Every method raises PeerError and nothing else."""
+
+    name: str
+
+    @property
+    def up(self) -> bool:
+        """Its connection has answered lately and its breaker is closed. Only then is it worth asking."""
+        ...
+
+    async def offered(self, mirror: str, directory: bytes, patience: float) -> Offered:
+        """Everything it holds and is fetching in one directory. PeerSilent after `patience` seconds."""
+        ...
+
+    def bundle(self, mirror: str, directory: bytes, names: Sequence[bytes]) -> AsyncIterator[tuple[Offer, bytes]]:
+        """Many small files in one answer, each whole and checked against its digest. Names that it lacks
+        are left out."""
+        ...
+
+    def read(self, mirror: str, path: bytes, offer: Offer, want: Want) -> AbstractAsyncContextManager[Body]:
+        """One file. The bytes are checked against `offer.sha256` by the caller."""
+        ...
+
+    def deceived(self, reason: str) -> None:
+        """Its bytes were not what it promised: counts heavily against it, and is shown."""
+        ...

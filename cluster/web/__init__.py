@@ -1,0 +1,1 @@
+"""The built-in web server: mirrored files, directory pages, the cluster page, JSON."""

@@ -1,0 +1,81 @@
+#!/usr/bin/env bash
+# Prepares this machine: .venv with the pinned requirements and this package, and the system programs that the
+# tests and the demo run. Quick when nothing is to be done; safe to run again after any failure.
+set -euo pipefail
+cd "$(dirname "${BASH_SOURCE[0]}")/.."
+
+# program=Debian package. apache2-bin carries no service; the others' services are kept from starting below.
+PROGRAMS=(rsync=rsync nginx=nginx apache2=apache2-bin lighttpd=lighttpd vsftpd=vsftpd lftp=lftp strace=strace
+          setpriv=util-linux)
+export PATH="$PATH:/usr/local/sbin:/usr/sbin:/sbin"
+
+missing_packages() {
+    local pair
+    for pair in "${PROGRAMS[@]}"; do
+        command -v "${pair%%=*}" >/dev/null || echo "${pair#*=}"
+    done
+}
+
+die() {
+    echo "setup: $*" >&2
+    exit 1
+}
+
+install_packages() {
+    local packages policy=/usr/sbin/policy-rc.d own_policy="" fresh=()
+    mapfile -t packages < <(missing_packages)
+    [ ${#packages[@]} -eq 0 ] && return
+    [ "$(id -u)" -eq 0 ] || die "these Debian packages are missing and only root can install them: ${packages[*]}"
+    command -v apt-get >/dev/null || die "install these programs' packages, then run this again: ${packages[*]}"
+    if [ ! -e $policy ]; then # Debian's own switch against services that start as they are installed
+        printf '#!/bin/sh\nexit 101\n' >$policy
+        chmod 755 $policy
+        own_policy=yes
+        trap 'rm -f /usr/sbin/policy-rc.d' EXIT
+    fi
+    apt-get update -qq
+    DEBIAN_FRONTEND=noninteractive apt-get install -y -qq --no-install-recommends "${packages[@]}" >/dev/null
+    if [ -d /run/systemd/system ]; then # nor are they to start at the next boot
+        mapfile -t fresh < <(printf '%s\n' "${packages[@]}" | grep -xE 'nginx|lighttpd|vsftpd' || true)
+        [ ${#fresh[@]} -eq 0 ] || systemctl --quiet disable "${fresh[@]}"
+    fi
+    if [ -n "$own_policy" ]; then
+        rm -f $policy
+        trap - EXIT
+    fi
+}
+
+find_python() {
+    local name
+    for name in ${PYTHON:-python3 python3.11 python3.12 python3.13 python3.14}; do
+        if "$name" -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null; then
+            echo "$name"
+            return
+        fi
+    done
+    die "no Python 3.11 or newer found; PYTHON=/path/to/python names one"
+}
+
+make_venv() {
+    local python
+    python=$(find_python)
+    # Debian splits ensurepip off into python3-venv; without it, the system's pip puts one into the new .venv.
+    if "$python" -c 'import ensurepip' 2>/dev/null; then
+        "$python" -m venv --clear .venv
+    else
+        "$python" -m venv --clear --without-pip .venv
+        "$python" -m pip --python .venv/bin/python install --quiet --disable-pip-version-check pip
+    fi
+}
+
+key=$(cat requirements.lock pyproject.toml scripts/setup.sh | sha256sum | cut -d' ' -f1)
+if [ -x .venv/bin/sideways ] && [ "$(cat .setup-done 2>/dev/null)" = "$key" ] && [ -z "$(missing_packages)" ]; then
+    exit 0
+fi
+
+install_packages
+.venv/bin/python -m pip --version >/dev/null 2>&1 || make_venv
+.venv/bin/python -m pip install --quiet --disable-pip-version-check --require-hashes -r requirements.lock
+.venv/bin/python -m pip install --quiet --disable-pip-version-check --no-deps --no-build-isolation --editable .
+echo "$key" >.setup-done
+echo "setup: done; .venv/bin/sideways is the command"

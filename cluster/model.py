@@ -253,12 +253,16 @@ class Offer:
 
 @dataclass(frozen=True, slots=True)
 class Claim:
-    """A file that a site is fetching right now. `idle` is seconds without progress, on its own clock."""
+    """A file that a site is fetching right now. `idle` is seconds without progress, on its own clock.
+
+    `started` is False while that site still asks its siblings whether anybody else has the file.
+    """
 
     name: bytes
     row: Row
     received: int = 0
     idle: float = 0.0
+    started: bool = True
 
 
 @dataclass(frozen=True, slots=True)

@@ -31,11 +31,13 @@ class Want:
     """The version of a file that a read must deliver, as far as the listing or a HEAD told it.
 
     `start` > 0 resumes: the reader holds that many bytes of the version that `etag` names and takes only
-    the rest. `limit` is the largest number of body bytes that will be accepted.
+    the rest; `stop` ends a range there, for a spot check. `limit` is the largest number of body bytes that
+    will be accepted.
     """
 
     size: int | None = None
     start: int = 0
+    stop: int | None = None
     etag: str | None = None
     limit: int = 64 * 2**30
 

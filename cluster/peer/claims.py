@@ -15,6 +15,7 @@ class _Fetch:
     row: Row
     received: int
     progressed: float
+    started: bool = False
 
 
 @dataclass(slots=True)
@@ -24,8 +25,14 @@ class Claims:
     _mirrors: dict[str, dict[bytes, dict[bytes, _Fetch]]] = field(default_factory=dict)
 
     def claim(self, mirror: str, directory: bytes, name: bytes, row: Row, now: float) -> None:
-        """Say that this file is being fetched from the origin from now on."""
+        """Say that this file will be fetched from the origin, unless a sibling turns out to have it."""
         self._mirrors.setdefault(mirror, {}).setdefault(directory, {})[name] = _Fetch(row, 0, now)
+
+    def start(self, mirror: str, directory: bytes, name: bytes, now: float) -> None:
+        """The siblings have been asked: it is fetched from now on."""
+        fetch = self._mirrors.get(mirror, {}).get(directory, {}).get(name)
+        if fetch is not None:
+            fetch.started, fetch.progressed = True, now
 
     def progress(self, mirror: str, directory: bytes, name: bytes, received: int, now: float) -> None:
         """`received` bytes of the body have arrived."""
@@ -42,10 +49,16 @@ class Claims:
             if not names:
                 del directories[directory]
 
+    def clear(self, mirror: str) -> None:
+        """The pass over this mirror has ended: nothing is being fetched."""
+        self._mirrors.pop(mirror, None)
+
     def within(self, mirror: str, directory: bytes, now: float) -> list[Claim]:
         """The claims in one directory, with how long each has been idle."""
         names = self._mirrors.get(mirror, {}).get(directory, {})
-        return [Claim(n, f.row, f.received, max(0.0, now - f.progressed)) for n, f in names.items()]
+        return [
+            Claim(n, f.row, f.received, max(0.0, now - f.progressed), f.started) for n, f in names.items()
+        ]
 
     def __repr__(self) -> str:
         count = sum(len(n) for d in self._mirrors.values() for n in d.values())

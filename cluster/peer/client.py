@@ -20,13 +20,20 @@ class Sibling(Protocol):
         """Its connection has answered lately and its breaker is closed. Only then is it worth asking."""
         ...
 
-    async def offered(self, mirror: str, directory: bytes, patience: float) -> Offered:
-        """Everything it holds and is fetching in one directory. PeerSilent after `patience` seconds."""
+    async def offered(
+        self, mirror: str, directory: bytes, patience: float, *, first: bytes = b"", last: bytes | None = None
+    ) -> Offered:
+        """Everything it holds and is fetching in one directory, or between two names of it (both included).
+        PeerSilent after `patience` seconds.
+        """
         ...
 
-    def bundle(self, mirror: str, directory: bytes, names: Sequence[bytes]) -> AsyncIterator[tuple[Offer, bytes]]:
+    def bundle(
+        self, mirror: str, directory: bytes, names: Sequence[bytes]
+    ) -> AsyncIterator[tuple[Offer, bytes]]:
         """Many small files in one answer, each whole and checked against its digest. Names that it lacks
-        are left out."""
+        are left out.
+        """
         ...
 
     def read(self, mirror: str, path: bytes, offer: Offer, want: Want) -> AbstractAsyncContextManager[Body]:

@@ -1,0 +1,147 @@
+"""Changes to the public tree, gathered into batches that span directories (HAZARDS 3.2).
+
+A batch closes at 256 changes, 256 MiB or 2 s after its first change; one is on its way to the disk while
+the next one fills.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from typing import Self
+
+from cluster.engine.clock import Clock
+from cluster.errors import StoreError
+from cluster.model import Held
+from cluster.store.mirror import MirrorStore
+from cluster.store.tree import Change
+
+MAX_CHANGES = 256
+MAX_BYTES = 256 * 2**20
+MAX_AGE = 2.0  # s
+PATIENCE = 6.0  # s that a pass which is being stopped lets its last batch finish
+RENEW = 1.0  # s between renewals of the claims of what is being published
+
+Done = Callable[[Exception | None], None]
+
+
+@dataclass(slots=True)
+class _Batch:
+    changes: list[Change] = field(default_factory=list)
+    done: list[Done] = field(default_factory=list)
+    attributes: dict[bytes, Held] = field(default_factory=dict)
+    bytes: int = 0
+    opened: float = 0.0
+
+
+class Batcher:
+    """Start with `async with`; leaving it publishes the rest, unless it is left by an error."""
+
+    def __init__(self, store: MirrorStore, clock: Clock, renew: Callable[[Change], None]) -> None:
+        self._store, self._clock, self._renew = store, clock, renew
+        self._filling = _Batch()
+        self._more = asyncio.Event()
+        self._full = asyncio.Event()
+        self._room = asyncio.Condition()
+        self._flush_wanted = False
+        self._publishing: _Batch | None = None
+        self._task: asyncio.Task[None] | None = None
+        self.broken: Exception | None = None
+
+    async def __aenter__(self) -> Self:
+        self._task = asyncio.create_task(self._run(), name="batches")
+        return self
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, _: object
+    ) -> None:
+        assert self._task is not None
+        if kind is None:
+            await self.flush()
+        self._task.cancel()
+        await asyncio.gather(self._task, return_exceptions=True)
+
+    async def add(self, change: Change, done: Done, attributes: dict[bytes, Held]) -> None:
+        """Queue one change; `done` is told when it is published or why not. Waits while two batches are full.
+        Raises the StoreError that stopped publication.
+        """
+        while self.broken is None and self._is_full(self._filling):
+            async with self._room:
+                await self._room.wait_for(lambda: self.broken is not None or not self._is_full(self._filling))
+        if self.broken is not None:
+            raise self.broken
+        batch = self._filling
+        if not batch.changes:
+            batch.opened = self._clock.monotonic()
+        batch.changes.append(change)
+        batch.done.append(done)
+        batch.attributes.update(attributes)
+        batch.bytes += change.held.size if change.staged else 0
+        self._more.set()
+        if self._is_full(batch):
+            self._full.set()
+
+    async def flush(self) -> None:
+        """Return when everything that was added is published. Raises the StoreError that stopped it."""
+        while self.broken is None and (self._filling.changes or self._publishing is not None):
+            if self._filling.changes:
+                self._flush_wanted = True
+                self._full.set()
+            async with self._room:
+                await self._room.wait()
+        if self.broken is not None:
+            raise self.broken
+
+    @property
+    def pending(self) -> int:
+        """Changes that were added and are not yet published."""
+        return len(self._filling.changes) + (len(self._publishing.changes) if self._publishing else 0)
+
+    @staticmethod
+    def _is_full(batch: _Batch) -> bool:
+        return len(batch.changes) >= MAX_CHANGES or batch.bytes >= MAX_BYTES
+
+    async def _run(self) -> None:
+        try:
+            while True:
+                await self._more.wait()
+                if not self._flush_wanted:
+                    age = self._clock.monotonic() - self._filling.opened
+                    with contextlib.suppress(TimeoutError):
+                        await asyncio.wait_for(self._full.wait(), max(0.0, MAX_AGE - age))
+                batch, self._filling, self._publishing = self._filling, _Batch(), self._filling
+                self._more.clear()
+                self._full.clear()
+                self._flush_wanted = False
+                async with self._room:
+                    self._room.notify_all()
+                await self._publish(batch)
+                self._publishing = None
+                async with self._room:
+                    self._room.notify_all()
+        except (StoreError, OSError) as error:
+            self.broken = error
+            async with self._room:
+                self._room.notify_all()
+
+    async def _publish(self, batch: _Batch) -> None:
+        renewal = asyncio.create_task(self._renewing(batch), name="renew claims")
+        try:
+            outcomes = await self._store.publish(batch.changes, batch.attributes, int(self._clock.now()))
+        except (StoreError, OSError) as error:
+            for done in batch.done:
+                done(error)
+            raise
+        finally:
+            renewal.cancel()
+        for done, outcome in zip(batch.done, outcomes, strict=True):
+            done(outcome)
+
+    async def _renewing(self, batch: _Batch) -> None:
+        """Bytes that wait for a slow disk are still on their way: siblings go on waiting for them."""
+        while True:
+            for change in batch.changes:
+                self._renew(change)
+            await asyncio.sleep(RENEW)

@@ -1,0 +1,98 @@
+"""What the parts of one pass share, and the two units that they hand to each other: visits and jobs."""
+
+from __future__ import annotations
+
+import enum
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+
+from cluster.engine.batch import Batcher
+from cluster.engine.clock import Clock
+from cluster.engine.report import Report, Reporter
+from cluster.model import Entry, Held, Mirror, join, shown
+from cluster.origin.base import Origin
+from cluster.peer.claims import Claims
+from cluster.peer.client import Sibling
+from cluster.plan.compare import Policy, Wanted
+from cluster.plan.select import Patterns
+from cluster.store.mirror import MirrorStore, PassRecord
+
+SMALL = 256 * 2**10  # bodies up to here are held in memory whole, and written many at a time
+
+
+class Stage(enum.IntEnum):
+    """The stages of a pass, in order. What a stage puts off is kept in the store for a later one."""
+
+    WALK = 0
+    REST = 1  # files that a sibling ranks first for
+    PUT_OFF = 2  # files that a sibling was fetching
+    LAST = 3  # `<publish last=...>`
+    LAST_PUT_OFF = 4
+
+
+@dataclass(slots=True)
+class Visit:
+    """One directory in one stage. It is over when nothing of it is pending."""
+
+    path: bytes
+    stage: Stage
+    own: Held | None = None  # the directory's own record: its attributes are set after its names
+    listed_at: int = 0  # ns since 1970 when its listing was asked for
+    digests: tuple[bytes, ...] = ()  # of the listings of its nearest ancestors
+    alone: bool = False  # listed again by itself: of what lies below, only what is new is walked
+    pending: int = 0
+    failures: list[tuple[bytes, str]] = field(default_factory=list)
+
+    @property
+    def attributes(self) -> dict[bytes, Held]:
+        return {self.path: self.own} if self.own is not None else {}
+
+
+@dataclass(slots=True)
+class Job:
+    """One file of a visit. `claimed` is when (monotonic s) siblings were told of it."""
+
+    visit: Visit
+    wanted: Wanted
+    claimed: float = 0.0
+    tries: int = 0
+
+    @property
+    def entry(self) -> Entry:
+        return self.wanted.entry
+
+    @property
+    def path(self) -> bytes:
+        return join(self.visit.path, self.wanted.entry.name)
+
+
+@dataclass(slots=True)
+class Context:
+    """Everything that one pass works with."""
+
+    mirror: Mirror
+    site: str
+    store: MirrorStore
+    origin: Origin
+    siblings: Sequence[Sibling]
+    claims: Claims
+    clock: Clock
+    reporter: Reporter
+    report: Report
+    record: PassRecord
+    batcher: Batcher
+    policy: Policy
+    last: Patterns
+    dry: bool = False
+    relist: set[bytes] = field(default_factory=set)  # directories whose listing turned out to be old
+    late: dict[bytes, list[tuple[bytes, str]]] = field(default_factory=dict)  # failures not yet recorded
+    sick: str = ""  # the origin behaves as if it were not well: nothing is deleted by this pass
+
+    def fail(self, visit: Visit, name: bytes, error: str) -> None:
+        """Something of a directory could not be done; it is told to everybody."""
+        visit.failures.append((name, error))
+        self.late.setdefault(visit.path, []).append((name, error))
+        path = join(visit.path, name) if name else visit.path
+        self.report.files.failed += 1
+        self.report.failed(f"{shown(path) or '/'}: {error}")
+        self.reporter.failed(path, error)

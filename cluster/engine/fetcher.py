@@ -1,0 +1,417 @@
+"""Who delivers the files of a directory: siblings are asked once, then each file goes its way.
+
+Before the siblings are asked, this site says what it is about to fetch (a claim), so that of two sites that
+meet at one directory one gives way. What a sibling is fetching right now is put off.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass, field
+from typing import Self
+
+from cluster.engine.context import SMALL, Context, Job, Stage, Visit
+from cluster.engine.transfer import Transfer
+from cluster.errors import PeerError
+from cluster.model import Offered, Order, join
+from cluster.peer.client import Sibling
+from cluster.plan.compare import Evidence, Wanted, evidence
+from cluster.plan.order import SPLIT, owner
+from cluster.plan.source import FromOrigin, FromSibling, PutOff, choose
+from cluster.store.mirror import Later
+
+CHUNK = 512  # files that are claimed and asked for together
+CHUNK_BYTES = 64 * 2**20
+ANSWER = 2.0  # s that a sibling has to tell what it holds in a directory
+CONTEST = 0.05  # s until a contested claim is looked at again
+SIDEWAYS_SLOTS = 6
+
+
+@dataclass(slots=True)
+class _Bundle:
+    """Small files of one directory from one sibling, or (`whole`) one larger file."""
+
+    sibling: Sibling
+    visit: Visit
+    jobs: dict[bytes, tuple[Job, FromSibling]]
+    whole: bool = False
+
+
+@dataclass(slots=True)
+class PutOffs:
+    """When the claims that we wait for last showed progress, on our own clock: a sibling's word that it is
+    still busy is not enough.
+    """
+
+    seen: dict[tuple[str, bytes], tuple[int, float]] = field(default_factory=dict)
+
+    def lapsed(self, site: str, path: bytes, received: int, now: float, patience: float) -> bool:
+        """Whether this claim has made no progress for `patience` seconds since we first saw it."""
+        last = self.seen.get((site, path))
+        if last is None or last[0] != received:
+            self.seen[site, path] = (received, now)
+            return False
+        return now - last[1] >= patience
+
+    def forget(self, path: bytes) -> None:
+        for key in [key for key in self.seen if key[1] == path]:
+            del self.seen[key]
+
+
+class Fetcher:
+    """Takes the wanted files of visits, and keeps the slots for origin and siblings busy."""
+
+    def __init__(self, context: Context, visit_over: Callable[[Visit], None]) -> None:
+        self._context, self._visit_over = context, visit_over
+        self.transfer = Transfer(context, self._finished, self._stop)
+        connections = max(1, context.mirror.limits.connections)
+        self._origin: asyncio.Queue[Job] = asyncio.Queue(4 * connections)
+        self._sideways: asyncio.Queue[_Bundle] = asyncio.Queue(4 * SIDEWAYS_SLOTS)
+        self._workers: list[asyncio.Task[None]] = []
+        self._connections = connections
+        self._outstanding = 0
+        self._links: dict[str, Job] = {}  # hard-link groups whose first file is on its way
+        self._put_offs = PutOffs()
+        self.done_later: list[tuple[Stage, bytes, bytes]] = []  # work of later stages that is over
+        self.stopped: Exception | None = None
+        self.broken = asyncio.Event()  # set with `stopped`
+
+    async def __aenter__(self) -> Self:
+        await self.transfer.__aenter__()
+        self._workers = [asyncio.create_task(self._origin_worker()) for _ in range(self._connections)]
+        self._workers += [asyncio.create_task(self._sideways_worker()) for _ in range(SIDEWAYS_SLOTS)]
+        return self
+
+    async def __aexit__(self, *error: object) -> None:
+        for worker in self._workers:
+            worker.cancel()
+        await asyncio.gather(*self._workers, return_exceptions=True)
+        await self.transfer.__aexit__(*error)
+
+    def __repr__(self) -> str:
+        return f"<Fetcher {self._outstanding} files outstanding>"
+
+    # -- taking work
+
+    async def take(self, visit: Visit, wanted: Sequence[Wanted]) -> None:
+        """Dispatch the files of one directory. Waits while the queues are full."""
+        wanted = await self._deferred(visit, wanted)
+        if self._context.mirror.order is Order.BACKWARD:
+            wanted = list(reversed(wanted))
+        for chunk in _chunks(wanted):
+            if self.stopped is not None:
+                raise self.stopped
+            await self._chunk(visit, chunk)
+
+    async def drained(self) -> None:
+        """Return when every file that was taken is published, put off or has failed."""
+        batcher = self._context.batcher
+        while self._outstanding and self.stopped is None:
+            if self._outstanding == batcher.pending:
+                await batcher.flush()
+            else:
+                await asyncio.sleep(0.01)
+        if self.stopped is not None:
+            raise self.stopped
+
+    async def _deferred(self, visit: Visit, wanted: Sequence[Wanted]) -> list[Wanted]:
+        """What is not for this stage is kept in the store; the rest is returned."""
+        context, now, last, rest = self._context, [], [], []
+        alive = [context.site, *(s.name for s in context.siblings if s.up)]
+        share = visit.stage is Stage.WALK and context.mirror.order is Order.RENDEZVOUS and len(alive) > 1
+        whole = owner(visit.path, alive) if share and len(wanted) <= SPLIT else None
+        for want in wanted:
+            path = join(visit.path, want.entry.name)
+            if visit.stage < Stage.LAST and context.last and context.last.match(path):
+                last.append(want)
+            elif share and not want.ask and (whole or owner(path, alive)) != context.site:
+                rest.append(want)
+            else:
+                now.append(want)
+        await self._later(Stage.LAST, visit, last)
+        await self._later(Stage.REST, visit, rest)
+        return now
+
+    async def _later(self, stage: Stage, visit: Visit, wanted: Sequence[Wanted]) -> None:
+        if wanted and not self._context.dry:
+            items = [Later(visit.path, want.entry) for want in wanted]
+            await self._context.store.later_add(self._context.record, stage, items)
+
+    async def _chunk(self, visit: Visit, wanted: Sequence[Wanted]) -> None:
+        context = self._context
+        jobs: list[Job] = []
+        for want in wanted:
+            job = Job(visit, want)
+            self._outstanding += 1
+            visit.pending += 1
+            if context.dry:
+                context.reporter.planned("fetch", job.path, _size(want))
+                context.report.files.origin += 1
+                self._finished(job)
+            elif want.ask:
+                await self._origin.put(job)
+            elif not await self._linked(job):
+                jobs.append(job)
+        if not jobs:
+            return
+        siblings = [s for s in context.siblings if s.up]
+        if not siblings or not context.mirror.sideways.enabled:
+            for job in jobs:
+                self._claim(job)
+                await self._origin.put(job)
+            return
+        await self._ask_and_dispatch(visit, jobs, siblings)
+
+    async def _linked(self, job: Job) -> bool:
+        """Whether a hard link settles this job, or it must wait for the first file of its group."""
+        link = job.entry.link
+        if link is None:
+            return False
+        store = self._context.store
+        to = await store.by_link(link)
+        if to is not None and to != job.path:
+            known = await store.held(to)
+            if known is not None and evidence(job.entry, known) is Evidence.SAME and not known.unknown:
+                await self.transfer.link(job, to, known)
+                return True
+        if link in self._links:
+            await self._put_off([job])
+            return True
+        self._links[link] = job
+        return False
+
+    # -- asking siblings
+
+    async def _ask_and_dispatch(self, visit: Visit, jobs: list[Job], siblings: Sequence[Sibling]) -> None:
+        for job in jobs:
+            self._claim(job)
+        offered = await self._ask(visit.path, jobs, siblings)
+        contested = await self._dispatch(jobs, offered)
+        if contested:
+            await self._context.clock.sleep(CONTEST)
+            offered = await self._ask(visit.path, contested, siblings)
+            again = await self._dispatch(contested, offered)
+            for job in again:  # still only asking: we are first in rank
+                await self._origin.put(job)
+
+    def _claim(self, job: Job) -> None:
+        job.claimed = self._context.clock.monotonic()
+        self._context.claims.claim(
+            self._context.mirror.name, job.visit.path, job.entry.name, job.entry.row, job.claimed
+        )
+
+    async def _ask(self, directory: bytes, jobs: Sequence[Job], siblings: Sequence[Sibling]) -> list[Offered]:
+        """What the siblings hold and fetch between the first and the last of these names."""
+        names = [job.entry.name for job in jobs]
+        context = self._context
+
+        async def one(sibling: Sibling) -> Offered | None:
+            context.report.requests_sideways += 1
+            try:
+                return await sibling.offered(
+                    context.mirror.name, directory, ANSWER, first=min(names), last=max(names)
+                )
+            except PeerError:
+                return None
+
+        return [answer for answer in await asyncio.gather(*(one(s) for s in siblings)) if answer is not None]
+
+    async def _dispatch(self, jobs: Sequence[Job], offered: Sequence[Offered]) -> list[Job]:
+        """Send each file its way; the contested ones are returned."""
+        context = self._context
+        sideways = context.mirror.sideways
+        small: dict[str, dict[bytes, tuple[Job, FromSibling]]] = {}
+        contested: list[Job] = []
+        put_off: list[Job] = []
+        for job in jobs:
+            source = choose(
+                job.visit.path,
+                job.entry,
+                self._without_lapsed(job, offered),
+                own=context.site,
+                trust=sideways.trust,
+                patience=sideways.patience,
+            )
+            match source:
+                case FromOrigin():
+                    await self._origin.put(job)
+                case PutOff(contested=True):
+                    contested.append(job)
+                case PutOff():
+                    put_off.append(job)
+                case FromSibling():
+                    self._unclaim(job)
+                    if source.offer.size <= SMALL:
+                        small.setdefault(source.site, {})[job.entry.name] = (job, source)
+                    else:
+                        await self._send(source.site, {job.entry.name: (job, source)}, whole=True)
+        for site, bundle in small.items():
+            await self._send(site, bundle, whole=False)
+        await self._put_off(put_off)
+        return contested
+
+    def _without_lapsed(self, job: Job, offered: Sequence[Offered]) -> Sequence[Offered]:
+        if job.visit.stage not in (Stage.PUT_OFF, Stage.LAST_PUT_OFF):
+            return offered
+        now, patience = self._context.clock.monotonic(), self._context.mirror.sideways.patience
+        kept: list[Offered] = []
+        for one in offered:
+            claim = one.claims.get(job.entry.name)
+            lapsed = claim is not None and self._put_offs.lapsed(
+                one.site, job.path, claim.received, now, patience
+            )
+            kept.append(Offered(one.site, one.held, {}, one.known) if lapsed else one)
+        return kept
+
+    async def _send(self, site: str, jobs: dict[bytes, tuple[Job, FromSibling]], *, whole: bool) -> None:
+        sibling = next(s for s in self._context.siblings if s.name == site)
+        visit = next(iter(jobs.values()))[0].visit
+        await self._sideways.put(_Bundle(sibling, visit, jobs, whole))
+
+    async def _put_off(self, jobs: Sequence[Job]) -> None:
+        """Kept in the store for the stage after this one (or for another round of it)."""
+        if not jobs:
+            return
+        visit = jobs[0].visit
+        stage = Stage.PUT_OFF if visit.stage < Stage.LAST else Stage.LAST_PUT_OFF
+        await self._later(stage, visit, [job.wanted for job in jobs])
+        for job in jobs:
+            self._unclaim(job)
+            self._finished(job, keep=visit.stage is stage)
+
+    def _unclaim(self, job: Job) -> None:
+        self._context.claims.release(self._context.mirror.name, job.visit.path, job.entry.name)
+
+    # -- workers
+
+    async def _origin_worker(self) -> None:
+        while True:
+            job = await self._origin.get()
+            try:
+                if await self._overtaken(job):
+                    continue
+                await self.transfer.from_origin(job)
+            except asyncio.CancelledError:
+                raise
+            except Exception as error:  # noqa: BLE001  # a broken store ends the pass, whatever broke it
+                self._stop(error)
+                self._finished(job)
+
+    async def _overtaken(self, job: Job) -> bool:
+        """A larger file that waited longer than a claim holds may be a sibling's by now: ask again."""
+        context = self._context
+        waited = context.clock.monotonic() - job.claimed
+        if job.wanted.ask or waited < context.mirror.sideways.patience or (job.entry.size or 0) <= SMALL:
+            return False
+        siblings = [s for s in context.siblings if s.up]
+        if not siblings:
+            return False
+        self._claim(job)
+        offered = await self._ask(job.visit.path, [job], siblings)
+        source = choose(
+            job.visit.path,
+            job.entry,
+            offered,
+            own=context.site,
+            trust=context.mirror.sideways.trust,
+            patience=context.mirror.sideways.patience,
+        )
+        if isinstance(source, FromSibling):
+            self._unclaim(job)
+            await self._send(source.site, {job.entry.name: (job, source)}, whole=True)
+            return True
+        if isinstance(source, PutOff) and not source.contested:
+            await self._put_off([job])
+            return True
+        return False
+
+    async def _sideways_worker(self) -> None:
+        while True:
+            bundle = await self._sideways.get()
+            try:
+                await self._from_sibling(bundle)
+            except asyncio.CancelledError:
+                raise
+            except Exception as error:  # noqa: BLE001  # as above
+                self._stop(error)
+                for job, _ in bundle.jobs.values():
+                    self._finished(job)
+
+    async def _from_sibling(self, bundle: _Bundle) -> None:
+        transfer = self.transfer
+        if bundle.whole:
+            ((job, source),) = bundle.jobs.values()
+            failed = [] if await transfer.from_sibling(bundle.sibling, job, source) else [job]
+        else:
+            failed = await transfer.bundle(bundle.sibling, bundle.visit.path, bundle.jobs)
+        others = [s for s in self._context.siblings if s.up and s.name != bundle.sibling.name]
+        if failed and others:
+            # The sibling did not deliver; somebody else may, and else the origin does.
+            await self._ask_and_dispatch_again(bundle.visit, failed, others)
+            return
+        for job in failed:
+            self._claim(job)
+            await self.transfer.from_origin(job)
+
+    async def _ask_and_dispatch_again(self, visit: Visit, jobs: list[Job], others: Sequence[Sibling]) -> None:
+        for job in jobs:
+            self._claim(job)
+        offered = await self._ask(visit.path, jobs, others)
+        by_name = {s.name: s for s in others}
+        for job in jobs:
+            source = choose(
+                visit.path,
+                job.entry,
+                offered,
+                own=self._context.site,
+                trust=self._context.mirror.sideways.trust,
+                patience=self._context.mirror.sideways.patience,
+            )
+            if isinstance(source, FromSibling):
+                self._unclaim(job)
+                if await self.transfer.from_sibling(by_name[source.site], job, source):
+                    continue
+            elif isinstance(source, PutOff) and not source.contested:
+                await self._put_off([job])
+                continue
+            self._claim(job)
+            await self.transfer.from_origin(job)
+
+    def _stop(self, error: Exception) -> None:
+        if self.stopped is None:
+            self.stopped = error
+            self.broken.set()
+
+    # -- the end of a job
+
+    def _finished(self, job: Job, *, keep: bool = False) -> None:
+        self._outstanding -= 1
+        visit = job.visit
+        visit.pending -= 1
+        if job.entry.link is not None and self._links.get(job.entry.link) is job:
+            del self._links[job.entry.link]
+        if visit.stage is not Stage.WALK and not keep:
+            self._put_offs.forget(job.path)
+            self.done_later.append((visit.stage, visit.path, job.entry.name))
+        if visit.pending == 0:
+            self._visit_over(visit)
+
+
+def _chunks(wanted: Sequence[Wanted]) -> Iterable[list[Wanted]]:
+    """Runs of at most CHUNK files and about CHUNK_BYTES, so that a claim is near to its turn."""
+    chunk: list[Wanted] = []
+    size = 0
+    for want in wanted:
+        chunk.append(want)
+        size += want.entry.size or SMALL
+        if len(chunk) >= CHUNK or size >= CHUNK_BYTES:
+            yield chunk
+            chunk, size = [], 0
+    if chunk:
+        yield chunk
+
+
+def _size(want: Wanted) -> str:
+    entry = want.entry
+    return str(entry.size) if entry.size is not None else entry.rounded or "size not told"

@@ -1,0 +1,360 @@
+"""One pass over one mirror at one site, from its first listing to the judgement of deletions."""
+
+from __future__ import annotations
+
+import asyncio
+import hashlib
+import os
+from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Set as AbstractSet
+from dataclasses import dataclass, field
+
+from cluster.engine.batch import Batcher
+from cluster.engine.clock import Clock, SystemClock
+from cluster.engine.context import Context, Stage, Visit
+from cluster.engine.fetcher import Fetcher
+from cluster.engine.report import Report, Reporter
+from cluster.engine.walker import Walker
+from cluster.errors import OriginError, Vanished
+from cluster.model import SECOND, Held, Listing, Mirror, OriginSpec, Site, shown, split
+from cluster.origin.base import Origin
+from cluster.peer.claims import Claims
+from cluster.peer.client import Sibling
+from cluster.plan.compare import Policy, Wanted
+from cluster.plan.select import Patterns, Selection
+from cluster.store.mirror import MirrorStore
+from cluster.store.tree import Change
+
+AT_ONCE = 8  # directories of a later stage that are asked about together
+WAIT_ROUND = 0.2  # s between rounds of asking for what siblings are fetching
+STATUS_BUDGET = 1.0  # s that status files may take while a pass goes on
+STATUS_EVERY = 10.0
+
+
+@dataclass(slots=True)
+class Surroundings:
+    """What a pass needs of the site it runs at."""
+
+    site: Site
+    open_origin: Callable[[OriginSpec, Mirror], Origin]
+    siblings: Callable[[Mirror], Sequence[Sibling]] = lambda mirror: ()
+    claims: Claims = field(default_factory=Claims)
+    clock: Clock = field(default_factory=SystemClock)
+
+
+async def run_pass(
+    around: Surroundings,
+    mirror: Mirror,
+    *,
+    scope: bytes = b"",
+    dry: bool = False,
+    reporter: Reporter | None = None,
+    store_opened: Callable[[], Awaitable[None]] | None = None,
+) -> Report:
+    """Run one pass and say what came of it.
+
+    `scope` limits it to one directory and what lies below; such a pass judges no deletions. Raises Locked
+    when somebody else works on the mirror, StoreError when this site's disk cannot be used.
+    """
+    clock, reporter = around.clock, reporter or Reporter()
+    report = Report(mirror.name, around.site.name)
+    began = clock.monotonic()
+    store = await MirrorStore.open(mirror, around.site, int(clock.now()), dry=dry)
+    try:
+        if store_opened is not None:
+            await store_opened()
+        reporter.started(report)
+        await _Pass(around, mirror, store, report, reporter, scope, dry).run()
+    finally:
+        await store.close()
+        report.seconds = clock.monotonic() - began
+    reporter.ended(report)
+    return report
+
+
+class _Pass:
+    def __init__(
+        self,
+        around: Surroundings,
+        mirror: Mirror,
+        store: MirrorStore,
+        report: Report,
+        reporter: Reporter,
+        scope: bytes,
+        dry: bool,
+    ) -> None:
+        self._around, self._mirror, self._store = around, mirror, store
+        self._report, self._reporter, self._scope, self._dry = report, reporter, scope, dry
+        self._root_own: Held | None = None
+        self._relisted: set[bytes] = set()
+
+    async def run(self) -> None:
+        origin, known = await self._first_listing()
+        if origin is None or known is None:
+            self._report.outcome = "failed"
+            await self._book_failure()
+            return
+        try:
+            await self._with(origin, known)
+        finally:
+            await origin.close()
+
+    async def _book_failure(self) -> None:
+        now = int(self._around.clock.now())
+        record = await self._store.pass_begin(now, "", "", scope=self._scope)
+        await self._store.pass_end(record, "failed", self._report.as_json(), now)
+        await self._store.write_status()
+
+    async def _first_listing(self) -> tuple[Origin | None, tuple[bytes, Listing, int] | None]:
+        """The first origin that lists the directory where this pass begins."""
+        clock = self._around.clock
+        while self._scope and await self._store.held(self._scope) is None:
+            self._scope = split(self._scope)[0]
+        for spec in self._mirror.origins:
+            if spec.paused:
+                self._report.notes.append(f"{spec.url}: paused")
+                continue
+            origin = self._around.open_origin(spec, self._mirror)
+            try:
+                while True:
+                    listed_at = int(clock.now() * SECOND)
+                    try:
+                        listing = await origin.listing(self._scope)
+                    except Vanished:
+                        if not self._scope:
+                            raise
+                        self._scope = split(self._scope)[0]
+                    else:
+                        self._report.origin = origin.url
+                        return origin, (self._scope, listing, listed_at)
+            except OriginError as error:
+                self._report.failed(f"{origin.url}: {error}")
+                self._reporter.failed(self._scope, str(error))
+                self._add_traffic(origin)
+                await origin.close()
+            except BaseException:
+                await origin.close()
+                raise
+        return None, None
+
+    # -- stages
+
+    async def _with(self, origin: Origin, known: tuple[bytes, Listing, int]) -> None:
+        mirror, clock = self._mirror, self._around.clock
+        record = await self._store.pass_begin(
+            int(clock.now()), _fingerprint(mirror, origin.url, self._scope), origin.url, scope=self._scope
+        )
+        if record.resumed:
+            self._report.notes.append("went on where an interrupted pass had stopped")
+        context_of: list[Context] = []
+
+        def renew(change: Change) -> None:
+            context_of[0].claims.progress(
+                mirror.name, change.directory, change.held.name, change.held.size, clock.monotonic()
+            )
+
+        async with Batcher(self._store, clock, renew) as batcher:
+            context = Context(
+                mirror=mirror,
+                site=self._around.site.name,
+                store=self._store,
+                origin=origin,
+                siblings=[] if self._dry else list(self._around.siblings(mirror)),
+                claims=self._around.claims,
+                clock=clock,
+                reporter=self._reporter,
+                report=self._report,
+                record=record,
+                batcher=batcher,
+                policy=_policy(mirror),
+                last=Patterns(mirror.last),
+                dry=self._dry,
+            )
+            context_of.append(context)
+            walker = Walker(context, seed=f"{context.site}:{record.id}")
+            status = asyncio.create_task(self._status_now_and_then(), name="status files")
+            try:
+                async with Fetcher(context, walker.over) as fetcher:
+                    await self._unless_broken(fetcher, self._stages(context, walker, fetcher, known))
+            finally:
+                status.cancel()
+                await asyncio.gather(status, return_exceptions=True)
+                self._add_traffic(origin)
+                self._report.directories = walker.directories
+                context.claims.clear(mirror.name)
+                await walker.checkpoint()
+        await self._conclude(context, walker)
+
+    @staticmethod
+    async def _unless_broken(fetcher: Fetcher, stages: Awaitable[None]) -> None:
+        """Run the stages; a store that broke in a worker ends them at once."""
+        work = asyncio.ensure_future(stages)
+        broken = asyncio.ensure_future(fetcher.broken.wait())
+        try:
+            await asyncio.wait({work, broken}, return_when=asyncio.FIRST_COMPLETED)
+            if not work.done():
+                work.cancel()
+                await asyncio.gather(work, return_exceptions=True)
+                assert fetcher.stopped is not None
+                raise fetcher.stopped
+            await work
+        finally:
+            work.cancel()
+            broken.cancel()
+            await asyncio.gather(work, broken, return_exceptions=True)
+
+    async def _stages(
+        self, context: Context, walker: Walker, fetcher: Fetcher, known: tuple[bytes, Listing, int]
+    ) -> None:
+        begin = await self._beginning(context)
+        await self._walk(walker, fetcher, begin, known)
+        await self._again(context, walker, fetcher)
+        for stage in (Stage.REST, Stage.PUT_OFF, Stage.LAST, Stage.LAST_PUT_OFF):
+            await self._later(context, fetcher, stage)
+        await self._again(context, walker, fetcher)
+        await walker.record_compared()
+        if not self._scope:
+            await self._delete(context, walker, fetcher)
+
+    async def _beginning(self, context: Context) -> list[Visit]:
+        """Where the walk starts: at its root, or where an interrupted pass had got to."""
+        paths = [self._scope]
+        if context.record.resumed:
+            saved, _ = await self._store.frontier_load(context.record)
+            paths = saved or paths
+        return [Visit(path, Stage.WALK, await self._store.held(path) if path else None) for path in paths]
+
+    async def _walk(
+        self,
+        walker: Walker,
+        fetcher: Fetcher,
+        visits: Sequence[Visit],
+        known: tuple[bytes, Listing, int] | None = None,
+    ) -> None:
+        walker.start(fetcher, visits, known)
+        await walker.run()
+        await fetcher.drained()
+        for visit in visits:
+            if visit.path == b"" and visit.own is not None:
+                self._root_own = visit.own
+        await walker.record_compared()
+
+    async def _again(self, context: Context, walker: Walker, fetcher: Fetcher) -> None:
+        """List those directories once more whose files were not what had been listed (HAZARDS 44)."""
+        await self._revisit(walker, fetcher, context.relist - self._relisted)
+        self._relisted |= context.relist
+
+    async def _revisit(self, walker: Walker, fetcher: Fetcher, paths: AbstractSet[bytes]) -> None:
+        for path in sorted(paths):
+            own = await self._store.held(path) if path else self._root_own
+            await self._walk(walker, fetcher, [Visit(path, Stage.WALK, own, alone=True)])
+
+    async def _later(self, context: Context, fetcher: Fetcher, stage: Stage) -> None:
+        """The work that earlier stages left for this one, directory by directory."""
+        backwards = stage is Stage.REST  # towards its owner, who goes forward
+        while True:
+            paths = await self._store.later_directories(context.record, stage, reverse=backwards)
+            if not paths:
+                return
+            before = self._report.files.origin + self._report.files.sideways
+            for i in range(0, len(paths), AT_ONCE):
+                group = paths[i : i + AT_ONCE]
+                await asyncio.gather(
+                    *(self._later_directory(context, fetcher, stage, path) for path in group)
+                )
+                await self._book_later(context, fetcher)
+            await fetcher.drained()
+            await self._book_later(context, fetcher)
+            if stage in (Stage.PUT_OFF, Stage.LAST_PUT_OFF):
+                done = self._report.files.origin + self._report.files.sideways
+                if done == before:
+                    await self._around.clock.sleep(WAIT_ROUND)
+
+    async def _later_directory(self, context: Context, fetcher: Fetcher, stage: Stage, path: bytes) -> None:
+        entries = await self._store.later_take(context.record, stage, path)
+        own = await self._store.held(path) if path else self._root_own
+        visit = Visit(path, stage, own, listed_at=context.record.started * SECOND)
+        held = (await self._store.view(path)).held
+        await fetcher.take(visit, [Wanted(entry, held.get(entry.name)) for entry in entries])
+
+    async def _book_later(self, context: Context, fetcher: Fetcher) -> None:
+        over, fetcher.done_later = fetcher.done_later, []
+        grouped: dict[tuple[Stage, bytes], list[bytes]] = {}
+        for stage, path, name in over:
+            grouped.setdefault((stage, path), []).append(name)
+        for (stage, path), names in grouped.items():
+            await self._store.later_done(context.record, stage, path, names)
+
+    # -- the end
+
+    async def _delete(self, context: Context, walker: Walker, fetcher: Fetcher) -> None:
+        """Judge deletions as a whole (invariant 5), and make room for names that changed their kind."""
+        files = self._report.files
+        if context.sick:
+            self._report.notes.append(f"nothing deleted: the origin is not well ({context.sick})")
+            return
+        now = int(self._around.clock.now())
+        plan = await self._store.plan(context.record, self._mirror.delete, now)
+        files.waiting += plan.waiting
+        if plan.held_because:
+            files.held, self._report.plan = plan.files, plan.hash
+            self._report.notes.append(f"deletions held: {plan.held_because}")
+        if self._dry:
+            for one in plan.sample:
+                self._reporter.planned(
+                    "hold deletion" if plan.held_because else "delete", one.path, f"{one.files} files"
+                )
+            return
+        if plan.held_because or not plan.items:
+            return
+        gone, size = await self._store.delete(plan, now)
+        files.deleted += gone
+        self._reporter.deleted(gone, size)
+        await self._revisit(walker, fetcher, walker.kinds_wait)
+        for stage in (Stage.REST, Stage.PUT_OFF, Stage.LAST, Stage.LAST_PUT_OFF):
+            await self._later(context, fetcher, stage)
+
+    async def _conclude(self, context: Context, walker: Walker) -> None:
+        report = self._report
+        if walker.groups and not self._scope:
+            names = sum(told - seen for told, seen in walker.groups.values())
+            report.notes.append(
+                f"hard links: {names} names of {len(walker.groups)} files lie outside this tree"
+            )
+        if report.error_count or context.sick:
+            report.outcome = "incomplete"
+        else:
+            report.outcome = "held" if report.files.held else "complete"
+        now = int(self._around.clock.now())
+        await self._store.pass_end(context.record, report.outcome, report.as_json(), now)
+        if not self._dry:
+            await self._store.scrub_digests()
+            await self._store.empty_trash(now - int(self._mirror.delete.trash))
+            await self._store.write_status()
+
+    async def _status_now_and_then(self) -> None:
+        while not self._dry:
+            await asyncio.sleep(STATUS_EVERY)
+            await self._store.write_status(limit_seconds=STATUS_BUDGET)
+
+    def _add_traffic(self, origin: Origin) -> None:
+        traffic = origin.traffic
+        self._report.bytes_origin += traffic.bytes
+        self._report.bytes_listings += traffic.listings
+        self._report.requests_origin += traffic.requests
+
+
+def _policy(mirror: Mirror) -> Policy:
+    return Policy(
+        attributes=mirror.attributes,
+        excluded=Selection(mirror.select).excluded,
+        file_size=mirror.limits.file_size,
+        max_depth=mirror.limits.depth,
+        keep_ids=os.geteuid() == 0,
+    )
+
+
+def _fingerprint(mirror: Mirror, origin: str, scope: bytes) -> str:
+    """The same for passes that an interrupted one may be continued by."""
+    text = repr((mirror.select, mirror.order, mirror.last, mirror.path, origin, scope, shown(scope)))
+    return hashlib.sha256(text.encode()).hexdigest()

@@ -1,0 +1,409 @@
+"""One file from its source to a verified temporary, and from there into the next batch."""
+
+from __future__ import annotations
+
+import asyncio
+import hashlib
+import random
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from typing import Self
+
+from cluster.engine.context import SMALL, Context, Job
+from cluster.errors import Changed, OriginError, PeerBroke, PeerError, StoreError, Vanished
+from cluster.model import Facts, Held, Offer, join
+from cluster.origin.base import Body, Copyable, Want
+from cluster.peer.client import Sibling
+from cluster.plan.compare import Evidence, answer, record
+from cluster.plan.source import FromSibling
+from cluster.store.tree import Change, Staged
+
+GROUP = 64  # small files that go to the disk in one call
+GROUP_BYTES = 4 * 2**20
+QUEUE = 256
+SPOT_RANGES = 3
+SPOT_BYTES = 64 * 2**10
+
+Finished = Callable[[Job], None]
+
+
+@dataclass(slots=True)
+class _Small:
+    job: Job
+    held: Held
+    body: bytes
+
+
+class Transfer:
+    """Fetches jobs. `finished` is called once for each, when it is published, recorded or has failed."""
+
+    def __init__(self, context: Context, finished: Finished, broken: Callable[[Exception], None]) -> None:
+        self._context, self._finished, self._broken = context, finished, broken
+        self._small: asyncio.Queue[_Small] = asyncio.Queue(QUEUE)
+        self._task: asyncio.Task[None] | None = None
+
+    async def __aenter__(self) -> Self:
+        self._task = asyncio.create_task(self._write_small(), name="small files")
+        return self
+
+    async def __aexit__(self, *_: object) -> None:
+        assert self._task is not None
+        self._task.cancel()
+        await asyncio.gather(self._task, return_exceptions=True)
+
+    # -- from the origin
+
+    async def from_origin(self, job: Job) -> None:
+        """Fetch (or first ask about) one file; failures are recorded, never raised. StoreError is."""
+        context = self._context
+        context.claims.start(context.mirror.name, job.visit.path, job.entry.name, context.clock.monotonic())
+        try:
+            await self._tries(job)
+        except (Changed, Vanished) as error:
+            # The listing is older than the file: list once more before anybody is told (HAZARDS 44, 45).
+            if job.visit.path not in context.relist:
+                context.relist.add(job.visit.path)
+                self.settle(job)
+            else:
+                self.fail(job, error.message)
+        except OriginError as error:
+            self.fail(job, error.message)
+
+    async def _tries(self, job: Job) -> None:
+        """Retries, with exponential backoff and full jitter (HAZARDS section 5)."""
+        context = self._context
+        while True:
+            try:
+                await self._attempt(job)
+            except OriginError as error:
+                job.tries += 1
+                if error.permanent or job.tries >= max(1, context.mirror.limits.retries):
+                    raise
+                pause = (
+                    error.retry_after if error.retry_after is not None else random.uniform(0, 2.0**job.tries)
+                )
+                if pause > MAX_PAUSE:
+                    raise
+                await context.clock.sleep(pause)
+            else:
+                return
+
+    async def _attempt(self, job: Job) -> None:
+        context, entry, previous = self._context, job.entry, job.wanted.previous
+        if job.wanted.ask and previous is not None:
+            facts = await context.origin.facts(job.path)
+            if answer(facts, previous) is Evidence.SAME:
+                await self._still_same(job, previous)
+                return
+        if not context.origin.properties.network:
+            await self._copy(job)
+        elif (entry.size is not None and entry.size > SMALL) or _looks_large(entry.rounded):
+            await self._large(job)
+        else:
+            await self._memory(job)
+
+    async def _still_same(self, job: Job, previous: Held) -> None:
+        """Asked about, and unchanged: only the record moves on."""
+        context = self._context
+        held = record(
+            job.entry,
+            context.mirror.attributes,
+            base=previous,
+            settled=self._settled(job),
+            keep_ids=context.policy.keep_ids,
+        )
+        if not context.dry:
+            await context.store.refresh(job.visit.path, [held])
+        context.report.files.unchanged += 1
+        self.settle(job)
+
+    async def _memory(self, job: Job) -> None:
+        context, entry = self._context, job.entry
+        want = Want(size=entry.size, limit=context.mirror.limits.file_size)
+        async with context.origin.read(job.path, want) as body:
+            if body.facts.size is not None and body.facts.size > SMALL:
+                await self._stream(job, body, want)
+                return
+            parts: list[bytes] = []
+            received = 0
+            async for chunk in body.chunks():
+                parts.append(chunk)
+                received += len(chunk)
+                if received > SMALL:
+                    raise Changed(body_name(job), f"longer than the {SMALL} bytes that its header allows")
+                if len(parts) > 1:
+                    self._progress(job, received)
+            facts = body.facts
+        data = parts[0] if len(parts) == 1 else b"".join(parts)
+        held = self._held(job, facts, len(data), hashlib.sha256(data).digest())
+        await self._small.put(_Small(job, held, data))
+
+    async def _large(self, job: Job) -> None:
+        """Streams to the disk, and goes on with a partial of an earlier attempt."""
+        context, entry = self._context, job.entry
+        staging = await context.store.stage(job.path, entry.size)
+        etag: str | None = None
+        try:
+            want = Want(
+                size=entry.size,
+                start=staging.start if staging.etag else 0,
+                etag=staging.etag,
+                limit=context.mirror.limits.file_size,
+            )
+            async with context.origin.read(job.path, want) as body:
+                etag = body.facts.etag
+                received = body.start
+                if body.start != staging.start:
+                    await staging.restart()
+                async for chunk in body.chunks():
+                    await staging.write(chunk)
+                    received += len(chunk)
+                    self._progress(job, received)
+                facts = body.facts
+            staged = await staging.finish(self._held(job, facts, received, None))
+        except Changed:
+            await staging.abandon(None)
+            raise
+        except BaseException:
+            await staging.abandon(etag)
+            raise
+        await self._publish(job, staged)
+
+    async def _stream(self, job: Job, body: Body, want: Want) -> None:
+        """A body that turned out to be large after it had been opened."""
+        staging = await self._context.store.stage(job.path, body.facts.size)
+        try:
+            if staging.start:
+                await staging.restart()
+            received = 0
+            async for chunk in body.chunks():
+                await staging.write(chunk)
+                received += len(chunk)
+                self._progress(job, received)
+            staged = await staging.finish(self._held(job, body.facts, received, None))
+        except BaseException:
+            await staging.abandon(body.facts.etag)
+            raise
+        await self._publish(job, staged)
+
+    async def _copy(self, job: Job) -> None:
+        """From this machine's own file systems: the store copies by itself."""
+        context = self._context
+        source: Copyable = context.origin  # type: ignore[assignment]  # local origins and their wrappers are
+        descriptor = await asyncio.to_thread(source.open, job.path)
+        held = self._held(job, Facts(size=job.entry.size, mtime=job.entry.mtime), job.entry.size or 0, None)
+        staged = await context.store.stage_copy(held, descriptor)
+        context.origin.traffic.requests += 1
+        context.origin.traffic.bytes += staged.held.size
+        await self._publish(job, staged)
+
+    # -- from siblings
+
+    async def bundle(
+        self, sibling: Sibling, directory: bytes, jobs: dict[bytes, tuple[Job, FromSibling]]
+    ) -> list[Job]:
+        """Many small files of one directory from one sibling. Returns the jobs that it did not deliver."""
+        context = self._context
+        context.report.requests_sideways += 1
+        left = dict(jobs)
+        try:
+            async for offer, body in sibling.bundle(context.mirror.name, directory, list(jobs)):
+                found = left.get(offer.name)
+                if found is None:
+                    raise PeerBroke(sibling.name, "sent a file that was not asked for")
+                job, source = found
+                context.report.bytes_sideways += len(body)
+                if offer.sha256 != source.offer.sha256 or len(body) != source.offer.size:
+                    continue  # it holds another version by now
+                if hashlib.sha256(body).digest() != offer.sha256:
+                    sibling.deceived("bytes that do not match their digest")
+                    break
+                del left[offer.name]
+                held = self._held_sideways(job, source, offer)
+                await self._small.put(_Small(job, held, body))
+        except PeerError:
+            pass  # its breaker knows; the rest is asked for elsewhere
+        return [job for job, _ in left.values()]
+
+    async def from_sibling(self, sibling: Sibling, job: Job, source: FromSibling) -> bool:
+        """One larger file. False when it has to come from somewhere else."""
+        context = self._context
+        context.report.requests_sideways += 1
+        staging = await context.store.stage(job.path, source.offer.size)
+        try:
+            if staging.start:
+                await staging.restart()
+            want = Want(size=source.offer.size, limit=source.offer.size)
+            async with sibling.read(context.mirror.name, job.path, source.offer, want) as body:
+                async for chunk in body.chunks():
+                    await staging.write(chunk)
+                    context.report.bytes_sideways += len(chunk)
+            staged = await staging.finish(self._held_sideways(job, source, source.offer))
+        except PeerError:
+            await staging.abandon(None)
+            return False
+        except BaseException:
+            await staging.abandon(None)
+            raise
+        if staged.held.sha256 != source.offer.sha256 or staged.held.size != source.offer.size:
+            sibling.deceived("bytes that do not match their digest")
+            await context.store.discard(staged)
+            return False
+        if source.spot_check and not await self._spot_check(job, staged):
+            sibling.deceived("bytes that are not the origin's")
+            await context.store.discard(staged)
+            return False
+        await self._publish(job, staged)
+        return True
+
+    async def _spot_check(self, job: Job, staged: Staged) -> bool:
+        """Compare ranges that were chosen after receipt with the origin's (HAZARDS section 4). Where the
+        origin cannot be asked for ranges of this very version, nothing was proven.
+        """
+        context, size = self._context, staged.held.size
+        try:
+            facts = await context.origin.facts(job.path)
+            if facts.size != size or not facts.ranges or facts.etag is None:
+                return False
+            for _ in range(SPOT_RANGES):
+                start = random.randrange(max(1, size - SPOT_BYTES))
+                stop = min(size, start + SPOT_BYTES)
+                want = Want(size=size, start=start, stop=stop, etag=facts.etag, limit=size)
+                async with context.origin.read(job.path, want) as body:
+                    if body.start != start:
+                        return False
+                    theirs = b"".join([chunk async for chunk in body.chunks()])
+                if theirs != await context.store.staged_range(staged, start, stop - start):
+                    return False
+        except OriginError:
+            return False
+        return True
+
+    # -- into the tree
+
+    async def link(self, job: Job, to: bytes, known: Held) -> None:
+        """A hard link to a file of ours that is the same file at the origin."""
+        held = record(
+            job.entry, self._context.mirror.attributes, base=known, keep_ids=self._context.policy.keep_ids
+        )
+        change = Change(job.visit.path, held, previous=job.wanted.previous, link_to=to)
+        await self._add(job, change, "link")
+
+    async def _publish(self, job: Job, staged: Staged) -> None:
+        change = Change(job.visit.path, staged.held, previous=job.wanted.previous, staged=staged)
+        await self._add(job, change, staged.held.source)
+
+    async def _add(self, job: Job, change: Change, source: str) -> None:
+        def done(error: Exception | None) -> None:
+            if error is not None:
+                self.fail(job, str(error))
+                return
+            files = self._context.report.files
+            if source == "origin":
+                files.origin += 1
+            elif source == "link":
+                files.unchanged += 1
+            else:
+                files.sideways += 1
+            self._context.reporter.file(job.path, change.held.size, source)
+            self.settle(job)
+
+        await self._context.batcher.add(change, done, job.visit.attributes)
+
+    async def _write_small(self) -> None:
+        """Bodies that arrived while the last group was being written make the next group."""
+        try:
+            while True:
+                group = [await self._small.get()]
+                size = len(group[0].body)
+                while len(group) < GROUP and size < GROUP_BYTES and not self._small.empty():
+                    group.append(self._small.get_nowait())
+                    size += len(group[-1].body)
+                staged = await self._context.store.stage_small([(one.held, one.body) for one in group])
+                for one, temporary in zip(group, staged, strict=True):
+                    await self._publish(one.job, temporary)
+        except (StoreError, OSError) as error:
+            self._broken(error)
+
+    # -- records
+
+    def _held(self, job: Job, facts: Facts, size: int, sha256: bytes | None) -> Held:
+        entry, context = job.entry, self._context
+        mtime = facts.mtime or entry.mtime
+        agrees = entry.mtime is None or facts.mtime is None or entry.mtime.agrees(facts.mtime)
+        held = record(
+            entry,
+            context.mirror.attributes,
+            settled=agrees and self._settled(job),
+            keep_ids=context.policy.keep_ids,
+        )
+        return replace(
+            held,
+            size=size,
+            sha256=sha256,
+            mtime=mtime,
+            etag=facts.etag,
+            source="origin",
+            verified="origin",
+            copied=int(context.clock.now()),
+        )
+
+    def _held_sideways(self, job: Job, source: FromSibling, offer: Offer) -> Held:
+        context = self._context
+        held = record(
+            job.entry,
+            context.mirror.attributes,
+            settled=self._settled(job),
+            keep_ids=context.policy.keep_ids,
+        )
+        finer = (
+            offer.mtime if offer.mtime and job.entry.mtime and offer.mtime.agrees(job.entry.mtime) else None
+        )
+        return replace(
+            held,
+            size=offer.size,
+            sha256=offer.sha256,
+            mtime=finer or job.entry.mtime,
+            etag=offer.etag,
+            source=source.site,
+            verified=source.verified,
+            copied=int(context.clock.now()),
+        )
+
+    def _settled(self, job: Job) -> bool:
+        """Whether the listed interval was over when the origin was asked: else a later change in the same
+        minute would show the same row.
+        """
+        mtime = job.entry.mtime
+        return mtime is None or mtime.over(job.visit.listed_at)
+
+    def _progress(self, job: Job, received: int) -> None:
+        context = self._context
+        context.claims.progress(
+            context.mirror.name, job.visit.path, job.entry.name, received, context.clock.monotonic()
+        )
+
+    # -- the end of a job
+
+    def settle(self, job: Job) -> None:
+        """The job is over, whatever came of it."""
+        self._context.claims.release(self._context.mirror.name, job.visit.path, job.entry.name)
+        self._finished(job)
+
+    def fail(self, job: Job, error: str) -> None:
+        self._context.fail(job.visit, job.entry.name, error)
+        self.settle(job)
+
+
+MAX_PAUSE = 60.0  # s: an origin that asks for more than this is left alone until the next pass
+
+
+def body_name(job: Job) -> str:
+    from cluster.model import href
+
+    return href(join(job.visit.path, job.entry.name))
+
+
+def _looks_large(rounded: str | None) -> bool:
+    """A rounded size that says megabytes or more."""
+    return rounded is not None and rounded.strip()[-1:].upper() in "MGT"

@@ -1,0 +1,359 @@
+"""The walk: directory after directory, list, compare, make what is no file, hand the files to the fetcher."""
+
+from __future__ import annotations
+
+import asyncio
+import hashlib
+from collections.abc import Sequence
+from dataclasses import replace
+
+from cluster.engine.context import Context, Stage, Visit
+from cluster.engine.fetcher import Fetcher
+from cluster.errors import IncompleteListing, OriginError, SourceMissing, Unreachable
+from cluster.model import (
+    SECOND,
+    Entry,
+    Failure,
+    Held,
+    Kind,
+    Listing,
+    Skipped,
+    join,
+    shown,
+)
+from cluster.plan.compare import Difference, Wanted, compare, record
+from cluster.plan.order import arranged
+from cluster.store.mirror import Compared, View
+from cluster.store.tree import Change
+
+OPEN_VISITS = 4096  # directories with something outstanding, at most; their files are bounded by the queues
+LOOP = 3  # ancestors with the very same listing: the origin's tree has no end (HAZARDS 20)
+CHECKPOINT = 10.0  # s between records of what is still to do
+GATHER = 64  # comparisons that are recorded together
+
+
+class Walker:
+    """Walks everything below its starting directories, once."""
+
+    def __init__(self, context: Context, seed: str) -> None:
+        self._context, self._seed = context, seed
+        self._fetcher: Fetcher | None = None
+        self._stack: list[Visit] = []
+        self._open: dict[bytes, Visit] = {}
+        self._visiting = 0
+        self._slots = asyncio.Semaphore(OPEN_VISITS)
+        self._compared: list[Compared] = []
+        self._changed = asyncio.Event()
+        self._listing: tuple[bytes, Listing, int] | None = None  # fetched already when the origin was chosen
+        self.kinds_wait: set[bytes] = set()  # directories where a name waits for another kind to go
+        self.groups: dict[str, list[int]] = {}  # hard-link groups: [names at the origin, names seen]
+        self.directories = 0
+        self.entries = 0
+
+    def start(
+        self, fetcher: Fetcher, paths: Sequence[Visit], known: tuple[bytes, Listing, int] | None
+    ) -> None:
+        """Begin with these visits, the last one first; `known` is a listing that was fetched already."""
+        self._fetcher = fetcher
+        self._stack = list(paths)
+        self._listing = known
+
+    async def run(self) -> None:
+        """Walk until every directory has been compared; its files may still be on their way. Raises
+        StoreError when this site's disk gives up.
+        """
+        workers = max(2, self._context.mirror.limits.connections)
+        checkpoints = asyncio.create_task(self._checkpoints(), name="checkpoints")
+        try:
+            async with asyncio.TaskGroup() as group:
+                for _ in range(workers):
+                    group.create_task(self._worker())
+        except ExceptionGroup as failed:
+            raise failed.exceptions[0] from None
+        finally:
+            checkpoints.cancel()
+            await asyncio.gather(checkpoints, return_exceptions=True)
+
+    def over(self, visit: Visit) -> None:
+        """A visit has nothing outstanding any more."""
+        if visit.stage is Stage.WALK and self._open.pop(visit.path, None) is not None:
+            self._slots.release()
+            self._changed.set()
+
+    def remaining(self) -> list[bytes]:
+        """What a pass that is interrupted now must still walk."""
+        return [visit.path for visit in self._stack] + list(self._open)
+
+    async def _worker(self) -> None:
+        while True:
+            while not self._stack:
+                if not self._visiting:
+                    return
+                self._changed.clear()
+                await self._changed.wait()
+            await self._slots.acquire()
+            if not self._stack:
+                self._slots.release()
+                continue
+            visit = self._stack.pop()
+            self._open[visit.path] = visit
+            self._visiting += 1
+            visit.pending += 1
+            try:
+                await self._visit(visit)
+            finally:
+                self._visiting -= 1
+                visit.pending -= 1
+                if visit.pending == 0:
+                    self.over(visit)
+                self._changed.set()
+
+    # -- one directory
+
+    async def _visit(self, visit: Visit) -> None:
+        context = self._context
+        listing = await self._list(visit)
+        view = await context.store.view(visit.path)
+        if listing is None:
+            self._note(visit, view, complete=False)
+            return
+        self.directories += 1
+        digest = _digest(listing)
+        if len(visit.digests) >= LOOP and all(d == digest for d in visit.digests[-LOOP:]) and listing.entries:
+            context.fail(visit, b"", f"the same listing as in {LOOP} directories above: followed no further")
+            self._note(visit, view, complete=False)
+            return
+        self.entries += len(listing.entries)
+        limits = context.mirror.limits
+        if len(listing.entries) > limits.directory_entries or self.entries > limits.files:
+            many = "too-many-files" if self.entries > limits.files else "too-many-entries"
+            context.sick = context.sick or many
+            context.fail(
+                visit, b"", f"{many}: {self.entries} in all, {len(listing.entries)} in this directory"
+            )
+            self._note(visit, view, complete=False)
+            return
+        if visit.path == b"" and listing.own is not None:
+            visit.own = replace(_record_of(context, listing.own), name=b"")
+        difference = compare(
+            visit.path,
+            listing,
+            view.held,
+            context.policy,
+            damaged=view.damaged,
+            strangers=view.strangers,
+        )
+        await self._carry_out(visit, view, listing, difference, digest)
+
+    async def _list(self, visit: Visit) -> Listing | None:
+        context = self._context
+        if self._listing is not None and self._listing[0] == visit.path:
+            _, listing, visit.listed_at = self._listing
+            self._listing = None
+            return listing
+        visit.listed_at = int(context.clock.now() * SECOND)
+        try:
+            return await context.origin.listing(visit.path)
+        except OriginError as error:
+            context.fail(visit, b"", error.message)
+            if isinstance(error, Unreachable | IncompleteListing | SourceMissing):
+                context.sick = context.sick or f"{shown(visit.path) or '/'}: {error.message}"
+            return None
+
+    async def _carry_out(
+        self, visit: Visit, view: View, listing: Listing, difference: Difference, digest: bytes
+    ) -> None:
+        context, files = self._context, self._context.report.files
+        files.unchanged += difference.unchanged
+        files.skipped += len(difference.skipped)
+        if difference.waiting:
+            self.kinds_wait.add(visit.path)
+        self._count_links(listing)
+        await self._make(visit, difference.made, difference.attributes, view)
+        below = difference.directories
+        self._descend(visit, [d for d in below if d.name not in view.held] if visit.alone else below, digest)
+        wanted = difference.wanted
+        if difference.adopt:
+            wanted = sorted(
+                [*wanted, *await self._adopt(visit, view, difference.adopt)], key=lambda w: w.entry.name
+            )
+        if difference.relink:
+            await self._relink(visit, view, difference.relink)
+        self._note(visit, view, difference=difference, listed=len(listing.entries), wanted=wanted)
+        context.reporter.directory(visit.path)
+        assert self._fetcher is not None
+        if wanted:
+            await self._fetcher.take(visit, wanted)
+
+    def _descend(self, visit: Visit, directories: Sequence[Held], digest: bytes) -> None:
+        """Push the children, so that the first in this site's order is popped first."""
+        by_path = {join(visit.path, held.name): held for held in directories}
+        paths = arranged(list(by_path), self._context.mirror.order, self._seed)
+        digests = (*visit.digests, digest)[-LOOP:]
+        self._stack.extend(
+            Visit(path, Stage.WALK, by_path[path], digests=digests) for path in reversed(paths)
+        )
+        self._changed.set()
+
+    async def _make(
+        self, visit: Visit, made: Sequence[Held], attributes: Sequence[Held], view: View | None = None
+    ) -> None:
+        """Directories and symlinks, and names of which only the attributes differ: nothing to fetch."""
+        context = self._context
+        for held, only_attributes in [(h, False) for h in made] + [(h, True) for h in attributes]:
+            path = join(visit.path, held.name)
+            if context.dry:
+                context.reporter.planned("attributes" if only_attributes else f"make {held.kind}", path)
+                continue
+            previous = view.held.get(held.name) if view else None
+            await self._publish(
+                visit, Change(visit.path, held, previous=previous, attributes=only_attributes)
+            )
+
+    async def _adopt(self, visit: Visit, view: View, entries: Sequence[Entry]) -> list[Wanted]:
+        """Files on disk that are not (or not surely) in our records: what is the listed version is taken
+        over without a fetch, the rest is wanted.
+        """
+        context = self._context
+        wanted: list[Wanted] = []
+        for entry in entries:
+            previous = view.held.get(entry.name)
+            found = await context.store.adopt(visit.path, entry)
+            altered = (
+                found is not None and previous is not None and previous.sha256 not in (None, found.sha256)
+            )
+            if found is None or altered:
+                wanted.append(Wanted(entry, previous))
+                continue
+            if context.dry:
+                context.reporter.planned("adopt", join(visit.path, entry.name))
+                continue
+            settled = entry.mtime is None or entry.mtime.over(visit.listed_at)
+            base = replace(found, etag=previous.etag if previous else None)
+            held = record(
+                entry, context.mirror.attributes, base=base, settled=settled, keep_ids=context.policy.keep_ids
+            )
+            context.report.files.unchanged += 1
+            await self._make(visit, [], [held], View({entry.name: previous}) if previous else None)
+        return wanted
+
+    async def _relink(self, visit: Visit, view: View, records: Sequence[Held]) -> None:
+        """The origin links a file with others than before: link it so here, without fetching."""
+        context = self._context
+        for held in records:
+            to = await context.store.by_link(held.link or "")
+            path = join(visit.path, held.name)
+            if context.dry:
+                context.reporter.planned("link", path, shown(to) if to else "")
+                continue
+            context.report.files.unchanged += 1
+            known = await context.store.held(to) if to is not None and to != path else None
+            if known is None or known.sha256 != held.sha256:
+                await context.store.refresh(visit.path, [held])
+                continue
+            await self._publish(
+                visit, Change(visit.path, held, previous=view.held.get(held.name), link_to=to)
+            )
+
+    async def _publish(self, visit: Visit, change: Change) -> None:
+        visit.pending += 1
+
+        def done(error: Exception | None) -> None:
+            if error is not None:
+                self._context.fail(visit, change.held.name, str(error))
+            visit.pending -= 1
+            if visit.pending == 0:
+                self.over(visit)
+
+        await self._context.batcher.add(change, done, {} if change.attributes else visit.attributes)
+
+    def _count_links(self, listing: Listing) -> None:
+        for entry in listing.entries:
+            if entry.link is not None and entry.links > 1:
+                group = self.groups.setdefault(entry.link, [entry.links, 0])
+                group[1] += 1
+                if group[1] >= group[0]:
+                    del self.groups[entry.link]
+
+    # -- records
+
+    def _note(
+        self,
+        visit: Visit,
+        view: View,
+        *,
+        complete: bool = True,
+        difference: Difference | None = None,
+        listed: int = 0,
+        wanted: Sequence[Wanted] = (),
+    ) -> None:
+        """Record what this comparison found, where it deviates from what is recorded."""
+        failures = tuple(visit.failures) + _still_failing(view.failures, wanted)
+        skipped = tuple(difference.skipped) if difference else view.skipped
+        missing = frozenset(difference.missing) if difference else view.missing
+        notable = (
+            not complete
+            or {(f.name, f.error) for f in view.failures} != set(failures)
+            or _by_name(skipped) != _by_name(view.skipped)
+            or bool(missing or view.missing)
+        )
+        if self._context.dry:
+            for name in sorted(missing):
+                self._context.reporter.planned("missing", join(visit.path, name))
+        if not notable:
+            return
+        self._compared.append(
+            Compared(visit.path, skipped, failures, missing, entries_listed=listed, complete=complete)
+        )
+
+    async def record_compared(self) -> None:
+        """Write what has been gathered."""
+        context, now = self._context, int(self._context.clock.now())
+        gathered, self._compared = self._compared, []
+        late, context.late = context.late, {}
+        if gathered:
+            await context.store.compared(gathered, context.record, now)
+        if late:
+            await context.store.note_failures(late, now)
+
+    async def _checkpoints(self) -> None:
+        context = self._context
+        since = context.clock.monotonic()
+        while True:
+            await asyncio.sleep(0.5)
+            if len(self._compared) >= GATHER or (self._compared and not self._stack):
+                await self.record_compared()
+            if context.clock.monotonic() - since >= CHECKPOINT:
+                await self.checkpoint()
+                since = context.clock.monotonic()
+
+    async def checkpoint(self) -> None:
+        """Record what is still to do, after everything that is done."""
+        remaining = self.remaining()
+        await self.record_compared()
+        await self._context.store.frontier_save(self._context.record, remaining, {})
+
+
+def _digest(listing: Listing) -> bytes:
+    """The same for the same rows."""
+    digest = hashlib.blake2b(digest_size=16)
+    for e in listing.entries:
+        mtime = e.mtime.ns if e.mtime else None
+        digest.update(repr((e.name, e.kind, e.size, e.rounded, mtime)).encode())
+    return digest.digest()
+
+
+def _record_of(context: Context, own: Entry) -> Held:
+    return record(
+        replace(own, kind=Kind.DIRECTORY), context.mirror.attributes, keep_ids=context.policy.keep_ids
+    )
+
+
+def _still_failing(failures: Sequence[Failure], wanted: Sequence[Wanted]) -> tuple[tuple[bytes, str], ...]:
+    """Failures of files that are still wanted stay until they are fetched."""
+    names = {want.entry.name for want in wanted}
+    return tuple((f.name, f.error) for f in failures if f.name in names)
+
+
+def _by_name(skipped: Sequence[Skipped]) -> set[tuple[bytes, str, int | None]]:
+    return {(s.name, s.reason, s.size) for s in skipped}

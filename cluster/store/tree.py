@@ -1,4 +1,4 @@
-"""This site's disk: one mirror's public tree, and the private folder beside all of them.
+"""The disk of a site: one mirror's public tree, and the private folder beside all of them.
 
 Every operation walks from an open folder by descriptors with O_NOFOLLOW, so that no name, link or race leads
 outside (HAZARDS 15, 17, 18). Blocking: call it on a thread. Raises StoreError subclasses and UnsafeName.
@@ -11,10 +11,34 @@ outside (HAZARDS 15, 17, 18). Blocking: call it on a thread. Raises StoreError s
 
 from __future__ import annotations
 
+import contextlib
+import errno
+import os
+import stat
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING
 
-from cluster.model import Held
+from cluster.errors import Changed, DataMissing, StoreError
+from cluster.model import Attributes, Held, Kind, depth, href, shown
+from cluster.store import linux
+from cluster.store.appearance import Appearance
+from cluster.store.blocks import BLOCK, Digest
+from cluster.store.changes import Changes, kind_of
+from cluster.store.dirfd import FOLDER, Folders, make_beneath, open_beneath, store_error
+from cluster.store.marker import PRIVATE, check_marker
+from cluster.store.space import Space
+from cluster.store.temporaries import Temporaries, write_all
+from cluster.store.trash import Trash
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+__all__ = ["BLOCK", "Change", "Staged", "Stat", "Tree"]
+
+_PIECE = 2**20  # bytes read at once
+_SYNC_EACH = 8  # directories; more are cheaper with one syncfs
+_FILE = os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_NOCTTY  # a FIFO must not make us wait
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,28 +81,328 @@ class Change:
     attributes: bool = False
 
 
-BLOCK = 8 * 2**20
-
-
 class Tree:
-    """See the module. One per mirror and process."""
+    """See the module. One per mirror and process; its methods may be called from several threads.
+
+    `data` and `state` are folders, `mirror` a name, `public` the mirror's public path. `reserve` is bytes of
+    disk left free (`Space`); `attributes` the operator's owner and modes.
+    """
+
+    temporaries: Temporaries
+    space: Space
+
+    def __init__(
+        self,
+        data: str,
+        mirror: str,
+        public: str,
+        *,
+        site: str,
+        state: str,
+        reserve: int | None,
+        attributes: Attributes,
+    ) -> None:
+        self._data, self._mirror, self._public = data, os.fsencode(mirror), os.fsencode(public.strip("/"))
+        self._site, self._state = site, state
+        self._reserve, self._attributes = reserve, attributes
+        self._closing = contextlib.ExitStack()
+        self._root = -1
+
+    # -- opening
+
+    def open(self, *, writing: bool = True) -> None:
+        """Check the marker, make what is missing of the folders, keep them open.
+
+        Without `writing` only the public root is opened, for the methods that read. Raises DataMissing,
+        StoreError.
+        """
+        first = self._public.split(b"/")[0]
+        if not first or first == os.fsencode(PRIVATE):
+            raise StoreError(
+                f"{self._mirror.decode()}: /{shown(self._public)} is no public path for a mirror"
+            )
+        if writing:
+            check_marker(self._data, self._state, self._site)
+        try:
+            with contextlib.ExitStack() as closing:
+                self._open(closing, writing=writing)
+                self._closing = closing.pop_all()
+        except FileNotFoundError:
+            raise DataMissing(f"{self._data}: there is no /{shown(self._public)} in it") from None
+        except OSError as error:
+            raise store_error(os.fsencode(self._data), error) from error
+
+    def _open(self, closing: contextlib.ExitStack, *, writing: bool) -> None:
+        def kept(folder: int) -> int:
+            closing.callback(os.close, folder)
+            return folder
+
+        data = kept(os.open(self._data, os.O_RDONLY | os.O_DIRECTORY))
+        if not writing:
+            self._root = kept(open_beneath(data, self._public))
+            return
+        self._root = kept(make_beneath(data, self._public))
+        private = os.fsencode(PRIVATE)
+        temporary = kept(make_beneath(data, private + b"/tmp/" + self._mirror, 0o700))
+        self._trash = Trash(kept(make_beneath(data, private + b"/trash/" + self._mirror, 0o700)))
+        self.space = Space(temporary, self._reserve)
+        self._appearance = Appearance(self._attributes)
+        self.temporaries = Temporaries(temporary, self.space, self._appearance)
+
+    def close(self) -> None:
+        """Close the folders; a Tree is not used after it."""
+        self._closing.close()
+        self._root = -1
+
+    # -- reading
 
     def scan(self, directory: bytes) -> dict[bytes, Stat] | None:
-        """Every name in a public directory; None where the directory is absent."""
-        raise NotImplementedError
+        """Every name in a public directory; None where the directory is absent.
+
+        Raises Blocked where a link or a file stands in its place or above it; StoreError, UnsafeName.
+        """
+        with _named(directory):
+            try:
+                folder = open_beneath(self._root, directory)
+            except FileNotFoundError:
+                return None
+            try:
+                with os.scandir(folder) as entries:
+                    return {
+                        os.fsencode(entry.name): found for entry in entries if (found := _entry_stat(entry))
+                    }
+            finally:
+                os.close(folder)
+
+    def lstat(self, path: bytes) -> Stat | None:
+        """What is at `path`, a link itself; None where nothing is. Raises like `scan`."""
+        with _named(path):
+            try:
+                found = open_beneath(self._root, path, os.O_PATH | os.O_NOFOLLOW)
+            except FileNotFoundError:
+                return None
+            try:
+                return _stat(os.fstat(found))
+            finally:
+                os.close(found)
+
+    def open_file(self, path: bytes) -> int | None:
+        """A descriptor to read a public file by, the caller's to close; None where no regular file is.
+
+        Devices and FIFOs are not opened (HAZARDS 24). Raises like `scan`.
+        """
+        found = self.lstat(path)
+        if found is None or found.kind != Kind.FILE:
+            return None
+        with _named(path):
+            try:
+                opened = open_beneath(self._root, path, _FILE)
+            except FileNotFoundError:
+                return None
+            if stat.S_ISREG(os.fstat(opened).st_mode):
+                return opened
+            os.close(opened)
+            return None
+
+    def hash_file(self, path: bytes) -> tuple[bytes, bytes, Stat] | None:
+        """(SHA-256, block hashes, lstat) of a public file; None where no regular file is.
+
+        Raises StoreError where it changed while it was read.
+        """
+        opened = self.open_file(path)
+        if opened is None:
+            return None
+        with _named(path):
+            try:
+                before = os.fstat(opened)
+                digest = Digest()
+                buffer = memoryview(bytearray(_PIECE))
+                while count := os.readv(opened, [buffer]):
+                    digest.update(buffer[:count])
+                after = os.fstat(opened)
+            finally:
+                os.close(opened)
+        if _version(before) != _version(after) or digest.length != after.st_size:
+            raise StoreError(f"{shown(path)}: changed while it was read")
+        return digest.sha256, digest.blocks, _stat(after)
+
+    # -- temporaries
 
     def stage_small(self, files: Sequence[tuple[Held, bytes]]) -> list[Staged]:
-        """Write many small bodies to temporaries in one call. `held.sha256` and size are already right."""
-        raise NotImplementedError
+        """Write many small bodies to temporaries in one call. `held.sha256` and size are already right.
+
+        All or none: on DiskFull and StoreError nothing is left behind.
+        """
+        written = self.temporaries.write_small(files)
+        return [
+            Staged(name, held, held.inode, _blocks(body))
+            for (name, held), (_, body) in zip(written, files, strict=True)
+        ]
+
+    def copy(self, descriptor: int, held: Held) -> Staged:
+        """Copy an open local file to a temporary, holes as holes, hashed in the same read; it stays open.
+
+        `held` gets size and SHA-256. Raises Changed where the source changed meanwhile (HAZARDS 96),
+        DiskFull, StoreError.
+        """
+        before = os.fstat(descriptor)
+        self.space.require(min(before.st_size, before.st_blocks * 512))
+        digest = Digest()
+        with _named(held.name, self.space):
+            name, target = self.temporaries.create()
+            try:
+                _copy(descriptor, target, before.st_size, digest)
+                _unchanged(held, before, os.fstat(descriptor), digest)
+                complete = self.temporaries.dressed(target, replace(held, sha256=digest.sha256))
+                linux.start_writing(target, 0, 0)
+            except BaseException:
+                self.temporaries.remove([name])
+                raise
+            finally:
+                os.close(target)
+        return Staged(name, complete, complete.inode, digest.blocks)
 
     def sync(self, staged: Iterable[Staged]) -> None:
-        """Make temporaries durable: fsync each, or one syncfs where there are more than 8. A failure is final."""
-        raise NotImplementedError
+        """Make temporaries durable: fsync each, or one syncfs where there are more than 8.
+
+        A failure is final: on StoreError `discard` them.
+        """
+        self.temporaries.sync([one.temporary for one in staged])
+
+    def discard(self, staged: Iterable[Staged]) -> None:
+        """Remove temporaries that will not be published."""
+        self.temporaries.remove(one.temporary for one in staged)
+
+    def remove_orphans(self, keep: set[bytes]) -> int:
+        """Remove the temporaries of dead runs, all but the names in `keep`; how many they were.
+
+        Only for who holds the mirror's lock, before anything is staged (HAZARDS 111).
+        """
+        return self.temporaries.remove_orphans(keep)
+
+    # -- the public tree
+
+    def make_directories(self, paths: Iterable[bytes]) -> None:
+        """Make directories and those above them, as 0755; those that are there stay. Raises like `scan`."""
+        for path in paths:
+            with _named(path, self.space):
+                os.close(make_beneath(self._root, path))
 
     def apply(self, changes: Sequence[Change]) -> list[Held | Exception]:
-        """Rename everything into place; per change the record as it is on disk, or why not. No fsync of directories."""
-        raise NotImplementedError
+        """Rename everything into place, in this order; per change the record as it is on disk, or why not.
+
+        No fsync of directories. The temporary of a change that failed is removed.
+        """
+        with Folders(self._root) as folders:
+            batch = Changes(folders, self.temporaries, self._appearance)
+            return [batch.make(change) for change in changes]
 
     def settle(self, directories: dict[bytes, Held | None]) -> None:
-        """After names changed in them: set each directory's recorded mode, owner and mtime, then fsync it."""
-        raise NotImplementedError
+        """After names changed in them: set each directory's recorded mode, owner and mtime; make it durable.
+
+        Deepest first; one syncfs instead of more than 8 fsyncs. All are tried, then the first failure is
+        raised: Blocked or StoreError, also for a directory that is gone.
+        """
+        failed: StoreError | None = None
+        each = len(directories) <= _SYNC_EACH
+        for path in sorted(directories, key=depth, reverse=True):
+            try:
+                self._settle(path, directories[path], sync=each)
+            except StoreError as error:
+                failed = failed or error
+        if not each:
+            with _named(b""):
+                linux.syncfs(self.temporaries.folder)
+        if failed is not None:
+            raise failed
+
+    def _settle(self, path: bytes, held: Held | None, *, sync: bool) -> None:
+        with _named(path, self.space):
+            folder = open_beneath(self._root, path, FOLDER)
+            try:
+                if held is not None:
+                    self._appearance.set(folder, held)
+                if sync:
+                    os.fsync(folder)
+            finally:
+                os.close(folder)
+
+    # -- trash
+
+    def trash(self, paths: Sequence[bytes], now: int) -> list[Exception | None]:
+        """Move public names to DATA/.sideways/trash/MIRROR/NOW/path, a directory as one rename.
+
+        Per path None (also where it is gone already), or why not. `now` in s. Not synced: `settle` what
+        they were in.
+        """
+        return self._trash.take(self._root, paths, now)
+
+    def empty_trash(self, older_than: int) -> None:
+        """Remove for good what was moved to the trash at `older_than` (s) or before. Raises StoreError."""
+        self._trash.empty(older_than)
+
+
+@contextlib.contextmanager
+def _named(path: bytes, space: Space | None = None) -> Iterator[None]:
+    """OSError as a StoreError that names `path`."""
+    try:
+        yield
+    except OSError as error:
+        raise (space.explain(path, error) if space else store_error(path, error)) from error
+
+
+def _entry_stat(entry: os.DirEntry[str]) -> Stat | None:
+    try:
+        return _stat(entry.stat(follow_symlinks=False))
+    except FileNotFoundError:  # went while we were looking
+        return None
+
+
+def _stat(found: os.stat_result) -> Stat:
+    return Stat(kind_of(found.st_mode), found.st_size, found.st_mtime_ns, found.st_ino, found.st_mode)
+
+
+def _version(found: os.stat_result) -> tuple[int, int, int]:
+    return found.st_size, found.st_mtime_ns, found.st_ino
+
+
+def _unchanged(held: Held, before: os.stat_result, after: os.stat_result, digest: Digest) -> None:
+    if _version(before) != _version(after) or digest.length != before.st_size:
+        raise Changed(href(held.name), "the source changed while it was copied")
+
+
+def _blocks(body: bytes) -> bytes:
+    if len(body) <= BLOCK:
+        return b""
+    digest = Digest()
+    digest.update(body)
+    return digest.blocks
+
+
+def _copy(source: int, target: int, size: int, digest: Digest) -> None:
+    """`size` bytes at most, to the same offsets; holes are hashed as the zeros that they read as."""
+    buffer = memoryview(bytearray(_PIECE))
+    zeros = bytes(_PIECE)
+    while digest.length < size:
+        data, hole = _next_extent(source, digest.length, size)
+        while digest.length < data:
+            digest.update(zeros[: data - digest.length])
+        os.lseek(target, data, os.SEEK_SET)
+        while digest.length < hole:
+            count = os.preadv(source, [buffer[: hole - digest.length]], digest.length)
+            if count == 0:
+                return
+            write_all(target, buffer[:count])
+            digest.update(buffer[:count])
+    os.ftruncate(target, size)
+
+
+def _next_extent(source: int, offset: int, size: int) -> tuple[int, int]:
+    """Where data begins and ends from `offset` on; all is data where the file system does not know holes."""
+    try:
+        data = min(os.lseek(source, offset, os.SEEK_DATA), size)
+        return data, min(os.lseek(source, data, os.SEEK_HOLE), size) if data < size else size
+    except OSError as error:
+        if error.errno == errno.ENXIO:  # a hole up to the end
+            return size, size
+        return offset, size

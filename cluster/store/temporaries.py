@@ -1,0 +1,120 @@
+"""Temporaries: complete files under random names, in a folder beside the public tree on the same file system.
+
+A temporary is opened with O_EXCL and O_NOFOLLOW through the folder's descriptor, its writes are checked for
+their length (HAZARDS 98), and it has its final mode, owner and time before it is renamed.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+from collections.abc import Iterable, Sequence
+from dataclasses import replace
+from typing import TYPE_CHECKING
+
+from cluster.errors import StoreError
+from cluster.model import Held
+from cluster.store import linux
+from cluster.store.appearance import is_private
+
+if TYPE_CHECKING:
+    from cluster.store.appearance import Appearance
+    from cluster.store.space import Space
+
+_NEW = os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW
+_OLD = os.O_RDWR | os.O_NOFOLLOW | os.O_NONBLOCK
+_SYNC_EACH = 8  # more than that many are cheaper with one syncfs: HAZARDS 3.2
+
+
+def write_all(descriptor: int, data: bytes | memoryview) -> None:
+    """Write every byte. A short write is followed by another, which tells why (ENOSPC): HAZARDS 98."""
+    written = os.write(descriptor, data)
+    if written != len(data):
+        view = memoryview(data)
+        while written < len(view):
+            written += os.write(descriptor, view[written:])
+
+
+class Temporaries:
+    """The folder `folder` (a descriptor, owned from now on)."""
+
+    def __init__(self, folder: int, space: Space, appearance: Appearance) -> None:
+        self.folder = folder
+        self.space = space
+        self._appearance = appearance
+
+    def create(self) -> tuple[bytes, int]:
+        """A new empty temporary: (name, descriptor). Raises OSError."""
+        name = os.urandom(12).hex().encode()
+        return name, os.open(name, _NEW, 0o600, dir_fd=self.folder)
+
+    def reopen(self, name: bytes) -> int:
+        """A temporary of an earlier attempt, for reading and writing. Raises OSError."""
+        return os.open(name, _OLD, dir_fd=self.folder)
+
+    def dressed(self, descriptor: int, held: Held) -> Held:
+        """Set mode, owner and time; `held` with what lstat will tell of it. Raises OSError."""
+        self._appearance.set(descriptor, held)
+        found = os.fstat(descriptor)
+        return replace(
+            held,
+            size=found.st_size,
+            disk_mtime=found.st_mtime_ns,
+            inode=found.st_ino,
+            private=is_private(held),
+        )
+
+    def write_small(self, files: Sequence[tuple[Held, bytes]]) -> list[tuple[bytes, Held]]:
+        """One temporary per body: (name, record as it is on disk). All or none.
+
+        Raises DiskFull, StoreError; nothing is left behind then.
+        """
+        self.space.require(sum(len(body) for _, body in files), len(files))
+        prefix = os.urandom(12).hex().encode()
+        names: list[bytes] = []
+        result: list[tuple[bytes, Held]] = []
+        try:
+            for number, (held, body) in enumerate(files):
+                name = b"%s.%d" % (prefix, number)
+                descriptor = os.open(name, _NEW, 0o600, dir_fd=self.folder)
+                names.append(name)
+                try:
+                    write_all(descriptor, body)
+                    result.append((name, self.dressed(descriptor, held)))
+                finally:
+                    os.close(descriptor)
+        except BaseException as error:
+            self.remove(names)
+            if isinstance(error, OSError):
+                raise self.space.explain(held.name, error) from error
+            raise
+        return result
+
+    def sync(self, names: Sequence[bytes]) -> None:
+        """Make them durable. Raises StoreError: final, a descriptor is never asked twice."""
+        with contextlib.ExitStack() as stack:
+            try:
+                if len(names) > _SYNC_EACH:
+                    linux.syncfs(self.folder)
+                    return
+                descriptors: list[int] = []
+                for name in names:
+                    descriptors.append(os.open(name, os.O_RDONLY | os.O_NOFOLLOW, dir_fd=self.folder))
+                    stack.callback(os.close, descriptors[-1])
+                    linux.start_writing(descriptors[-1], 0, 0)
+                for descriptor in descriptors:
+                    os.fsync(descriptor)
+            except OSError as error:
+                raise StoreError(f"disk: {os.strerror(error.errno or 0)} while files were synced") from error
+
+    def remove(self, names: Iterable[bytes]) -> None:
+        """Remove temporaries that are of no use any more; those that are gone already do not matter."""
+        for name in names:
+            with contextlib.suppress(OSError):
+                os.unlink(name, dir_fd=self.folder)
+
+    def remove_orphans(self, keep: set[bytes]) -> int:
+        """Remove what dead runs left (HAZARDS 111), all but `keep`; how many. Only for who holds the lock."""
+        orphans = [name for name in map(os.fsencode, os.listdir(self.folder)) if name not in keep]
+        self.remove(orphans)
+        return len(orphans)

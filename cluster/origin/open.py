@@ -1,0 +1,76 @@
+"""From an `<origin>` to an origin that can be asked: the adapter that reads it, and what wraps it."""
+
+from __future__ import annotations
+
+import asyncio
+import random
+import time
+from collections.abc import Awaitable, Callable
+from dataclasses import dataclass, field
+from urllib.parse import urlsplit
+
+from cluster.errors import UsageError
+from cluster.model import Limits, OriginSpec
+from cluster.origin.base import Origin
+from cluster.origin.limit import Hosts, Limited
+from cluster.origin.logged import Logged
+from cluster.origin.retry import Quiet, Retrying
+
+
+@dataclass(slots=True)
+class Shared:
+    """What all mirrors of a site have in common when they talk to origins; times and chance are given."""
+
+    hosts: Hosts = field(default_factory=Hosts)
+    quiet: Quiet = field(default_factory=Quiet)
+    clock: Callable[[], float] = time.time  # s since 1970
+    monotonic: Callable[[], float] = time.monotonic
+    chance: Callable[[], float] = random.random
+    sleep: Callable[[float], Awaitable[None]] = asyncio.sleep
+
+
+def _file(spec: OriginSpec, limits: Limits) -> Origin:
+    from cluster.origin.local import LocalOrigin
+
+    return LocalOrigin(spec, limits)
+
+
+def _http(spec: OriginSpec, limits: Limits) -> Origin:
+    from cluster.origin.http import HttpOrigin
+
+    return HttpOrigin(spec, limits)
+
+
+SCHEMES: dict[str, Callable[[OriginSpec, Limits], Origin]] = {"file": _file, "http": _http, "https": _http}
+
+
+def open_origin(spec: OriginSpec, limits: Limits, shared: Shared) -> Origin:
+    """The adapter for the URL's scheme, each request logged, limited, then retried: who waits for its next
+    try holds no slot. Raises UsageError for a scheme that this version does not read.
+    """
+    parts = urlsplit(spec.url)
+    adapter = SCHEMES.get(parts.scheme)
+    if adapter is None:
+        readable = ", ".join(sorted(SCHEMES))
+        raise UsageError(
+            f"{parts.scheme}: origins of this scheme are not read by this version; {readable} are"
+        )
+    host = parts.hostname or spec.url
+    limited = Limited(
+        Logged(adapter(spec, limits), clock=shared.monotonic),
+        host,
+        limits,
+        shared.hosts,
+        clock=shared.clock,
+        monotonic=shared.monotonic,
+        sleep=shared.sleep,
+    )
+    return Retrying(
+        limited,
+        host,
+        tries=limits.retries,
+        quiet=shared.quiet,
+        clock=shared.monotonic,
+        chance=shared.chance,
+        sleep=shared.sleep,
+    )

@@ -1,0 +1,58 @@
+"""Every kind of origin, bare and as a pass gets it, through the one suite of promises."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import AsyncIterator, Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from cluster.model import Limits, OriginSpec, href
+from cluster.origin.base import Origin
+from cluster.origin.http import HttpOrigin
+from cluster.origin.local import LocalOrigin
+from cluster.origin.memory import MemoryOrigin
+from cluster.origin.open import Shared, open_origin
+from tests.origin import conformance
+
+KINDS = ("memory", "local", "local, wrapped", "http", "http, wrapped")
+
+
+def on_disk(root: Path) -> None:
+    for path, data in conformance.FILES.items():
+        file = os.path.join(os.fsencode(root), path)
+        os.makedirs(os.path.dirname(file), exist_ok=True)
+        Path(os.fsdecode(file)).write_bytes(data)
+        os.utime(file, (conformance.MTIME, conformance.MTIME))
+    for path in conformance.DIRECTORIES:
+        os.makedirs(os.path.join(os.fsencode(root), path), exist_ok=True)
+
+
+def in_memory() -> MemoryOrigin:
+    origin = MemoryOrigin(dict(conformance.FILES))
+    for path in conformance.DIRECTORIES:
+        origin.directory(path)
+    return origin
+
+
+def opened(kind: str, root: Path, start_nginx: Callable[..., Any]) -> Origin:
+    if kind == "memory":
+        return in_memory()
+    on_disk(root)
+    if kind.startswith("local"):
+        spec = OriginSpec(f"file://{href(os.fsencode(root))}/")
+        return open_origin(spec, Limits(), Shared()) if "wrapped" in kind else LocalOrigin(spec, Limits())
+    spec = OriginSpec(start_nginx(root).url, timezone="UTC")
+    return open_origin(spec, Limits(), Shared()) if "wrapped" in kind else HttpOrigin(spec, Limits())
+
+
+class TestEveryOrigin(conformance.Conformance):
+    @pytest.fixture(params=KINDS)
+    async def origin(
+        self, request: pytest.FixtureRequest, tmp_path: Path, start_nginx: Callable[..., Any]
+    ) -> AsyncIterator[Origin]:
+        origin = opened(request.param, tmp_path, start_nginx)
+        yield origin
+        await origin.close()

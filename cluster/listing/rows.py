@@ -1,0 +1,85 @@
+"""Rows of a page become a Listing: unique names in the order of their bytes."""
+
+from __future__ import annotations
+
+import hashlib
+from dataclasses import replace
+
+from cluster.errors import TooLarge, UnsafeName
+from cluster.listing.names import Place
+from cluster.listing.sizes import NO_SIZE, Size
+from cluster.model import Entry, Kind, Listing, Rejected, Stamp
+
+MAX_REJECTED = 1000  # one page that refuses more than this is shown with the first ones
+
+
+class Rows:
+    """Collects what a page shows of one directory.
+
+    `path` names the listing in errors; more than `limit` names raise TooLarge.
+    """
+
+    def __init__(self, place: Place, path: str, limit: int) -> None:
+        self.place, self.path, self.limit = place, path, limit
+        self.entries: dict[bytes, Entry] = {}
+        self.rejected: dict[bytes, Rejected] = {}
+
+    def link(
+        self, href: bytes, size: Size = NO_SIZE, mtime: Stamp | None = None, *, directory: bool = False
+    ) -> None:
+        """A row whose name is given by an href. Links of the page itself are passed over."""
+        try:
+            named = self.place.name(href)
+        except UnsafeName as problem:
+            self.reject(href, str(problem), Kind.DIRECTORY if href.endswith(b"/") else Kind.FILE)
+            return
+        if named:
+            self.add(named[0], Kind.DIRECTORY if named[1] or directory else Kind.FILE, size, mtime)
+
+    def add(self, name: bytes, kind: Kind, size: Size = NO_SIZE, mtime: Stamp | None = None) -> None:
+        """A row whose name is checked already. A directory's size says nothing about what it holds."""
+        if kind is not Kind.FILE:
+            size = NO_SIZE
+        entry = Entry(name, kind, size.exact, size.rounded, mtime)
+        known = self.entries.setdefault(name, entry)
+        if known is not entry:
+            if known != entry:
+                self.entries[name] = _either(known, entry)
+        elif len(self.entries) > self.limit:
+            raise TooLarge(self.path, f"more than {self.limit} entries")
+
+    def reject(self, name: bytes, reason: str, kind: Kind = Kind.FILE) -> None:
+        if len(self.rejected) < MAX_REJECTED:
+            self.rejected.setdefault(name, Rejected(name, reason, kind))
+
+    def listing(self, form: str, size: int, *, zone_known: bool) -> Listing:
+        entries = self.entries
+        return Listing(
+            tuple([entries[name] for name in sorted(entries)]),
+            tuple([self.rejected[name] for name in sorted(self.rejected)]),
+            zone_known or not any(entry.mtime for entry in entries.values()),
+            form,
+            size,
+        )
+
+
+def fingerprint(listing: Listing) -> bytes:
+    """A digest of the rows: equal for a directory and an ancestor means that the server turns in circles
+    (HAZARDS 20)."""
+    digest = hashlib.sha256()
+    for e in listing.entries:
+        stamp = (e.mtime.ns, e.mtime.precision) if e.mtime else None
+        digest.update(repr((e.name, e.kind.value, e.size, e.rounded, stamp, e.target)).encode())
+    return digest.digest()
+
+
+def _either(one: Entry, other: Entry) -> Entry:
+    """One name with two sets of facts keeps what both agree on (HAZARDS 21)."""
+    return replace(
+        one,
+        kind=one.kind if one.kind is other.kind else Kind.FILE,
+        size=one.size if one.size == other.size else None,
+        rounded=one.rounded if one.rounded == other.rounded else None,
+        mtime=one.mtime if one.mtime == other.mtime else None,
+        ambiguous=True,
+    )

@@ -56,6 +56,7 @@ class Job:
     wanted: Wanted
     claimed: float = 0.0
     tries: int = 0
+    opened: bool = False  # the origin began to send: what fails now broke off
 
     @property
     def entry(self) -> Entry:

@@ -70,14 +70,15 @@ class Transfer:
             self.fail(job, error.message)
 
     async def _tries(self, job: Job) -> None:
-        """Retries, with exponential backoff and full jitter (HAZARDS section 5)."""
+        """A body that broke off is asked for again, with exponential backoff and full jitter. (That a read
+        could not be opened at all, the origin's wrapper has retried already.)"""
         context = self._context
         while True:
             try:
                 await self._attempt(job)
             except OriginError as error:
                 job.tries += 1
-                if error.permanent or job.tries >= max(1, context.mirror.limits.retries):
+                if error.permanent or not job.opened or job.tries >= context.mirror.limits.retries:
                     raise
                 pause = (
                     error.retry_after if error.retry_after is not None else random.uniform(0, 2.0**job.tries)
@@ -90,6 +91,7 @@ class Transfer:
 
     async def _attempt(self, job: Job) -> None:
         context, entry, previous = self._context, job.entry, job.wanted.previous
+        job.opened = False
         if job.wanted.ask and previous is not None:
             facts = await context.origin.facts(job.path)
             if answer(facts, previous) is Evidence.SAME:
@@ -121,6 +123,7 @@ class Transfer:
         context, entry = self._context, job.entry
         want = Want(size=entry.size, limit=context.mirror.limits.file_size)
         async with context.origin.read(job.path, want) as body:
+            job.opened = True
             if body.facts.size is not None and body.facts.size > SMALL:
                 await self._stream(job, body, want)
                 return
@@ -151,6 +154,7 @@ class Transfer:
                 limit=context.mirror.limits.file_size,
             )
             async with context.origin.read(job.path, want) as body:
+                job.opened = True
                 etag = body.facts.etag
                 received = body.start
                 if body.start != staging.start:

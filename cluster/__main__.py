@@ -1,0 +1,5 @@
+"""`python -m cluster` is `sideways`."""
+
+from cluster.cli import main
+
+main()

@@ -1,0 +1,1 @@
+"""One site: builds every part, joins them, runs and stops them."""

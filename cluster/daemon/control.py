@@ -1,0 +1,153 @@
+"""The daemon's control socket, `STATE/control.sock`: JSON lines, mode 0600, one request a connection.
+
+Request: `{"command": "pass", "mirror": "debian", ...}`. Answer: any number of `{"event": ...}` lines while it
+goes on, then one `{"result": ...}` or `{"error": "one line", "status": 1}`. Whoever can open the socket may
+command the site: it is owned by the site's user.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import json
+import os
+import socket
+from collections.abc import AsyncIterator, Awaitable, Callable
+from typing import Any
+
+from cluster.errors import SidewaysError, StoreError, UsageError
+
+Message = dict[str, Any]
+Tell = Callable[[Message], None]
+Command = Callable[[Message, Tell], Awaitable[Message]]
+
+MAX_LINE = 2**20
+SILENCE = 5.0  # s in which a request must arrive
+
+
+def path_of(state: str) -> str:
+    return os.path.join(state, "control.sock")
+
+
+class ControlServer:
+    """Serves `commands` by name. Sockets are bound by their folder: a path may be longer than 107 bytes."""
+
+    def __init__(self, state: str, commands: dict[str, Command]) -> None:
+        self._path, self._commands = path_of(state), commands
+        self._server: asyncio.Server | None = None
+        self._open: set[asyncio.Task[None]] = set()
+
+    async def start(self) -> None:
+        """Raises StoreError when another daemon answers on this socket."""
+        if await _answers(self._path):
+            raise StoreError(f"{self._path}: another daemon of this site answers here")
+        with contextlib.suppress(FileNotFoundError):
+            os.unlink(self._path)
+        listener = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
+        with _beside(self._path) as name:
+            old = os.umask(0o177)
+            try:
+                listener.bind(name)
+            finally:
+                os.umask(old)
+        listener.listen(16)
+        listener.setblocking(False)
+        self._server = await asyncio.start_unix_server(self._connected, sock=listener, limit=MAX_LINE)
+
+    async def stop(self) -> None:
+        if self._server is None:
+            return
+        self._server.close()
+        for task in list(self._open):
+            task.cancel()
+        await asyncio.gather(*self._open, return_exceptions=True)
+        with contextlib.suppress(FileNotFoundError):
+            os.unlink(self._path)
+
+    async def _connected(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        task = asyncio.current_task()
+        assert task is not None
+        self._open.add(task)
+        try:
+            await self._serve(reader, writer)
+        except (ConnectionError, TimeoutError, ValueError):
+            pass  # the command line went away, or it is none of ours
+        finally:
+            self._open.discard(task)
+            writer.close()
+
+    async def _serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        line = await asyncio.wait_for(reader.readline(), SILENCE)
+        request = json.loads(line)
+
+        def tell(message: Message) -> None:
+            if not writer.is_closing() and writer.transport.get_write_buffer_size() < MAX_LINE:
+                writer.write(json.dumps(message).encode() + b"\n")
+
+        command = self._commands.get(str(request.get("command")))
+        try:
+            if command is None:
+                raise UsageError(f"{request.get('command')}: this daemon does not know the command")
+            answer: Message = {"result": await command(request, tell)}
+        except UsageError as error:
+            answer = {"error": str(error), "status": 2}
+        except SidewaysError as error:
+            answer = {"error": str(error), "status": 1}
+        writer.write(json.dumps(answer).encode() + b"\n")
+        await writer.drain()
+
+
+async def _answers(path: str) -> bool:
+    try:
+        _, writer = await _connect(path)
+    except OSError:
+        return False
+    writer.close()
+    return True
+
+
+async def _connect(path: str) -> tuple[asyncio.StreamReader, asyncio.StreamWriter]:
+    with _beside(path) as name:
+        return await asyncio.open_unix_connection(name, limit=MAX_LINE)
+
+
+@contextlib.contextmanager
+def _beside(path: str) -> Any:
+    """A name for a socket that fits into `sun_path` (108 bytes), however deep its folder is."""
+    if len(os.fsencode(path)) < 100:
+        yield path
+        return
+    folder = os.open(os.path.dirname(path), os.O_PATH | os.O_DIRECTORY)
+    try:
+        yield f"/proc/self/fd/{folder}/{os.path.basename(path)}"
+    finally:
+        os.close(folder)
+
+
+async def ask(state: str, request: Message, on_event: Tell | None = None) -> Message | None:
+    """Send one request to the site's daemon; None when none runs.
+
+    Raises UsageError or SidewaysError with the daemon's own words."""
+    try:
+        reader, writer = await _connect(path_of(state))
+    except OSError:
+        return None
+    try:
+        writer.write(json.dumps(request).encode() + b"\n")
+        async for message in _lines(reader):
+            if "error" in message:
+                kind = UsageError if message.get("status") == 2 else StoreError
+                raise kind(str(message["error"]))
+            if "result" in message:
+                return dict(message["result"])
+            if on_event is not None:
+                on_event(message)
+    finally:
+        writer.close()
+    raise StoreError("the site's daemon went away before the command was done")
+
+
+async def _lines(reader: asyncio.StreamReader) -> AsyncIterator[Message]:
+    with contextlib.suppress(ConnectionError):
+        while line := await reader.readline():
+            yield json.loads(line)

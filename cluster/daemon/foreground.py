@@ -1,0 +1,73 @@
+"""A pass in the command's own process, for a site whose daemon does not run. It answers siblings meanwhile."""
+
+from __future__ import annotations
+
+import logging
+import os
+import signal
+import asyncio
+import time
+from collections.abc import Callable
+from contextlib import AsyncExitStack
+from typing import Any
+
+from cluster.daemon.parts import Events, surroundings
+from cluster.engine.passes import run_pass
+from cluster.errors import SidewaysError
+from cluster.model import Cluster, Mirror, Site
+from cluster.origin.open import Shared
+from cluster.peer import keys
+from cluster.peer.claims import Claims
+from cluster.peer.server import PeerServer
+from cluster.peer.siblings import Siblings
+from cluster.store.mirror import Reader
+
+log = logging.getLogger("sideways.pass")
+
+
+async def foreground_pass(
+    cluster: Cluster,
+    site: Site,
+    mirror: Mirror,
+    scope: bytes,
+    dry: bool,
+    tell: Callable[[dict[str, object]], None],
+) -> dict[str, Any]:
+    """Run one pass here and return its JSON. Raises Locked, StoreError, UsageError."""
+    claims = Claims()
+    async with AsyncExitStack() as stack:
+        siblings = await _siblings(stack, cluster, site, claims)
+        around = surroundings(site, Shared(), claims, siblings.of if siblings else lambda mirror: ())
+        work = asyncio.ensure_future(
+            run_pass(around, mirror, scope=scope, dry=dry, reporter=Events(tell, time.monotonic))
+        )
+        loop = asyncio.get_running_loop()
+        for number in (signal.SIGTERM, signal.SIGINT):
+            loop.add_signal_handler(number, work.cancel)
+        try:
+            return (await work).as_json()
+        except asyncio.CancelledError:
+            raise SidewaysError(f"{mirror.name}: interrupted; the next pass goes on from here") from None
+
+
+async def _siblings(
+    stack: AsyncExitStack, cluster: Cluster, site: Site, claims: Claims
+) -> Siblings | None:
+    """The siblings, and our own answers to them; None where this site has no keys (yet)."""
+    if site.peer is None or not os.path.exists(keys.key_path(site.state)):
+        return None
+    siblings = Siblings(cluster, site)
+    await siblings.start()
+    stack.push_async_callback(siblings.stop)
+
+    async def open_reader(name: str) -> Reader:
+        return await Reader.open(name, site)
+
+    server = PeerServer(site, cluster, claims, open_reader)
+    try:
+        await server.start()
+    except OSError as error:
+        log.warning("peer: cannot listen on %s: %s", site.peer.listen, error)
+    else:
+        stack.push_async_callback(server.stop)
+    return siblings

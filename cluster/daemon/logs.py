@@ -1,0 +1,51 @@
+"""Log lines: one line an event, `key=value` at its end, no control characters in it (HAZARDS 6)."""
+
+from __future__ import annotations
+
+import logging
+import sys
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+
+class Line(logging.Formatter):
+    """`2026-01-31T12:00:00Z info sideways.pass: debian: complete files=3`."""
+
+    converter = staticmethod(time.gmtime)
+
+    def format(self, record: logging.LogRecord) -> str:
+        stamp = time.strftime("%Y-%m-%dT%H:%M:%S", self.converter(record.created))
+        text = record.getMessage()
+        if record.exc_info:
+            text += " " + self.formatException(record.exc_info)
+        text = "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in text)
+        return f"{stamp}.{record.msecs:03.0f}Z {record.levelname.lower()} {record.name}: {text}"
+
+
+@contextmanager
+def to_file(path: str | None, *, verbose: bool = False, console: bool = False) -> Iterator[None]:
+    """Send the log to `path` and (`console`) to standard error while the block runs.
+
+    Raises OSError when the file cannot be opened."""
+    root = logging.getLogger()
+    handlers: list[logging.Handler] = []
+    if path is not None:
+        handlers.append(logging.FileHandler(path, encoding="utf-8", errors="backslashreplace"))
+    if console or verbose:
+        handlers.append(logging.StreamHandler(sys.stderr))
+    for handler in handlers:
+        handler.setFormatter(Line())
+        root.addHandler(handler)
+    if not handlers:
+        handlers.append(logging.NullHandler())
+        root.addHandler(handlers[0])
+    ours = logging.getLogger("sideways")
+    root.setLevel(logging.WARNING)
+    ours.setLevel(logging.DEBUG if verbose else logging.INFO)
+    try:
+        yield
+    finally:
+        for handler in handlers:
+            root.removeHandler(handler)
+            handler.close()

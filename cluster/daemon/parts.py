@@ -1,0 +1,76 @@
+"""How the parts of a site fit together; the daemon and a pass in the foreground build the same."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+
+from cluster.engine.passes import Surroundings
+from cluster.engine.report import Report, Reporter
+from cluster.model import Mirror, OriginSpec, Site, href, shown
+from cluster.origin.base import Origin
+from cluster.origin.open import Shared, open_origin
+from cluster.peer.claims import Claims
+from cluster.peer.client import Sibling
+
+PROGRESS_EVERY = 0.2  # s between two events of progress
+
+
+def surroundings(
+    site: Site, shared: Shared, claims: Claims, siblings: Callable[[Mirror], Sequence[Sibling]]
+) -> Surroundings:
+    """What passes at this site need."""
+
+    def opened(spec: OriginSpec, mirror: Mirror) -> Origin:
+        return open_origin(spec, mirror.limits, shared)
+
+    return Surroundings(site, opened, siblings, claims)
+
+
+class Events(Reporter):
+    """A reporter that tells a pass as JSON-able events: `progress` now and then, `planned`, `failed`."""
+
+    def __init__(self, tell: Callable[[dict[str, object]], None], monotonic: Callable[[], float]) -> None:
+        self._tell, self._monotonic = tell, monotonic
+        self._last = monotonic()
+        self.directories = self.files = self.origin_bytes = self.sideways_bytes = self.failures = 0
+        self.current = b""
+
+    def started(self, report: Report) -> None:
+        self._tell({"event": "started", "mirror": report.mirror, "site": report.site})
+
+    def directory(self, path: bytes) -> None:
+        self.directories += 1
+        self.current = path
+        self._progress()
+
+    def file(self, path: bytes, size: int, source: str) -> None:
+        self.files += 1
+        if source == "origin":
+            self.origin_bytes += size
+        elif source != "link":
+            self.sideways_bytes += size
+        self._progress()
+
+    def failed(self, path: bytes, error: str) -> None:
+        self.failures += 1
+        self._tell({"event": "failed", "path": shown(path), "href": href(path), "error": error})
+
+    def planned(self, action: str, path: bytes, detail: str = "") -> None:
+        self._tell(
+            {"event": "planned", "action": action, "path": shown(path), "href": href(path), "detail": detail}
+        )
+
+    def _progress(self) -> None:
+        now = self._monotonic()
+        if now - self._last >= PROGRESS_EVERY:
+            self._last = now
+            self._tell(
+                {
+                    "event": "progress",
+                    "files": self.files,
+                    "bytes": self.origin_bytes,
+                    "sideways": self.sideways_bytes,
+                    "directories": self.directories,
+                    "path": shown(self.current),
+                }
+            )

@@ -127,8 +127,8 @@ class Folders:
 
 
 _WORDS = {
-    errno.ELOOP: "a symbolic link stands where a folder must be",
-    errno.ENOTDIR: "something that is no folder stands where a folder must be",
+    errno.ELOOP: "a symbolic link or a file stands where a folder must be",
+    errno.ENOTDIR: "a symbolic link or a file stands where a folder must be",
     errno.EISDIR: "a folder stands there",
     errno.EEXIST: "something stands there that was not put there by a pass",
     errno.ENOTEMPTY: "a folder stands there",

@@ -83,10 +83,12 @@ class Temporaries:
                     result.append((name, self.dressed(descriptor, held)))
                 finally:
                     os.close(descriptor)
-        except BaseException as error:
+        except OSError as error:
+            told = self.space.explain(held.name, error)  # before room is made again
             self.remove(names)
-            if isinstance(error, OSError):
-                raise self.space.explain(held.name, error) from error
+            raise told from error
+        except BaseException:
+            self.remove(names)
             raise
         return result
 

@@ -1,0 +1,252 @@
+"""A sibling over HTTPS: its answers as model values, its bytes checked for what can be checked here."""
+
+from __future__ import annotations
+
+import hashlib
+import re
+from collections.abc import AsyncIterator, Callable, Sequence
+from types import TracebackType
+from typing import Self
+from urllib.parse import quote_from_bytes
+
+from cluster.errors import PeerBroke, PeerSilent
+from cluster.model import Claim, Facts, Offer, Offered, Site
+from cluster.origin.base import Traffic, Want
+from cluster.peer import frames, wire
+from cluster.peer.link import FIRST_BYTE, Link, Stream
+
+MAX_OFFERS = 250_000  # in one directory, as everywhere
+_CONTENT_RANGE = re.compile(r"bytes (\d{1,19})-(\d{1,19})/(\d{1,19})")
+
+
+class HttpsSibling:
+    """Implements `cluster.peer.client.Sibling`. `start` begins to look for it; until it has answered it is
+    not `up`, and every method raises PeerSilent at once.
+
+    `traffic` counts what was asked of it since it was made: requests, and bytes of files as received.
+    """
+
+    def __init__(
+        self, site: Site, own_files: tuple[str, str], cluster: str, clock: Callable[[], float]
+    ) -> None:
+        self.name = site.name
+        self.site = site
+        self.link = Link(site, own_files, cluster, clock)
+        self.traffic = Traffic()
+
+    def start(self) -> None:
+        self.link.start()
+
+    async def stop(self) -> None:
+        await self.link.stop()
+
+    @property
+    def up(self) -> bool:
+        return self.link.up
+
+    @property
+    def trouble(self) -> str:
+        """What last went wrong with it; for people."""
+        return self.link.breaker.reason
+
+    def deceived(self, reason: str) -> None:
+        self.link.deceived(reason)
+
+    # -- questions
+
+    async def offered(
+        self, mirror: str, directory: bytes, patience: float, *, first: bytes = b"", last: bytes | None = None
+    ) -> Offered:
+        """Page by page, within `patience` seconds in all. Where time runs out after the first page, what has
+        arrived is the answer: an offer is a hint, and the origin has the rest.
+        """
+        clock = self.link.clock
+        until = clock() + patience
+        target = "directory?" + _query(mirror=mirror, directory=directory)
+        target += f"&first={_quoted(first)}" if first else ""
+        target += f"&last={_quoted(last)}" if last is not None else ""
+        held: dict[bytes, Offer] = {}
+        claims: dict[bytes, Claim] = {}
+        known, after = False, None
+        while True:
+            more = f"&after={_quoted(after)}" if after is not None else ""
+            try:
+                body = await self._asked(target + more, max(0.1, until - clock()) if after else patience)
+            except PeerSilent:
+                if after is None or not self.link.up:
+                    raise
+                break
+            with self.link.judged("question"), self.link.broken():
+                page = wire.page_read(body, after)
+            known = known or page.known
+            held.update((offer.name, offer) for offer in page.held)
+            claims.update((claim.name, claim) for claim in page.claims)
+            if not page.more or len(held) > MAX_OFFERS or clock() >= until:
+                break
+            after = page.held[-1].name
+        return Offered(self.name, held, claims, known)
+
+    async def mirrors(self, patience: float = FIRST_BYTE) -> list[wire.Carried]:
+        """What it carries of the mirrors that this site carries too."""
+        body = await self._asked("mirrors", patience)
+        with self.link.judged("question"), self.link.broken():
+            return wire.carried_read(body)
+
+    async def journal(
+        self,
+        mirror: str,
+        after: int,
+        mark: bytes,
+        limit: int = wire.MAX_ENTRIES,
+        patience: float = FIRST_BYTE,
+    ) -> wire.JournalPage:
+        """What changed there after record `after`, for which `mark` stands (0 and b"": from the start)."""
+        target = f"journal?{_query(mirror=mirror)}&after={after}&mark={mark.hex()}&limit={limit}"
+        body = await self._asked(target, patience)
+        with self.link.judged("question"), self.link.broken():
+            return wire.journal_read(body, after)
+
+    async def wake(self, mirror: str, path: bytes = b"", patience: float = FIRST_BYTE) -> None:
+        """Tell it that something changed below `path`."""
+        self.traffic.requests += 1
+        await self.link.question("wake", patience, body=wire.wake(wire.Wake(mirror, path)))
+
+    async def _asked(self, target: str, patience: float) -> bytes:
+        self.traffic.requests += 1
+        return await self.link.question(target, patience)
+
+    # -- bytes
+
+    def read(self, mirror: str, path: bytes, offer: Offer, want: Want) -> SiblingBody:
+        """The version that `offer` names, from `want.start` on: another one is PeerLacks."""
+        headers = {}
+        if offer.sha256 is not None:
+            headers["If-Match"] = f'"{offer.sha256.hex()}"'
+        if want.start:
+            headers["Range"] = f"bytes={want.start}-"
+        self.traffic.requests += 1
+        stream = self.link.stream("file?" + _query(mirror=mirror, path=path), headers)
+        return SiblingBody(self, stream, offer, want)
+
+    async def bundle(
+        self, mirror: str, directory: bytes, names: Sequence[bytes]
+    ) -> AsyncIterator[tuple[Offer, bytes]]:
+        """As many requests as it takes: some 30 KB of names and 64 MiB of files each.
+
+        Files arrive in the order asked for, each at most once; anything else, and bytes that do not match
+        their digest, are PeerBroke.
+        """
+        base = "bundle?" + _query(mirror=mirror, directory=directory)
+        left = list(names)
+        while left:
+            asked, target = _request(base, left)
+            self.traffic.requests += 1
+            incoming = frames.Frames()
+            place = 0
+            async with self.link.stream(target) as stream:
+                async for part in stream.parts():
+                    self.traffic.bytes += len(part)
+                    with self.link.judged("body"), self.link.broken():
+                        whole = list(incoming.feed(part))
+                    for offer, body in whole:
+                        place = self._in_order(asked, place, offer)
+                        self._matches(offer, body)
+                        yield offer, body
+            done = incoming.done or 0
+            if not place <= done <= len(asked) or not done:
+                raise self.link.broke("body", "a bundle without its end")
+            left = left[done:]
+
+    def _in_order(self, asked: Sequence[bytes], place: int, offer: Offer) -> int:
+        """Where in `asked` the next file may stand: nothing comes that was not asked for (HAZARDS 120)."""
+        try:
+            return asked.index(offer.name, place) + 1
+        except ValueError:
+            raise self.link.broke("body", "sent a file that was not asked for, or twice") from None
+
+    def _matches(self, offer: Offer, body: bytes) -> None:
+        if hashlib.sha256(body).digest() != offer.sha256:
+            reason = "sent bytes that do not match their digest"
+            self.deceived(reason)
+            raise PeerBroke(self.name, reason)
+
+    def __repr__(self) -> str:
+        return f"<HttpsSibling {self.name} {self.link!r}>"
+
+
+class SiblingBody:
+    """A file on its way: `cluster.origin.base.Body`, opened by `async with`."""
+
+    facts: Facts
+    start: int
+
+    def __init__(self, sibling: HttpsSibling, stream: Stream, offer: Offer, want: Want) -> None:
+        self._sibling, self._stream, self._offer, self._want = sibling, stream, offer, want
+
+    async def __aenter__(self) -> Self:
+        await self._stream.__aenter__()
+        try:
+            self.start = self._checked()
+        except BaseException as error:
+            await self._stream.__aexit__(type(error), error, None)
+            raise
+        offer = self._offer
+        self.facts = Facts(offer.size, offer.mtime, offer.etag, offer.kind, ranges=True)
+        return self
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        await self._stream.__aexit__(kind, error, trace)
+
+    async def chunks(self) -> AsyncIterator[bytes]:
+        """Exactly the bytes from `start` to the end of the offered size. Raises PeerError otherwise."""
+        expected = self._offer.size - self.start
+        async for part in self._stream.parts():
+            expected -= len(part)
+            if expected < 0:
+                raise self._broke("sent more than it announced")
+            self._sibling.traffic.bytes += len(part)
+            yield part
+        if expected:
+            raise self._broke(f"sent {expected} bytes less than it announced")
+
+    def _checked(self) -> int:
+        """Where the body begins. Raises PeerBroke where header and offer disagree."""
+        response, size = self._stream.response, self._offer.size
+        if size > self._want.limit:
+            raise self._broke(f"offers {size} bytes, wanted are at most {self._want.limit}")
+        if response.status == 200:
+            if response.content_length != size:
+                raise self._broke(f"announces {response.content_length} bytes, offered were {size}")
+            return 0
+        match = _CONTENT_RANGE.fullmatch(response.headers.get("Content-Range", ""))
+        if match is None or tuple(map(int, match.groups())) != (self._want.start, size - 1, size):
+            raise self._broke("answers with another range than the one asked for")
+        return self._want.start
+
+    def _broke(self, message: str) -> PeerBroke:
+        return self._sibling.link.broke("body", message)
+
+
+def _quoted(value: bytes) -> str:
+    return quote_from_bytes(value, safe="/~")
+
+
+def _query(**fields: str | bytes) -> str:
+    return "&".join(
+        f"{key}={_quoted(value if isinstance(value, bytes) else value.encode())}"
+        for key, value in fields.items()
+    )
+
+
+def _request(base: str, names: Sequence[bytes]) -> tuple[Sequence[bytes], str]:
+    """The first names that fit into one request line, and its target."""
+    parts, size = [base], len(base)
+    for name in names:
+        part = "name=" + _quoted(name)
+        size += len(part) + 1
+        if size > frames.MAX_REQUEST and len(parts) > 1:
+            break
+        parts.append(part)
+    return names[: len(parts) - 1], "&".join(parts)

@@ -1,0 +1,393 @@
+"""The connections to one sibling: who it is, how long it may take, and whether it is worth asking.
+
+A question is answered whole, a stream delivers bytes. Every wait is bounded, and when a sibling is declared
+silent all of them end together, so that it costs a pass its patience once and not once a file (HAZARDS 129).
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import logging
+import ssl
+from collections.abc import AsyncIterator, Callable, Iterator
+from types import TracebackType
+from typing import Self
+
+import aiohttp
+from yarl import URL
+
+from cluster.errors import PeerBroke, PeerError, PeerLacks, PeerSilent
+from cluster.model import Site
+from cluster.peer import tls, wire
+from cluster.peer.breaker import Breaker
+from cluster.peer.codec import MAX_PAGE, WireError
+from cluster.peer.listener import STREAMS
+from cluster.peer.pace import WINDOW, Pace
+
+CONNECT = 3.0  # s, with the TLS handshake
+FIRST_BYTE = 5.0  # s
+KEEP = 8.0  # s an idle connection is kept: less than the server's 10
+PROBE = 0.25  # s after which a sibling that is down is tried again, doubling
+MAX_PROBE = 5.0
+FOREIGN = 60.0  # s, where what answers is not what we expect
+QUIET = 30.0  # s without an answer after which a sibling that is up is asked for a sign
+QUESTIONS = 2  # streams kept for questions, so that they do not queue behind bodies
+
+log = logging.getLogger(__name__)
+
+
+class _Gone(PeerSilent):
+    """No connection can be made."""
+
+
+class _Quiet(_Gone):
+    """Nothing at all came for as long as somebody was willing to wait."""
+
+
+class Link:
+    """`own_files` is (key path, certificate path) of this site; `clock` is monotonic seconds."""
+
+    def __init__(
+        self, site: Site, own_files: tuple[str, str], cluster: str, clock: Callable[[], float]
+    ) -> None:
+        assert site.peer is not None
+        self.name = site.name
+        self.breaker = Breaker()
+        self.patience = FIRST_BYTE
+        self.window = WINDOW
+        self._base = site.peer.url.rstrip("/")
+        self._context = tls.connecting(own_files, site)
+        self._cluster, self.clock = cluster, clock
+        self._session: aiohttp.ClientSession | None = None
+        self._closing: set[asyncio.Task[None]] = set()
+        self._waiting: set[asyncio.Timeout] = set()
+        self._heard = 0  # pieces of anything that arrived
+        self._heard_at = 0.0
+        self._answered = False
+        self._poked = asyncio.Event()
+        self._probing: asyncio.Task[None] | None = None
+        self._streams = STREAMS
+        self._questions = asyncio.Semaphore(QUESTIONS)
+        self._bodies = asyncio.Semaphore(STREAMS - QUESTIONS)
+
+    # -- life
+
+    @property
+    def up(self) -> bool:
+        return self._answered and self.breaker.closed(self.clock())
+
+    def start(self) -> None:
+        self._probing = asyncio.create_task(self._probe(), name=f"probe {self.name}")
+
+    async def stop(self) -> None:
+        if self._probing is not None:
+            self._probing.cancel()
+            await asyncio.gather(self._probing, return_exceptions=True)
+        self._answered = False
+        self._expire()
+        self._discard()
+        await asyncio.gather(*self._closing, return_exceptions=True)
+
+    def nudge(self) -> None:
+        """It has just connected to us: no need to wait for the next probe."""
+        if not self._answered:
+            self._poked.set()
+
+    async def _probe(self) -> None:
+        """Ask for a sign of life: often while it is down, now and then while nothing else is asked."""
+        delay = PROBE
+        while True:
+            rest = self.breaker.wait(self.clock())
+            if rest:
+                await self._sleep(rest)
+                continue
+            try:
+                if not self._answered or self.clock() - self._heard_at >= QUIET:
+                    await self._hello()
+            except PeerError as error:
+                self._gone(_Quiet(self.name, error.message))
+                delay = FOREIGN if isinstance(error, PeerBroke) else min(2 * delay, MAX_PROBE)
+                await self._sleep(delay)
+            else:
+                delay = PROBE
+                await self._sleep(QUIET)
+
+    async def _sleep(self, seconds: float) -> None:
+        self._poked.clear()
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(seconds):
+                await self._poked.wait()
+
+    async def _hello(self) -> None:
+        body = await self._asked("hello", CONNECT + self.patience, None)
+        with self.broken():
+            hello = wire.hello_read(body)
+        if (hello.site, hello.cluster) != (self.name, self._cluster):
+            raise PeerBroke(self.name, f"says it is {hello.site} of {hello.cluster}")
+        streams = max(2, min(hello.streams, STREAMS))
+        if streams != self._streams:
+            self._streams = streams
+            questions = min(QUESTIONS, streams - 1)
+            self._questions = asyncio.Semaphore(questions)
+            self._bodies = asyncio.Semaphore(streams - questions)
+            self._discard()
+        if not self._answered:
+            log.info("%s: answers", self.name)
+        self._answered = True
+
+    def _down(self, reason: str) -> None:
+        if self._answered:
+            log.warning("%s; carrying on without it", reason)
+        self._answered = False
+        self._poked.set()
+
+    # -- asking
+
+    async def question(self, target: str, patience: float, *, body: bytes | None = None) -> bytes:
+        """The whole answer, at most 1 MiB. Raises PeerError."""
+        self.worth_asking()
+        with self.judged("question"):
+            answer = await self._asked(target, patience, body)
+        self.breaker.succeeded("question")
+        return answer
+
+    async def _asked(self, target: str, patience: float, body: bytes | None) -> bytes:
+        method = "GET" if body is None else "POST"
+        async with (
+            self._wait(patience),
+            self._questions,
+            self._opened().request(method, self._url(target), data=body) as response,
+        ):
+            self.heard()
+            await self._check(response)
+            return await self._whole(response)
+
+    async def _whole(self, response: aiohttp.ClientResponse) -> bytes:
+        parts, size = [], 0
+        async for part in response.content.iter_any():
+            self.heard()
+            parts.append(part)
+            size += len(part)
+            if size > MAX_PAGE:
+                response.close()
+                raise PeerBroke(self.name, f"an answer of more than {MAX_PAGE} bytes")
+        return b"".join(parts)
+
+    def stream(self, target: str, headers: dict[str, str] | None = None) -> Stream:
+        """A body, opened by `async with`."""
+        self.worth_asking()
+        return Stream(self, target, headers or {})
+
+    async def open(self, target: str, headers: dict[str, str]) -> aiohttp.ClientResponse:
+        """For Stream: the response once its header is here. The caller has a slot."""
+        async with self._wait(CONNECT + self.patience):
+            response = await self._opened().get(self._url(target), headers=headers)
+            self.heard()
+        try:
+            await self._check(response)
+        except BaseException:
+            response.close()
+            raise
+        return response
+
+    @property
+    def slots(self) -> asyncio.Semaphore:
+        return self._bodies
+
+    async def _check(self, response: aiohttp.ClientResponse) -> None:
+        """Raise PeerError for an answer that is not the thing."""
+        if response.status in (200, 204, 206):
+            return
+        async with self._wait(self.patience):
+            text = (await response.content.read(200)).decode("utf-8", "replace")
+        why = "".join(c for c in text.strip() if c.isprintable()) or response.reason or ""
+        why = f"{response.status} {why}"
+        if response.status in (403, 404, 412):
+            raise PeerLacks(self.name, why)
+        if response.status in (429, 503):
+            raise PeerSilent(self.name, why)
+        raise PeerBroke(self.name, why)
+
+    def worth_asking(self) -> None:
+        if not self.up:
+            raise PeerSilent(self.name, self.breaker.reason or "is not known to be up")
+
+    # -- waiting
+
+    def heard(self) -> None:
+        self._heard += 1
+        self._heard_at = self.clock()
+
+    @contextlib.asynccontextmanager
+    async def _wait(self, seconds: float) -> AsyncIterator[None]:
+        """Whatever is awaited inside ends after `seconds`, or when the sibling is declared silent."""
+        heard = self._heard
+        timeout = asyncio.timeout(seconds)
+        try:
+            with self._translated():
+                async with timeout:
+                    self._waiting.add(timeout)
+                    yield
+        except TimeoutError:
+            quiet = timeout in self._waiting and heard == self._heard
+            why = f"no answer within {seconds:g} s"
+            raise (_Quiet if quiet else PeerSilent)(self.name, why) from None
+        finally:
+            self._waiting.discard(timeout)
+
+    async def next_part(self, response: aiohttp.ClientResponse, pace: Pace) -> bytes:
+        """The next bytes of a body; empty at its end. Raises PeerSilent when they come too slowly."""
+        began = self.clock()
+        async with self._wait(max(0.1, pace.patience)):
+            part = await response.content.readany()
+        self.heard()
+        if pace.slow(self.clock() - began, len(part)) and part:
+            raise PeerSilent(self.name, f"slower than {pace.least // 1024} KiB/s")
+        return part
+
+    def _gone(self, error: _Gone) -> None:
+        """It is down until a probe has been answered; where it fell silent, every wait ends with it."""
+        self._down(str(error))
+        if isinstance(error, _Quiet):
+            self._expire()
+            self._discard()
+
+    def _expire(self) -> None:
+        now = asyncio.get_running_loop().time()
+        waiting, self._waiting = self._waiting, set()
+        for timeout in waiting:
+            with contextlib.suppress(RuntimeError):  # it is just ending
+                timeout.reschedule(now)
+
+    # -- errors
+
+    @contextlib.contextmanager
+    def _translated(self) -> Iterator[None]:
+        """What goes wrong on a connection, as PeerError."""
+        try:
+            yield
+        except aiohttp.ClientConnectorCertificateError as error:
+            raise PeerBroke(self.name, f"its certificate is not the one we know: {error}") from None
+        except TimeoutError as error:
+            if isinstance(error, aiohttp.ClientError):
+                raise _Gone(self.name, f"no connection within {CONNECT:g} s") from None
+            raise
+        except aiohttp.ClientConnectorError as error:
+            raise _Gone(self.name, str(error)) from None
+        except (aiohttp.ClientConnectionError, ssl.SSLError, OSError) as error:
+            raise PeerSilent(self.name, str(error) or type(error).__name__) from None
+        except aiohttp.ClientPayloadError as error:
+            raise PeerSilent(self.name, f"a body was cut off: {error}") from None
+        except (aiohttp.ClientError, ValueError) as error:
+            raise PeerBroke(self.name, f"{type(error).__name__}: {error}") from None
+
+    @contextlib.contextmanager
+    def broken(self) -> Iterator[None]:
+        """What breaks the protocol, as PeerBroke."""
+        try:
+            yield
+        except WireError as error:
+            raise PeerBroke(self.name, str(error)) from None
+
+    @contextlib.contextmanager
+    def judged(self, sort: str) -> Iterator[None]:
+        """What fails inside counts, once: of the requests that a dead connection takes along, the first."""
+        try:
+            yield
+        except PeerLacks:
+            raise
+        except PeerError as error:
+            if self._answered:
+                self.breaker.failed(sort, error.message, self.clock())
+                if not self.breaker.closed(self.clock()):
+                    self._down(str(error))
+                if isinstance(error, _Gone):
+                    self._gone(error)
+            raise
+
+    def broke(self, sort: str, message: str) -> PeerBroke:
+        """The error for a broken promise, counted."""
+        error = PeerBroke(self.name, message)
+        with contextlib.suppress(PeerBroke), self.judged(sort):
+            raise error
+        return error
+
+    def deceived(self, reason: str) -> None:
+        log.error("%s: DECEIVED US: %s; it is not asked for an hour", self.name, reason)
+        self.breaker.deceived(reason, self.clock())
+        self._down(f"{self.name}: {reason}")
+
+    # -- connections
+
+    def _url(self, target: str) -> URL:
+        return URL(f"{self._base}/v{wire.MAJOR}/{target}", encoded=True)
+
+    def _opened(self) -> aiohttp.ClientSession:
+        if self._session is None:
+            self._session = aiohttp.ClientSession(
+                connector=aiohttp.TCPConnector(
+                    ssl=self._context, limit=self._streams, keepalive_timeout=KEEP, ttl_dns_cache=300
+                ),
+                timeout=aiohttp.ClientTimeout(total=None, sock_connect=CONNECT),
+                cookie_jar=aiohttp.DummyCookieJar(),
+                headers={"Accept-Encoding": "identity"},
+                auto_decompress=False,
+                trust_env=False,
+                read_bufsize=2**20,
+            )
+        return self._session
+
+    def _discard(self) -> None:
+        """Drop every connection; the next request makes new ones."""
+        session, self._session = self._session, None
+        if session is not None:
+            task = asyncio.get_running_loop().create_task(session.close())
+            self._closing.add(task)
+            task.add_done_callback(self._closing.discard)
+
+    def __repr__(self) -> str:
+        return (
+            f"<Link {self.name} {'up' if self.up else 'down'} {len(self._waiting)} waiting {self.breaker!r}>"
+        )
+
+
+class Stream:
+    """One body on its way. `async with` opens it; what the caller raises inside passes through unchanged."""
+
+    response: aiohttp.ClientResponse
+
+    def __init__(self, link: Link, target: str, headers: dict[str, str]) -> None:
+        self._link, self._target, self._headers = link, target, headers
+        self._slots = link.slots
+
+    async def __aenter__(self) -> Self:
+        await self._slots.acquire()
+        try:
+            self._link.worth_asking()
+            with self._link.judged("body"):
+                self.response = await self._link.open(self._target, self._headers)
+        except BaseException:
+            self._slots.release()
+            raise
+        return self
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self._slots.release()
+        if self.response.content.at_eof():
+            self.response.release()
+        else:
+            self.response.close()
+
+    async def parts(self) -> AsyncIterator[bytes]:
+        """The bytes as they arrive. Raises PeerSilent where they stop short or come too slowly."""
+        pace = Pace(self._link.window)
+        while True:
+            with self._link.judged("body"):
+                part = await self._link.next_part(self.response, pace)
+            if not part:
+                break
+            yield part
+        self._link.breaker.succeeded("body")

@@ -1,0 +1,371 @@
+"""Answering siblings: what this site's committed store holds, and nothing else.
+
+Nothing here asks anybody: a question that came from a sibling is never passed on (HAZARDS 128). A file is
+found by its name in the store, never by a path made from the request (123).
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import logging
+import os
+from collections.abc import Awaitable, Callable, Iterator
+from urllib.parse import unquote_to_bytes
+
+from aiohttp import web
+
+from cluster.errors import SidewaysError, UnsafeName
+from cluster.model import Cluster, Held, Site, checked_name, checked_path, join
+from cluster.peer import keys, ranges, tls, wire
+from cluster.peer.claims import Claims
+from cluster.peer.codec import WireError
+from cluster.peer.listener import Listener, bind, streams_for
+from cluster.peer.sending import Sender, delivered
+from cluster.store.mirror import JournalRecord, Reader
+
+MESSAGE = "application/vnd.msgpack"
+MAX_REQUEST_LINE = 40 * 1024  # a bundle's names, percent-encoded
+MAX_BODY = 64 * 1024
+DEADLINE = 10.0  # s for a request's header, its body, and between two requests
+
+SITE = web.RequestKey("site", str)  # who asks
+
+log = logging.getLogger(__name__)
+
+
+class PeerServer:
+    """One site's peer port.
+
+    `open_reader` opens the records of a mirror; readers are kept and closed here. `wake(site, mirror, path)`
+    is called for a sibling's word that something changed, `seen(site)` when a sibling connects. `clock` is
+    monotonic seconds, the one that the claims were made with.
+    """
+
+    def __init__(
+        self,
+        site: Site,
+        cluster: Cluster,
+        *,
+        claims: Claims,
+        open_reader: Callable[[str], Awaitable[Reader]],
+        wake: Callable[[str, str, bytes], None],
+        clock: Callable[[], float],
+        seen: Callable[[str], None] = lambda site: None,
+    ) -> None:
+        self._site, self._cluster = site, cluster
+        self._claims, self._open_reader, self._wake, self._clock = claims, open_reader, wake, clock
+        self._seen = seen
+        self._readers: dict[str, Reader] = {}
+        self._opening = asyncio.Lock()
+        self._busy: set[object] = set()
+        self._sender = Sender()
+        self._runner: web.AppRunner | None = None
+        self._listener: Listener | None = None
+        self.address: tuple[str, int] | None = None  # where it listens, once started
+
+    # -- life
+
+    async def start(self) -> None:
+        """Open the port. Raises ConfigError for key and certificate (134), OSError for the address."""
+        assert self._site.peer is not None
+        context = tls.accepting(keys.load(self._site, self._site.state), self._siblings())
+        app = web.Application(middlewares=[self._guard], client_max_size=MAX_BODY)
+        for path, answer in (
+            ("hello", self._hello),
+            ("mirrors", self._mirrors),
+            ("directory", self._directory),
+            ("journal", self._journal),
+            ("file", self._file),
+            ("bundle", self._bundle),
+        ):
+            app.router.add_get(f"/v{wire.MAJOR}/{path}", answer, allow_head=False)
+        app.router.add_post(f"/v{wire.MAJOR}/wake", self._woken)
+        runner = web.AppRunner(
+            app,
+            access_log=None,
+            keepalive_timeout=DEADLINE,
+            max_line_size=MAX_REQUEST_LINE,
+            handler_cancellation=True,
+            shutdown_timeout=1.0,
+        )
+        await runner.setup()
+        assert runner.server is not None
+        listening = bind(self._site.peer.listen)
+        self.address = listening.getsockname()[:2]
+        self._runner = runner
+        self._listener = Listener(listening, runner.server, self._idle, self._seen)
+        self._listener.admit(context, tls.identities(self._siblings()), self._streams())
+        self._listener.start()
+
+    async def stop(self) -> None:
+        if self._listener is not None:
+            await self._listener.stop()
+        if self._runner is not None:
+            await self._runner.cleanup()
+        for reader in self._readers.values():
+            await reader.close()
+        self._readers.clear()
+        self._sender.close()
+
+    async def reload(self, cluster: Cluster) -> None:
+        """Another set of siblings or mirrors. Who is no longer a sibling is cut off at once (133)."""
+        self._cluster = cluster
+        self._site = cluster.sites.get(self._site.name, self._site)
+        context = tls.accepting(keys.load(self._site, self._site.state), self._siblings())
+        if self._listener is not None:
+            self._listener.admit(context, tls.identities(self._siblings()), self._streams())
+        for mirror in [m for m in self._readers if m not in cluster.mirrors]:
+            await self._readers.pop(mirror).close()
+
+    def _siblings(self) -> list[Site]:
+        return [s for s in self._cluster.sites.values() if s.name != self._site.name and s.peer]
+
+    def _streams(self) -> int:
+        return streams_for(len(self._siblings()))
+
+    def _idle(self, protocol: object) -> bool:
+        return protocol not in self._busy
+
+    # -- every request
+
+    @web.middleware
+    async def _guard(
+        self, request: web.Request, handler: Callable[[web.Request], Awaitable[web.StreamResponse]]
+    ) -> web.StreamResponse:
+        """Who asks, is it our version, and one line for whatever goes wrong."""
+        listener = self._listener
+        site = listener.site(request.transport) if listener is not None else None
+        if site is None:
+            return _refusal(403, "not a sibling of this site")
+        request[SITE] = site
+        major = request.path.split("/", 2)[1]
+        if major.startswith("v") and major[1:].isdigit() and int(major[1:]) != wire.MAJOR:
+            return _refusal(
+                501, f"this site speaks version {wire.MAJOR} of the peer protocol, not {major[1:]}"
+            )
+        self._busy.add(request.protocol)
+        try:
+            return await handler(request)
+        except web.HTTPException as error:
+            return _refusal(error.status, error.reason)
+        except (WireError, ValueError) as error:
+            return _refusal(400, str(error))
+        except (SidewaysError, OSError) as error:
+            log.warning("peer port: %s asked for %s: %s", site, request.path, error)
+            return _refusal(503, "this site cannot answer now")
+        finally:
+            self._busy.discard(request.protocol)
+
+    def _granted(self, request: web.Request, mirror: str) -> None:
+        """Sites that carry a mirror share it, no others; names say nothing about what exists (117)."""
+        known = self._cluster.mirrors.get(mirror)
+        if known is None or request[SITE] not in known.sites or self._site.name not in known.sites:
+            raise web.HTTPForbidden(reason="not shared between these sites")
+
+    async def _reader(self, request: web.Request, mirror: str) -> Reader:
+        """The mirror's records. Raises HTTPForbidden, and HTTPNotFound while there are none."""
+        self._granted(request, mirror)
+        async with self._opening:
+            reader = self._readers.get(mirror)
+            if reader is None:
+                try:
+                    reader = self._readers[mirror] = await self._open_reader(mirror)
+                except (SidewaysError, FileNotFoundError):
+                    raise web.HTTPNotFound from None
+        return reader
+
+    # -- questions
+
+    async def _hello(self, request: web.Request) -> web.Response:
+        return _answer(wire.hello(wire.Hello(self._site.name, self._cluster.name, self._streams())))
+
+    async def _mirrors(self, request: web.Request) -> web.Response:
+        told = []
+        for mirror in self._cluster.mirrors_of(self._site.name):
+            if request[SITE] in mirror.sites:
+                with contextlib.suppress(web.HTTPNotFound):
+                    told.append(await _carried(mirror.name, await self._reader(request, mirror.name)))
+        return _answer(wire.carried(told))
+
+    async def _directory(self, request: web.Request) -> web.Response:
+        query = Query(request)
+        mirror, directory = query.text("mirror"), query.path("directory")
+        first, last, after = query.name("first"), query.name("last"), query.name("after")
+        claims = [
+            claim
+            for claim in self._claims.within(mirror, directory, self._clock())
+            if (first or b"") <= claim.name and (last is None or claim.name <= last)
+        ]
+        try:
+            reader = await self._reader(request, mirror)
+        except web.HTTPNotFound:  # no records yet, but a first pass may be under way
+            return _answer(wire.page([], claims, known=False, more=False))
+        sure, seen, more = await _entries(reader, directory, first, last, after)
+        known = seen or after is not None or await reader.directory(directory) is not None
+        return _answer(wire.page(sure, [] if after is not None else claims, known=known, more=more))
+
+    async def _journal(self, request: web.Request) -> web.Response:
+        query = Query(request)
+        after, mark = query.integer("after", 0), query.blob("mark")
+        limit = min(query.integer("limit", wire.MAX_ENTRIES), wire.MAX_ENTRIES)
+        reader = await self._reader(request, query.text("mirror"))
+        records: list[JournalRecord] = []
+        async for record in reader.journal(max(0, after - 1), limit + 2):
+            records.append(record)
+            if len(records) == limit + 2:
+                break
+        if after:
+            there = records[:1]
+            if not there or there[0].seq != after or wire.mark(there[0]) != mark:
+                return _answer(wire.journal([], b"", lost=True, more=True))
+            records = records[1:]
+        return _answer(wire.journal(records[:limit], mark, lost=False, more=len(records) > limit))
+
+    async def _woken(self, request: web.Request) -> web.Response:
+        async with asyncio.timeout(DEADLINE):
+            message = wire.wake_read(await request.read())
+        self._granted(request, message.mirror)
+        self._wake(request[SITE], message.mirror, message.path)
+        return web.Response(status=204)
+
+    # -- bytes
+
+    async def _file(self, request: web.Request) -> web.StreamResponse:
+        query = Query(request)
+        reader = await self._reader(request, query.text("mirror"))
+        opened = await reader.open_file(query.path("path"))
+        if opened is None:
+            raise web.HTTPNotFound
+        descriptor, held = opened
+        try:
+            return await self._send(request, descriptor, held)
+        finally:
+            os.close(descriptor)
+
+    async def _send(self, request: web.Request, descriptor: int, held: Held) -> web.StreamResponse:
+        tag = f'"{held.sha256.hex()}"' if held.sha256 else '""'
+        if request.headers.get("If-Match", tag) != tag:
+            return _refusal(412, "this site holds another version")
+        text = request.headers.get("Range")
+        wanted = ranges.parse(text, held.size)
+        if wanted is None:
+            return _refusal(416, "no such range", {"Content-Range": f"bytes */{held.size}"})
+        first, end = wanted
+        headers = {"ETag": tag, "Content-Type": "application/octet-stream", "Accept-Ranges": "bytes"}
+        if text is not None:
+            headers["Content-Range"] = f"bytes {first}-{end - 1}/{held.size}"
+        response = web.StreamResponse(status=200 if text is None else 206, headers=headers)
+        response.content_length = end - first
+        await response.prepare(request)
+        await delivered(request, self._sender.file(response, request, descriptor, first, end))
+        return response
+
+    async def _bundle(self, request: web.Request) -> web.StreamResponse:
+        query = Query(request)
+        reader = await self._reader(request, query.text("mirror"))
+        directory, names = query.path("directory"), query.names("name")
+        response = web.StreamResponse(headers={"Content-Type": "application/octet-stream"})
+        await response.prepare(request)
+        paths = [join(directory, name) for name in names]
+        await delivered(request, self._sender.bundle(response, request, reader, paths))
+        return response
+
+    def __repr__(self) -> str:
+        return f"<PeerServer {self._site.name} {self.address} {self._listener!r} {len(self._busy)} busy>"
+
+
+class Query:
+    """A request's query as bytes: names need not be UTF-8. Raises HTTPNotFound for names that cannot be."""
+
+    def __init__(self, request: web.Request) -> None:
+        self._fields: dict[bytes, list[bytes]] = {}
+        text = request.raw_path.partition("?")[2].encode("utf-8", "surrogateescape")
+        for part in text.split(b"&"):
+            key, _, value = part.partition(b"=")
+            self._fields.setdefault(key, []).append(unquote_to_bytes(value) if b"%" in value else value)
+
+    def _last(self, key: str) -> bytes | None:
+        return self._fields.get(key.encode(), [None])[-1]
+
+    def text(self, key: str) -> str:
+        return (self._last(key) or b"").decode("utf-8", "replace")
+
+    def blob(self, key: str) -> bytes:
+        """Bytes in hexadecimal. Raises ValueError."""
+        return bytes.fromhex(self.text(key))
+
+    def integer(self, key: str, default: int) -> int:
+        """Raises ValueError outside 0 to 2**63 - 1."""
+        value = self._last(key)
+        if value is None:
+            return default
+        if not value.isdigit() or len(value) > 19 or int(value) > wire.MAX_INT:
+            raise ValueError(f"{key}: not a number from 0 to {wire.MAX_INT}")
+        return int(value)
+
+    def path(self, key: str) -> bytes:
+        with _absent():
+            return checked_path(self._last(key) or b"")
+
+    def name(self, key: str) -> bytes | None:
+        value = self._last(key)
+        with _absent():
+            return checked_name(value) if value else None
+
+    def names(self, key: str) -> list[bytes]:
+        with _absent():
+            return [checked_name(value) for value in self._fields.get(key.encode(), [])]
+
+
+@contextlib.contextmanager
+def _absent() -> Iterator[None]:
+    """What cannot be a name does not exist (123)."""
+    try:
+        yield
+    except UnsafeName:
+        raise web.HTTPNotFound from None
+
+
+async def _entries(
+    reader: Reader, directory: bytes, first: bytes | None, last: bytes | None, after: bytes | None
+) -> tuple[list[Held], bool, bool]:
+    """`(records, whether there is anything, whether there is more)` from `first` or above `after`, to `last`.
+
+    Records that must be verified on disk first are not offered; a page is empty only where nothing follows.
+    """
+    held = await reader.page(directory, first if after is None else after, wire.MAX_ENTRIES)
+    own = await reader.held(join(directory, first)) if first and after is None else None
+    seen = bool(held) or own is not None
+    records = [own] if own else []
+    while True:
+        records += held
+        more = len(held) == wire.MAX_ENTRIES and (last is None or held[-1].name < last)
+        sure = [r for r in records if not r.unknown and (last is None or r.name <= last)]
+        if sure or not more:
+            return sure, seen, more
+        held = await reader.page(directory, held[-1].name, wire.MAX_ENTRIES)
+
+
+async def _carried(mirror: str, reader: Reader) -> wire.Carried:
+    totals = await reader.totals()
+    passes = [record for record in await reader.passes(10) if record.ended is not None]
+    newest = max(passes, key=lambda record: record.ended or 0, default=None)
+    complete = [r.ended for r in passes if r.ended is not None and r.outcome in ("complete", "held")]
+    return wire.Carried(
+        mirror,
+        await reader.digest(b""),
+        totals.files,
+        totals.bytes,
+        max(complete, default=None),
+        newest.ended if newest else None,
+        (newest.outcome or "") if newest else "",
+    )
+
+
+def _answer(body: bytes) -> web.Response:
+    return web.Response(body=body, content_type=MESSAGE)
+
+
+def _refusal(status: int, why: str, headers: dict[str, str] | None = None) -> web.Response:
+    return web.Response(status=status, text=f"{why}\n", headers=headers)

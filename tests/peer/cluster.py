@@ -1,0 +1,188 @@
+"""A cluster on loopback for these tests: real keys, real TLS, and records that live in memory."""
+
+import asyncio
+import contextlib
+import hashlib
+import os
+import socket
+import time
+from collections.abc import AsyncIterator
+from dataclasses import dataclass, field, replace
+
+from cluster.model import Cluster, Held, Kind, Mirror, OriginSpec, PeerAddress, Row, Site, Stamp, split
+from cluster.peer import keys
+from cluster.peer.claims import Claims
+from cluster.peer.server import PeerServer
+from cluster.peer.siblings import Siblings
+from cluster.store.mirror import JournalRecord, PassRecord, Totals
+
+NAMES = ("kent", "lancaster", "oslo")
+
+
+def free_port() -> int:
+    with socket.create_server(("127.0.0.1", 0)) as listening:
+        return listening.getsockname()[1]
+
+
+def held(name: bytes, body: bytes = b"", **facts: object) -> Held:
+    stamp = Stamp(1_700_000_000 * 10**9, 10**9)
+    made = Held(
+        name,
+        Kind.FILE,
+        size=len(body),
+        sha256=hashlib.sha256(body).digest(),
+        mtime=stamp,
+        row=Row(size=len(body), mtime=stamp),
+        etag='"v1"',
+        verified="origin",
+    )
+    return replace(made, **facts)
+
+
+@dataclass
+class FakeReader:
+    """A Reader over a dictionary: path -> (record, body). Bodies are real files without a name."""
+
+    files: dict[bytes, tuple[Held, bytes]] = field(default_factory=dict)
+    records: list[JournalRecord] = field(default_factory=list)
+    asked: list[str] = field(default_factory=list)
+    stuck: asyncio.Event | None = None  # answers wait for it
+    closed: bool = False
+
+    def put(self, path: bytes, body: bytes, **facts: object) -> Held:
+        record = held(split(path)[1], body, **facts)
+        self.files[path] = record, body
+        return record
+
+    async def _wait(self) -> None:
+        if self.stuck is not None:
+            await self.stuck.wait()
+
+    async def directory(self, directory: bytes) -> dict[bytes, Held] | None:
+        below = {h.name: h for p, (h, _) in self.files.items() if split(p)[0] == directory}
+        return below or (None if directory else {})
+
+    async def page(self, directory: bytes, after: bytes | None, limit: int) -> list[Held]:
+        self.asked.append("page")
+        await self._wait()
+        there = sorted((await self.directory(directory) or {}).items())
+        return [h for n, h in there if after is None or n > after][:limit]
+
+    async def held(self, path: bytes) -> Held | None:
+        return self.files[path][0] if path in self.files else None
+
+    async def totals(self, directory: bytes = b"") -> Totals:
+        return Totals(len(self.files), sum(len(b) for _, b in self.files.values()), 1, 0, None)
+
+    async def passes(self, limit: int = 10) -> list[PassRecord]:
+        return [
+            PassRecord(1, 100, 200, "complete", "http://o/", {}),
+            PassRecord(2, 300, 400, "failed", "", {}),
+        ]
+
+    async def digest(self, directory: bytes) -> bytes | None:
+        return hashlib.sha256(repr(sorted(self.files)).encode()).digest()
+
+    async def journal(self, after: int = 0, limit: int = 10_000) -> AsyncIterator[JournalRecord]:
+        for record in [r for r in self.records if r.seq > after][:limit]:
+            yield record
+
+    async def open_file(self, path: bytes) -> tuple[int, Held] | None:
+        self.asked.append("open_file")
+        await self._wait()
+        if path not in self.files:
+            return None
+        record, body = self.files[path]
+        descriptor = os.memfd_create("body")
+        os.write(descriptor, body)
+        return descriptor, record
+
+    async def close(self) -> None:
+        self.closed = True
+
+
+class Station:
+    """One site: its server, its view of the siblings, what it holds."""
+
+    def __init__(self, site: Site, cluster: Cluster) -> None:
+        self.site, self.cluster = site, cluster
+        self.readers = {name: FakeReader() for name in cluster.mirrors}
+        self.claims = Claims()
+        self.woken: list[tuple[str, str, bytes]] = []
+        self.siblings = Siblings(site, cluster, time.monotonic)
+        self.server = PeerServer(
+            site,
+            cluster,
+            claims=self.claims,
+            open_reader=self._open,
+            wake=lambda *what: self.woken.append(what),
+            clock=time.monotonic,
+            seen=self.siblings.heard,
+        )
+
+    async def _open(self, mirror: str) -> FakeReader:
+        return self.readers[mirror]
+
+    @property
+    def files(self) -> FakeReader:
+        return self.readers["debian"]
+
+    async def start(self) -> None:
+        await self.server.start()
+        self.siblings.start()
+
+    async def stop(self) -> None:
+        await self.siblings.stop()
+        await self.server.stop()
+
+    def sibling(self, name: str):
+        return self.siblings.all[name]
+
+    async def meets(self, name: str):
+        """Wait until that sibling is up."""
+        async with asyncio.timeout(5):
+            while not self.sibling(name).up:
+                await asyncio.sleep(0.01)
+        return self.sibling(name)
+
+
+def make_cluster(folder: str, names: tuple[str, ...] = NAMES) -> Cluster:
+    """Sites with keys. Everybody carries `debian`; `ctan` is for all but the last."""
+    sites = {}
+    for name in names:
+        port = free_port()
+        address = PeerAddress(
+            f"https://127.0.0.1:{port}", f"127.0.0.1:{port}", (), os.path.join(folder, f"{name}.pem")
+        )
+        site = Site(
+            name,
+            data="",
+            state=os.path.join(folder, name),
+            peer=address,
+            file=os.path.join(folder, f"{name}.toml"),
+        )
+        sites[name] = with_keys(site)
+    origin = (OriginSpec("http://127.0.0.1:1/"),)
+    mirrors = {
+        "debian": Mirror("debian", "/debian", origin, sites=names),
+        "ctan": Mirror("ctan", "/ctan", origin, sites=names[:-1]),
+    }
+    return Cluster("test", sites, mirrors)
+
+
+def with_keys(site: Site, **options: object) -> Site:
+    keys.make(site, site.state, **options)
+    with open(site.peer.certificate_file) as file:
+        return replace(site, peer=replace(site.peer, certificates=(file.read(),)))
+
+
+@contextlib.asynccontextmanager
+async def running(cluster: Cluster, *names: str) -> AsyncIterator[list[Station]]:
+    stations = [Station(cluster.sites[name], cluster) for name in names or tuple(cluster.sites)]
+    try:
+        for station in stations:
+            await station.start()
+        yield stations
+    finally:
+        for station in stations:
+            await station.stop()

@@ -1,1 +1,1 @@
-"""Descriptors (XML), sites and cluster (TOML) to the model."""
+"""What operators write, descriptors and site files, read into `cluster.model`."""

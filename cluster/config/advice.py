@@ -1,0 +1,92 @@
+"""What is valid and will still not work, or not as it is meant."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator
+from urllib.parse import unquote_to_bytes, urlsplit
+
+from cluster.model import Cluster, Mirror, OriginSpec, Site
+
+
+def warnings(cluster: Cluster, site: str | None = None) -> list[str]:
+    """One line each, with the file it is about. Looks at the disk for `site`, or for every site."""
+    out = [] if cluster.mirrors else ["config/mirrors: no descriptor, so there is nothing to mirror"]
+    if len(cluster.sites) < 2:
+        out.append("sites: one site has no siblings; a cluster begins with two")
+    for mirror in cluster.mirrors.values():
+        out += [f"config/mirrors/{mirror.name}.xml: {text}" for text in _mirror(mirror)]
+    for each in cluster.sites.values():
+        out += [f"sites/{each.name}.toml: {text}" for text in _site(cluster, each)]
+        if site in (None, each.name):
+            out += [f"sites/{each.name}.toml: {text}" for text in _disk(each)]
+            out += [
+                f"config/mirrors/{m.name}.xml: {text}"
+                for m in cluster.mirrors_of(each.name)
+                for text in _own(m, each)
+            ]
+    if os.geteuid() == 0:
+        out.append(
+            "running as root: files get their owners, but a mistake costs more; a user of its own is safer"
+        )
+    return list(dict.fromkeys(out))
+
+
+def _mirror(mirror: Mirror) -> Iterator[str]:
+    for origin in mirror.origins:
+        if origin.credentials and origin.url.startswith("http://"):
+            yield f"origin {origin.url}: credentials are sent in clear; use https"
+        if origin.downgrade:
+            yield f"origin {origin.url}: a redirect to http, which anybody on the way can change, is followed"
+        for what, file in (("credentials", origin.credentials), ("ca", origin.ca)):
+            if file and not os.path.isfile(file):
+                yield f"origin {origin.url}: {what} file {file} is not on this machine"
+    if mirror.schedule.webhook and not os.path.isfile(mirror.schedule.webhook):
+        yield f"schedule: webhook secret {mirror.schedule.webhook} is not on this machine"
+    if all(origin.paused for origin in mirror.origins):
+        yield "every origin is paused"
+
+
+def _site(cluster: Cluster, site: Site) -> Iterator[str]:
+    if not cluster.mirrors_of(site.name) and cluster.mirrors:
+        yield "no mirror names this site"
+    if not site.public_url:
+        yield "public_url is missing: pages and front ends cannot name this site's address"
+    if site.peer is None:
+        if len(cluster.sites) > 1:
+            yield "no [peer]: siblings can neither reach nor serve this site"
+    elif not site.peer.certificates:
+        file = os.path.basename(site.peer.certificate_file)
+        yield f"peer.certificate: there is no {file} yet; run `sideways keys --site {site.name}`"
+
+
+def _disk(site: Site) -> Iterator[str]:
+    for key, folder in (("data", site.data), ("state", site.state)):
+        if not os.path.isdir(folder):
+            yield f"{key}: {folder} does not exist on this machine"
+        elif not os.access(folder, os.W_OK | os.X_OK):
+            yield f"{key}: {folder} is not writable for this user"
+
+
+def _own(mirror: Mirror, site: Site) -> Iterator[str]:
+    """What is between one mirror and this site's disk."""
+    for folder in (_source(origin) for origin in mirror.origins):
+        if folder and any(_within(folder, own) for own in (site.data, site.state)):
+            yield f"origin {folder} lies in the data or state of {site.name}: it would mirror itself"
+        elif folder and not os.path.isdir(folder):
+            yield f"origin {folder} is not a folder of this machine"
+    public = site.data + mirror.path
+    if os.path.islink(public):
+        yield f"{public} is a symbolic link, which is not followed; mount the folder there, or move `data`"
+
+
+def _source(origin: OriginSpec) -> str | None:
+    if not origin.url.startswith("file:"):
+        return None
+    return os.fsdecode(unquote_to_bytes(urlsplit(origin.url).path)).rstrip("/") or "/"
+
+
+def _within(path: str, folder: str) -> bool:
+    """Either holds the other."""
+    a, b = os.path.realpath(path), os.path.realpath(folder)
+    return os.path.commonpath((a, b)) in (a, b)

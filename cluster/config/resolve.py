@@ -1,0 +1,120 @@
+"""From layers of settings to one mirror as one site sees it.
+
+Later wins: what is built in; `[defaults.mirror]` of `cluster.toml`; `[defaults]` of the site file; the
+descriptor; `[mirrors.NAME]` of the site file. So defaults come from the cluster, are overridden per site,
+then per mirror, and the last word on one mirror at one site is that site's. Without a site its two layers
+are left out. A list replaces the list below it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from cluster.config.settings import FIELDS, LISTS, ORIGIN, Setting, built_in
+from cluster.model import (
+    Attributes,
+    Deletion,
+    Hooks,
+    Limits,
+    Mirror,
+    OriginSpec,
+    Schedule,
+    Serve,
+    Sideways,
+)
+
+Layers = Sequence[Mapping[str, Setting]]  # the descriptor's is last but one
+_GROUPS: Mapping[str, type] = {
+    "schedule": Schedule,
+    "limits": Limits,
+    "delete": Deletion,
+    "sideways": Sideways,
+    "attributes": Attributes,
+    "serve": Serve,
+    "hooks": Hooks,
+}
+_IDENTITY = ("title", "description", "homepage", "category", "contact", "path")
+
+
+def effective(cluster: Layers) -> dict[str, Setting]:
+    """Every setting but the origins, with where its value comes from.
+
+    `cluster` is the layers from the lowest to the highest. A cron line hides the `every` of a lower layer,
+    and the reverse.
+    """
+    out = {key: Setting(built_in(key)) for key in (*FIELDS, *LISTS)}
+    for layer in cluster:
+        if "schedule.cron" in layer:
+            out["schedule.every"] = Setting(None, layer["schedule.cron"].where)
+        if "schedule.every" in layer:
+            out["schedule.cron"] = Setting(None, layer["schedule.every"].where)
+        out |= {key: setting for key, setting in layer.items() if key in out}
+    return out
+
+
+def origins(below: Layers, descriptor: Mapping[str, Setting], above: Layers) -> list[dict[str, Setting]]:
+    """Every attribute of every origin: its element's own, else a default, unless the site says otherwise."""
+    lower, upper = effective(below), {k: v for layer in above for k, v in layer.items()}
+    out = []
+    for said in descriptor["origin"].value if "origin" in descriptor else ():
+        if "url" in said:
+            attributes = {name: said.get(name, lower.get(f"origin.{name}", Setting(None))) for name in ORIGIN}
+            attributes |= {name: upper[f"origin.{name}"] for name in ORIGIN if f"origin.{name}" in upper}
+            out.append(attributes)
+    return out
+
+
+def mirror(
+    name: str, below: Layers, descriptor: Mapping[str, Setting], above: Layers, sites: Sequence[str]
+) -> Mirror:
+    """The mirror that these layers make. `sites` are all there are, for a descriptor that names none."""
+    settings = effective([*below, descriptor, *above])
+    values: dict[str, Any] = {key: settings[key].value for key in _IDENTITY}
+    for group, kind in _GROUPS.items():
+        values[group] = kind(
+            **{
+                "probes"
+                if key == "schedule.probe"
+                else key[len(group) + 1 :].replace("-", "_"): setting.value
+                for key, setting in settings.items()
+                if key.startswith(group + ".")
+            }
+        )
+    return Mirror(
+        name=name,
+        origins=tuple(_spec(attributes) for attributes in origins(below, descriptor, above)),
+        aliases=settings["alias"].value,
+        order=settings["walk.order"].value,
+        select=settings["select"].value,
+        last=settings["publish.last"].value,
+        sites=tuple(sorted(set(settings["sites"].value or sites))),
+        **values,
+    )
+
+
+def _spec(attributes: Mapping[str, Setting]) -> OriginSpec:
+    values = {name.replace("-", "_"): setting.value for name, setting in attributes.items()}
+    return OriginSpec(downgrade=values.pop("redirect_downgrade"), **values)
+
+
+def shown(
+    settings: Mapping[str, Setting], specs: Sequence[Mapping[str, Setting]]
+) -> list[tuple[str, str, str]]:
+    """`(key, value, where)` of every setting for people; lists and origins one line each."""
+    rows = [
+        (key, field.show(settings[key].value), str(settings[key].where))
+        for key, field in FIELDS.items()
+        if not key.startswith("origin.")
+    ]
+    for key, listed in LISTS.items():
+        said = settings[key]
+        rows += [(key, listed.show(value), str(said.where)) for value in said.value] or [
+            (key, "-", str(said.where))
+        ]
+    for number, attributes in enumerate(specs, 1):
+        rows += [
+            (f"origin[{number}].{name}", ORIGIN[name].show(said.value), str(said.where))
+            for name, said in attributes.items()
+        ]
+    return rows

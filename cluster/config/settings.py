@@ -1,0 +1,323 @@
+"""Every setting of a mirror: how its text is read, how its value is shown, where it may stand.
+
+Keys are an element and an attribute as in the descriptor (`limits.connections`) and are the same in the
+tables of `cluster.toml` and the site files. One table for both notations: a default means what a descriptor
+means. Values are what `cluster.model` holds.
+"""
+
+from __future__ import annotations
+
+import os
+import shlex
+import stat
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from cluster.config import units, words
+from cluster.config.reading import BUILT_IN, Item, Layer, Problems, Raw, Where, suggestion
+from cluster.model import HourRate, Mirror, Order, OriginSpec, Probe, Rule, Trust
+
+
+@dataclass(frozen=True, slots=True)
+class Setting:
+    """One parsed value and where it was said."""
+
+    value: Any
+    where: Where = BUILT_IN
+    label: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Field:
+    """How one setting is read and shown. `file`: a path, relative to the file that it stands in;
+    `secret`: that file must be of mode 0600 (HAZARDS section 4).
+    """
+
+    parse: Callable[[str], Any]
+    show: Callable[[Any], str] = str
+    file: bool = False
+    secret: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class ListField:
+    """A setting that is said several times; one layer's list replaces the one below it as a whole.
+
+    `needs` and `may` name the attributes of an item; `kinds` the elements it may be.
+    """
+
+    parse: Callable[[Item], Any]
+    show: Callable[[Any], str]
+    kinds: tuple[str, ...]
+    needs: tuple[str, ...]
+    may: tuple[str, ...] = ()
+
+
+def _whole(low: int, high: int) -> Field:
+    def parse(text: str) -> int:
+        if not (text.isascii() and text.isdigit() and len(text) < 19 and low <= int(text) <= high):
+            raise ValueError(f"{units.quoted(text)} is not a whole number from {low} to {high}")
+        return int(text)
+
+    return Field(parse)
+
+
+def _duration(low: float, high: float = units.MAX_DURATION) -> Field:
+    def parse(text: str) -> float:
+        seconds = units.duration(text)
+        if not low <= seconds <= high:
+            least, most = units.shown_duration(low), units.shown_duration(high)
+            raise ValueError(f"{units.quoted(text)} is not from {least} to {most}")
+        return seconds
+
+    return Field(parse, units.shown_duration)
+
+
+def _choice(kind: Callable[[str], Any], *values: str) -> Field:
+    def parse(text: str) -> object:
+        if text not in values:
+            raise ValueError(f"{units.quoted(text)} is not one of {', '.join(values)}")
+        return kind(text)
+
+    return Field(parse)
+
+
+def _or(word: str, meaning: object, field: Field) -> Field:
+    """A setting for which one more word is allowed."""
+    return Field(
+        lambda text: meaning if text == word else field.parse(text),
+        lambda value: word if value == meaning else field.show(value),
+        field.file,
+        field.secret,
+    )
+
+
+def _optional(field: Field) -> Field:
+    """Shown as `-` where it is not set."""
+    return Field(
+        field.parse, lambda v: "-" if v is None or v == "" else field.show(v), field.file, field.secret
+    )
+
+
+YES = Field(words.yes, lambda v: "yes" if v else "no")
+LINE = _optional(Field(words.line))
+RATE = Field(units.rate, units.shown_rate)
+SIZE = Field(units.size, units.shown_size)
+SHARE = Field(units.share, units.shown_share)
+MODE = _optional(Field(words.mode, lambda v: f"{v:04o}"))
+SECRET = _optional(Field(words.file_name, file=True, secret=True))
+
+ORIGIN: Mapping[str, Field] = {
+    "url": Field(words.origin_url),
+    "private": YES,
+    "proxy": _or("none", None, Field(words.proxy_url)),
+    "bind": _optional(Field(words.address)),
+    "family": _choice(str, "any", "ipv4", "ipv6"),
+    "user-agent": _optional(Field(words.agent)),
+    "credentials": SECRET,
+    "ca": _optional(Field(words.file_name, file=True)),
+    "timezone": _optional(Field(words.zone)),
+    "redirect-downgrade": YES,
+    "watch": YES,
+    "marker": _optional(Field(lambda text: words.relative_path(text).decode())),
+    "paused": YES,
+}
+
+FIELDS: Mapping[str, Field] = {
+    "title": LINE,
+    "description": LINE,
+    "homepage": _optional(Field(words.web_url)),
+    "category": _optional(Field(words.category)),
+    "contact": _optional(Field(words.contact)),
+    "path": Field(words.public_path),
+    **{f"origin.{name}": field for name, field in ORIGIN.items() if name != "url"},
+    "schedule.every": _or("never", None, _duration(60)),
+    "schedule.jitter": _duration(0),
+    "schedule.cron": _optional(Field(words.cron)),
+    "schedule.window": _optional(Field(units.hours, units.shown_hours)),
+    "schedule.webhook": SECRET,
+    "schedule.paused": YES,
+    "walk.order": _choice(Order, *Order),
+    "limits.connections": _whole(1, 64),
+    "limits.bandwidth": _or("unlimited", None, RATE),
+    "limits.timeout": _duration(1, 3600),
+    "limits.retries": _whole(0, 20),
+    "limits.file-size": SIZE,
+    "limits.directory-entries": _whole(1, 10_000_000),
+    "limits.depth": _whole(1, 64),
+    "limits.files": _whole(1, 10**9),
+    "delete.hold-files": _whole(0, 10**9),
+    "delete.hold-share": SHARE,
+    "delete.sightings": _whole(1, 100),
+    "delete.grace": _duration(0),
+    "delete.emptied-after": _duration(0),
+    "delete.trash": _duration(0),
+    "delete.window": _duration(0),
+    "delete.window-share": SHARE,
+    "sideways.trust": _choice(Trust, *Trust),
+    "sideways.enabled": YES,
+    "sideways.patience": _duration(0.1, 600),
+    "attributes.owner": _optional(Field(words.account)),
+    "attributes.group": _optional(Field(words.account)),
+    "attributes.file-mode": MODE,
+    "attributes.directory-mode": MODE,
+    "serve.http": YES,
+    "serve.ftp": YES,
+    "serve.rsync": YES,
+}
+
+
+def _rule(item: Item) -> Rule:
+    reason = item.fields.get("reason")
+    return Rule(
+        item.kind == "include",
+        words.pattern(item.fields["pattern"].text),
+        words.line(reason.text) if reason else "",
+    )
+
+
+def _hour(item: Item) -> HourRate:
+    start, end = units.clock(item.fields["from"].text), units.clock(item.fields["to"].text)
+    if start == end:
+        raise ValueError("from and to are the same; write 00:00 and 24:00 for the whole day")
+    bandwidth = item.fields["bandwidth"].text
+    return HourRate(start, end, 0 if bandwidth == "0" else units.rate(bandwidth))
+
+
+def _probe(item: Item) -> Probe:
+    every = _duration(10).parse(item.fields["every"].text)
+    return Probe(words.relative_path(item.fields["path"].text), every)
+
+
+def _command(item: Item) -> tuple[str, ...]:
+    said = item.fields.get("command")
+    if (said is None) == (not item.words):
+        raise ValueError('either command="..." or <arg> elements, not both and not neither')
+    arguments = tuple(raw.text for raw in item.words) if said is None else tuple(shlex.split(said.text))
+    if not arguments or not arguments[0] or not all(a.isprintable() for a in arguments):
+        raise ValueError("a command has a program, and no control characters")
+    return arguments
+
+
+def _shown_hour(hour: HourRate) -> str:
+    return f"{units.shown_hours((hour.start, hour.end))} {units.shown_rate(hour.rate)}"
+
+
+def _shown_rule(rule: Rule) -> str:
+    return f"{'include' if rule.include else 'exclude'} {rule.pattern}" + (
+        f" ({rule.reason})" if rule.reason else ""
+    )
+
+
+MOMENTS = ("before", "after", "publish", "failure")
+HOOKS = ListField(_command, shlex.join, ("hook",), (), ("command",))
+
+LISTS: Mapping[str, ListField] = {
+    "alias": ListField(lambda i: words.public_path(i.fields["path"].text), str, ("alias",), ("path",)),
+    "select": ListField(_rule, _shown_rule, ("include", "exclude"), ("pattern",), ("reason",)),
+    "schedule.probe": ListField(
+        _probe,
+        lambda p: f"{p.path.decode()} every {units.shown_duration(p.every)}",
+        ("probe",),
+        ("path", "every"),
+    ),
+    "limits.hours": ListField(_hour, _shown_hour, ("hours",), ("from", "to", "bandwidth")),
+    "publish.last": ListField(
+        lambda i: words.pattern(i.fields["pattern"].text), str, ("last",), ("pattern",)
+    ),
+    "sites": ListField(lambda i: words.name(i.fields["name"].text), str, ("site",), ("name",)),
+    **{f"hooks.{moment}": HOOKS for moment in MOMENTS},
+}
+
+# What names a mirror belongs to its descriptor alone: it is the same at every site.
+DESCRIPTOR_ONLY = frozenset({"title", "description", "homepage", "category", "path", "alias", "sites"})
+
+
+def parsed(layer: Layer, root: str, problems: Problems) -> dict[str, Setting]:
+    """The values of one file's words about a mirror; what is wrong goes to `problems` and is left out."""
+    out: dict[str, Setting] = {}
+    for key, said in layer.items():
+        if isinstance(said, Raw):
+            _put(out, key, FIELDS[key], said, root, problems)
+        elif key == "origin":
+            out[key] = Setting(tuple(_origin(item, root, problems) for item in said.items), said.where)
+        else:
+            values = []
+            for item in said.items:
+                with problems.noting(item):
+                    values.append(LISTS[key].parse(item))
+            out[key] = Setting(tuple(values), said.where, said.label)
+    _exclusive(out, problems)
+    return out
+
+
+def _put(out: dict[str, Setting], key: str, field: Field, raw: Raw, root: str, problems: Problems) -> None:
+    with problems.noting(raw):
+        value = field.parse(raw.text)
+        if field.file:
+            value = os.path.normpath(os.path.join(root, os.path.dirname(raw.where.file), value))
+        if field.secret:
+            _private(value)
+        out[key] = Setting(value, raw.where, raw.label)
+
+
+def _private(path: str) -> None:
+    """Whoever else can read a file of secrets makes it none. An absent file is a warning, not an error:
+    it belongs to one site's machine."""
+    try:
+        mode = os.stat(path).st_mode
+    except OSError:
+        return
+    if not stat.S_ISREG(mode):
+        raise ValueError(f"{path} is not a file")
+    if stat.S_IMODE(mode) & 0o077:
+        raise ValueError(f"{path} has mode {stat.S_IMODE(mode):04o}; a secret must have 0600")
+
+
+def _origin(item: Item, root: str, problems: Problems) -> dict[str, Setting]:
+    out: dict[str, Setting] = {}
+    for name, raw in item.fields.items():
+        _put(out, name, ORIGIN[name], raw, root, problems)
+    if "url" in out and not out["url"].value.startswith("file:"):
+        for name in ("watch", "marker"):
+            if name in out and out[name].value:
+                problems.add(out[name].where, out[name].label, "only a file origin can have this")
+    return out
+
+
+def _exclusive(out: dict[str, Setting], problems: Problems) -> None:
+    """One layer says either how often or by which cron line."""
+    if "schedule.every" in out and "schedule.cron" in out:
+        cron = out.pop("schedule.cron")
+        problems.add(cron.where, cron.label, "either every or cron, not both")
+
+
+def unknown_setting(key: str) -> str:
+    """What to say of a key that no table may hold."""
+    if key in DESCRIPTOR_ONLY or key == "origin.url":
+        return (
+            "belongs in the mirror's descriptor, config/mirrors/NAME.xml, since it is the same at every site"
+        )
+    known = {k for k in (*FIELDS, *LISTS) if k not in DESCRIPTOR_ONLY}
+    group = key.rpartition(".")[0]
+    if group and any(k.startswith(group + ".") for k in known):
+        siblings = {k.removeprefix(group + ".") for k in known if k.startswith(group + ".")}
+        return "no such key" + suggestion(key.rpartition(".")[2], siblings)
+    return "no such key" + suggestion(key.partition(".")[0], {k.partition(".")[0] for k in known})
+
+
+def built_in(key: str) -> object:
+    """The value of a setting that nobody said, from the defaults of `cluster.model`."""
+    group, _, attribute = key.replace("-", "_").rpartition(".")
+    if group == "origin":
+        return getattr(_ORIGIN, "downgrade" if attribute == "redirect_downgrade" else attribute)
+    whole = {"alias": "aliases", "walk.order": "order", "publish.last": "last"}.get(key)
+    if whole or not group:
+        return getattr(_MIRROR, whole or attribute)
+    attribute = "probes" if key == "schedule.probe" else attribute
+    return getattr(getattr(_MIRROR, group), attribute)
+
+
+_MIRROR = Mirror("", "", ())
+_ORIGIN = OriginSpec("")

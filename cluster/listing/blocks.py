@@ -124,7 +124,7 @@ class Reader:
         links = [(i, a) for i, cell in enumerate(cells) for a in cell.iter("a") if a.get("href") is not None]
         if not links:
             return None
-        at, anchor = next(((i, a) for i, a in links if _text(a)), links[0])
+        at, anchor = next(((i, a) for i, a in links if _text(a)), links[0]) if len(links) > 1 else links[0]
         row = self._row(anchor, block)
         if row is None:
             return None
@@ -135,33 +135,27 @@ class Reader:
         sized = False
         for i, cell in enumerate(cells):
             role = fitting[i] if fitting else ""
-            if i == at or role == "name":
+            text = _text(cell) if i != at and role != "name" else ""
+            if not text:
                 continue
             if row.time is None and role in ("", "date"):
-                row.time = self._cell_time(cell)
+                row.time = self._cell_time(cell, text)
                 if row.time:
                     continue
-            if not sized and (role == "size" or (not role and not (fitting and "size" in fitting))):
-                size = _cell_size(cell)
+            if not sized and (role == "size" or (not role and "size" not in fitting)):
+                size = _cell_size(cell, text)
                 if size:
-                    row.size, sized = (
-                        (Size(None, str(size.exact)) if rough and size.exact is not None else size),
-                        True,
-                    )
+                    row.size, sized = _rough(size) if rough else size, True
                     continue
-            if role in ("", "type") and _text(cell).lower() in (
-                "directory",
-                "folder",
-                "application/directory",
-            ):
+            if role in ("", "type") and text.lower() in ("directory", "folder", "application/directory"):
                 row.directory = True
         row.told = row.time is not None or sized
         return row
 
-    def _cell_time(self, cell: _Element) -> Time | None:
-        machine = next(cell.iter("time"), None)
+    def _cell_time(self, cell: _Element, text: str) -> Time | None:
+        machine = cell.find("time") if len(cell) else None
         stamp = machine.get("datetime") if machine is not None else None
-        return time_of((stamp or "").strip() or _text(cell), self.month_first)
+        return time_of((stamp or "").strip() or text, self.month_first)
 
     # -- preformatted ------------------------------------------------------------------------
 
@@ -256,7 +250,8 @@ class Reader:
 
 
 def _text(element: _Element) -> str:
-    return _SPACE.sub(" ", "".join(element.itertext())).strip()  # type: ignore[arg-type]
+    text = "".join(element.itertext()) if len(element) else element.text  # type: ignore[arg-type]
+    return " ".join((text or "").split())
 
 
 def _last_line(text: str | None) -> str:
@@ -291,13 +286,18 @@ def _sorts(tr: _Element) -> bool:
     return any(_SORTING(a.get("href") or "") for a in tr.iter("a"))
 
 
-def _cell_size(cell: _Element) -> Size | None:
+def _rough(size: Size) -> Size:
+    """A whole number under a head that says kilobytes."""
+    return size if size.exact is None else Size(None, str(size.exact))
+
+
+def _cell_size(cell: _Element, text: str) -> Size | None:
     """Caddy's cells carry the exact size for its sorting script, -1 for a directory."""
     for key in ("data-order", "data-size", "data-sort"):
         exact = cell.get(key) or ""
         if exact.isdecimal() and exact.isascii():
             return size_of(exact)
-    return size_of(_text(cell))
+    return size_of(text)
 
 
 def _same(text: str, name: bytes) -> bool:

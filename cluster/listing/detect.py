@@ -39,7 +39,7 @@ def parse(
         raise NotAListing(path, "not a text")
     body_start = body[:256].lstrip(b"\xef\xbb\xbf \t\r\n")
     rows = Rows(Place(url), path, limit)
-    if body_start[:1] in (b"[", b"{"):
+    if served.endswith("json") or (not served and body_start[:1] in (b"[", b"{")):
         return json_listing(body, rows, served)
     if body_start.startswith(b"<?xml") or served.endswith("/xml"):
         found = xml_listing(body, rows)
@@ -48,7 +48,7 @@ def parse(
     if not body_start:
         raise NotAListing(path, "an empty page")
     _bounded(body, path, limit)
-    return shaped(body, rows) or html_listing(body, Rows(Place(url), path, limit))
+    return shaped(body, rows) or html_listing(body, rows)
 
 
 def _bounded(body: bytes, path: str, limit: int) -> None:

@@ -28,6 +28,7 @@ _INVISIBLE = re.compile(
     rb"<!--.*?-->|<script\b[^>]*>.*?</script\s*>|<style\b[^>]*>.*?</style\s*>|<svg\b[^>]*>.*?</svg\s*>",
     re.DOTALL | re.IGNORECASE,
 )
+_FRAME = re.compile(rb"</?(?:html|body)\b[^<>]*>", re.IGNORECASE)
 _ANCHOR = re.compile(rb"<a\s", re.IGNORECASE)
 _LOGIN = re.compile(rb"<input\b[^>]*\btype\s*=\s*[\"']?password", re.IGNORECASE).search
 _HTML = re.compile(rb"<html[\s>]", re.IGNORECASE).search
@@ -86,7 +87,8 @@ def _tree(page: bytes, path: str) -> tuple[etree._Element, Callable[[str], bytes
     parser = etree.HTMLParser(
         encoding=encoding, huge_tree=True, no_network=True, remove_comments=True, remove_pis=True
     )
-    root: etree._Element | None = etree.fromstring(page, parser)
+    # Notes above a listing may be documents of their own: libxml2 stops at the first </html>.
+    root: etree._Element | None = etree.fromstring(_FRAME.sub(b"", page), parser)
     if root is None:
         raise NotAListing(path, "an empty page")
     if sum(1 for _ in root.iter("a")) < len(_ANCHOR.findall(page)):
@@ -149,7 +151,7 @@ def _listing(blocks: list[Block], rows: Rows, size: int) -> Listing:
     zoned = True
     for block in blocks:
         for row in block.rows:
-            if row.time:
+            if row.time and row.time.stamp:
                 zoned = zoned and row.time.zoned
             rows.link(row.href, row.size, row.time.stamp if row.time else None, directory=row.directory)
     form = blocks[0].signed or blocks[0].kind

@@ -29,41 +29,44 @@ _NGINX_ROW = re.compile(
 )
 _NGINX_TAIL = re.compile(rb"</pre><hr></body>\r?\n</html>\s*").fullmatch
 
-_APACHE_HEAD = re.compile(
-    rb"<!DOCTYPE HTML PUBLIC \"[^\"<>]*\"(?: \"[^\"<>]*\")?>\n<html>\n <head>\n"
-    rb"  <title>Index of ([^<]*)</title>\n"
-    rb" </head>\n <body>\n<h1>Index of \1</h1>\n"
-).match
-_APACHE_TAIL = rb"(?:<address>[^<]*</address>\n)?</body></html>\s*"
 _WHEN = rb"(\d{4}-\d\d-\d\d \d\d:\d\d|\d\d-[A-Z][a-z]{2}-\d{4} \d\d:\d\d)"
 
+# Nothing before the listing that could hide it, and nothing that looks like one.
+_PLAIN_NOTES = re.compile(
+    rb"\s*<!DOCTYPE[^<>]*>\s*<html[^<>]*>(?:[^<]|<(?!!--|script|style|table|pre|svg|/html|textarea|template))*",
+    re.IGNORECASE,
+).fullmatch
+_DOCUMENT_END = re.compile(
+    rb"(?:[^<]|<(?!!--|script|style|table|pre|svg|/html|\?|a[\s>]))*</html>\s*", re.IGNORECASE
+).fullmatch
+
 _TABLE_HEAD = re.compile(
-    rb"  <table>\n   <tr><th[^<>]*>(?:&nbsp;|<img [^<>]*>)</th><th><a href=\"\?C=N;O=[AD]\">Name</a></th>"
+    rb"\n  <table>\n   <tr><th[^<>]*>(?:&nbsp;|<img [^<>]*>)</th><th><a href=\"\?C=N;O=[AD]\">Name</a></th>"
     rb"<th><a href=\"\?C=M;O=[AD]\">Last modified</a></th><th><a href=\"\?C=S;O=[AD]\">Size</a></th>"
     rb"(?:<th><a href=\"\?C=D;O=[AD]\">Description</a></th>)?</tr>\n"
     rb"   <tr><th colspan=\"\d\"><hr></th></tr>\n"
     rb"(?:<tr><td valign=\"top\">(?:&nbsp;|<img [^<>]*>)</td><td><a href=\"[^\"<>]*\">Parent Directory</a> *"
     rb"</td><td>&nbsp;</td><td align=\"right\">  - </td>(?:<td>&nbsp;</td>)?</tr>\n)?"
-).match
+).search
 _TABLE_ROW = re.compile(
     rb"<tr><td valign=\"top\">(?:&nbsp;|<img [^<>]*>)</td><td><a href=\"([^\"<>]*)\">[^<]*</a> *</td>"
     rb"<td align=\"right\">" + _WHEN + rb"  </td><td align=\"right\"> *(-|[\d.]+[KMGTPE]?) *</td>"
     rb"(?:<td>[^<]*</td>)?</tr>\n"
 )
-_TABLE_TAIL = re.compile(rb"   <tr><th colspan=\"\d\"><hr></th></tr>\n</table>\n" + _APACHE_TAIL).fullmatch
+_TABLE_TAIL = re.compile(rb"   <tr><th colspan=\"\d\"><hr></th></tr>\n</table>\n").match
 
 _PRE_HEAD = re.compile(
-    rb"<pre>(?:<img [^<>]*>| +)? *<a href=\"\?C=N;O=[AD]\">Name</a> +"
+    rb"\n<pre>(?:<img [^<>]*>| +)? *<a href=\"\?C=N;O=[AD]\">Name</a> +"
     rb"<a href=\"\?C=M;O=[AD]\">Last modified</a> +"
     rb"<a href=\"\?C=S;O=[AD]\">Size</a>  (?:<a href=\"\?C=D;O=[AD]\">Description</a>)?<hr>"
     rb"(?:(?:<img [^<>]*>)? *<a href=\"[^\"<>]*\">Parent Directory</a> +-   \n)?"
-).match
+).search
 _PRE_ROW = re.compile(
     rb"(?:<img [^<>]*>)? *<a href=\"([^\"<>]*)\">[^<]*</a> +"
     + _WHEN
     + rb" +(-|[\d.]+[KMGTPE]?) *(?: [^<\n]*)?\n"
 )
-_PRE_TAIL = re.compile(rb"<hr></pre>\n" + _APACHE_TAIL).fullmatch
+_PRE_TAIL = re.compile(rb"<hr></pre>\n").match
 
 _LIGHTTPD_HEAD = re.compile(
     rb"<table summary=\"Directory Listing\" cellpadding=\"0\" cellspacing=\"0\">\n"
@@ -95,14 +98,8 @@ def shaped(body: bytes, rows: Rows) -> Listing | None:
     nginx = _NGINX_HEAD(body)
     if nginx:
         return _read(body, rows, "nginx", nginx.end(), (_NGINX_ROW, _NGINX_TAIL), autoindex_stamp)
-    apache = _APACHE_HEAD(body)
-    if apache:
-        table = _TABLE_HEAD(body, apache.end())
-        if table:
-            pattern = (_TABLE_ROW, _TABLE_TAIL)
-            return _read(body, rows, "apache table", table.end(), pattern, autoindex_stamp)
-        pre = _PRE_HEAD(body, apache.end())
-        return _read(body, rows, "apache", pre.end(), (_PRE_ROW, _PRE_TAIL), autoindex_stamp) if pre else None
+    if b"?C=N;O=" in body[:65536]:
+        return _apache(body, rows)
     lighttpd = _LIGHTTPD_HEAD.search(body, 0, 65536)
     if lighttpd:
         pattern = (_LIGHTTPD_ROW, _LIGHTTPD_TAIL)
@@ -113,6 +110,26 @@ def shaped(body: bytes, rows: Rows) -> Listing | None:
         # Without the doctype line an empty page is three tags, which is no proof of anything.
         return found if found and (found.entries or body.startswith(b"<!doctype")) else None
     return None
+
+
+def _apache(body: bytes, rows: Rows) -> Listing | None:
+    """Its ordering links are proof enough; before and after may stand an operator's own notes."""
+    for form, head, row, tail in (
+        ("apache table", _TABLE_HEAD, _TABLE_ROW, _TABLE_TAIL),
+        ("apache", _PRE_HEAD, _PRE_ROW, _PRE_TAIL),
+    ):
+        found = head(body, 0, 65536)
+        if found and _PLAIN_NOTES(body, 0, found.start() + 1):
+            return _read(body, rows, form, found.end(), (row, _apache_end(tail)), autoindex_stamp)
+    return None
+
+
+def _apache_end(tail: Callable[[bytes, int], re.Match[bytes] | None]) -> Callable[[bytes, int], object]:
+    def ends(body: bytes, end: int) -> bool:
+        closed = tail(body, end)
+        return bool(closed and _DOCUMENT_END(body, closed.end()))
+
+    return ends
 
 
 def _read(

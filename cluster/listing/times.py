@@ -36,9 +36,12 @@ _SLASHED = re.compile(rb"\b(\d{1,2})/(\d{1,2})/\d{4}\b(?:,?\s+\d{1,2}:\d\d(?::\d
 
 
 class Time(NamedTuple):
-    """A printed time. `zoned` says that the print names its zone; `end` is where the print ends."""
+    """A printed time. `zoned` says that the print names its zone; `end` is where the print ends.
 
-    stamp: Stamp
+    `stamp` is None where the print has the shape of a time but names no day (year 0), or one of two.
+    """
+
+    stamp: Stamp | None
     zoned: bool
     end: int
 
@@ -54,8 +57,7 @@ def time_of(text: str, month_first: bool | None = None) -> Time | None:
     for shape in _SHAPES:
         found = shape.match(text)
         if found and not text[found.end() : found.end() + 1].isalnum():
-            stamp = _stamp(found.groupdict(), month_first)
-            return Time(stamp, bool(found["zone"]), found.end()) if stamp else None
+            return Time(_stamp(found.groupdict(), month_first), bool(found["zone"]), found.end())
     return None
 
 

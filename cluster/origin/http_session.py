@@ -1,0 +1,328 @@
+"""Ask one HTTP origin: connections, redirects, credentials, and what went wrong in our own words.
+
+The wire stays as it is: no decompression, no cookies, no environment, URLs byte for byte as the origin
+wrote them. Whatever aiohttp raises leaves here as an OriginError (`docs/decisions/0003-http-client.md`).
+"""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import ssl
+import stat
+import time
+from base64 import b64encode
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import aiohttp
+from yarl import URL
+
+from cluster import __version__
+from cluster.errors import Changed, OriginError, Refused, Unreachable, Vanished
+from cluster.model import href, shown
+from cluster.origin.http_deadline import Deadline
+from cluster.origin.http_guard import ForbiddenAddress, Guard, GuardedResolver
+from cluster.origin.http_headers import retry_after
+from cluster.origin.http_redirect import MAX_REDIRECTS, REDIRECTS, next_url
+
+if TYPE_CHECKING:
+    from aiohttp.abc import AbstractResolver
+
+    from cluster.model import Limits, OriginSpec
+    from cluster.origin.base import Traffic
+
+USER_AGENT = f"Sideways/{__version__}"
+
+
+@dataclass(frozen=True, slots=True)
+class Patience:
+    """How long an origin is waited for, in seconds (HAZARDS section 5).
+
+    `connect` bounds the name servers, and again TCP and TLS together. `low_rate` bytes/s over `low_window`
+    s of waiting is too slow to go on; time in which the reader itself is busy does not count. The rest is
+    `Limits.timeout`: the whole header of an answer, and then each silence in its body.
+    """
+
+    connect: float = 15.0
+    low_rate: int = 1024
+    low_window: float = 60.0
+
+
+class HttpSession:
+    """The connections to one origin, opened with the first request.
+
+    `base` is the URL of the mirror's root, with its slash and without credentials.
+    """
+
+    def __init__(
+        self,
+        spec: OriginSpec,
+        limits: Limits,
+        traffic: Traffic,
+        *,
+        user_agent: str | None = None,
+        resolver: AbstractResolver | None = None,
+        patience: Patience | None = None,
+    ) -> None:
+        url = URL(spec.url, encoded=True).with_user(None).with_query(None).with_fragment(None)
+        self.base = url if url.raw_path.endswith("/") else url.with_path(url.raw_path + "/", encoded=True)
+        self.prefix = str(self.base)
+        self.traffic = traffic
+        self.patience = patience or Patience()
+        # A place is one connection. Waiting for one is not the origin's slowness, so no clock runs meanwhile.
+        self.places = asyncio.Semaphore(limits.connections)
+        self._spec, self._limits = spec, limits
+        self._agent = user_agent or spec.user_agent or USER_AGENT
+        self._guard = Guard(spec, self.base)
+        self._resolver = resolver
+        self._client: aiohttp.ClientSession | None = None
+        self._home: dict[str, str] | None = None  # with credentials, for the origin alone
+        self.deadline = Deadline(limits.timeout)
+
+    def __repr__(self) -> str:
+        return f"<HttpSession {self.prefix} {self.traffic.requests} requests>"
+
+    async def close(self) -> None:
+        self.deadline.close()
+        if self._client is not None:
+            await self._client.close()
+
+    # -- asking --------------------------------------------------------------------------------
+
+    async def ask(
+        self,
+        method: str,
+        target: str,
+        path: bytes,
+        extra: dict[str, str] | None = None,
+        *,
+        listing: bool = False,
+    ) -> aiohttp.ClientResponse:
+        """The answer to `method` for the URL `target`, redirects followed; its body is still to come.
+
+        The caller holds a place, judges the status (`refusal`) and releases the answer. `path` is what
+        errors name. Raises OriginError.
+        """
+        client = self._client or self._opened(path)
+        headers = self._home if extra is None else {**(self._home or {}), **extra}
+        url = URL(target, encoded=True)
+        answer = await self._once(client, method, url, path, headers)
+        if answer.status not in REDIRECTS:
+            return answer
+        for _ in range(MAX_REDIRECTS):
+            answer.release()
+            url = next_url(
+                url,
+                answer.headers.get("Location"),
+                href(path),
+                listing=listing,
+                downgrade=self._spec.downgrade,
+            )
+            if objection := self._guard.objection(url):
+                raise Refused(href(path), f"redirect: {objection}")
+            home = url.origin() == self.base.origin()
+            answer = await self._once(client, method, url, path, headers if home else extra)
+            if answer.status not in REDIRECTS:
+                return answer
+        answer.release()
+        raise Refused(href(path), f"redirect: more than {MAX_REDIRECTS}, the last to {url.host}")
+
+    async def _once(
+        self,
+        client: aiohttp.ClientSession,
+        method: str,
+        url: URL,
+        path: bytes,
+        headers: dict[str, str] | None,
+    ) -> aiohttp.ClientResponse:
+        self.traffic.requests += 1
+        waiting = self.deadline.begin()
+        try:
+            return await client.request(method, url, headers=headers, allow_redirects=False)
+        except asyncio.CancelledError:
+            if self.deadline.expired(waiting):
+                raise Unreachable(href(path), f"no answer in {self.deadline.within:g} s") from None
+            raise
+        except (aiohttp.ClientError, OSError, ValueError) as error:
+            raise classified(path, error) from None
+        finally:
+            self.deadline.end(waiting)
+
+    def refusal(self, answer: aiohttp.ClientResponse, path: bytes) -> OriginError:
+        """The error that an answer with an unwelcome status means; the answer is released."""
+        answer.release()
+        status, name = answer.status, href(path)
+        said = f"{status} {_reason(answer.reason or '')}"
+        if status in (404, 410):
+            return Vanished(name, said)
+        if status in (408, 425, 429) or status >= 500:
+            return Unreachable(name, said, retry_after=retry_after(answer.headers, time.time()))
+        if 400 <= status < 500:
+            return Refused(name, said)
+        return Changed(name, f"{said}: not an answer to what was asked")
+
+    # -- opening -------------------------------------------------------------------------------
+
+    def _opened(self, path: bytes) -> aiohttp.ClientSession:
+        """The session, made inside the running loop. Raises Refused where its own files are not usable."""
+        if objection := self._guard.objection(self.base):
+            raise Refused(href(path), objection)
+        spec, patience = self._spec, self.patience
+        proxy = URL(spec.proxy) if spec.proxy else None
+        for who, user, password in self._credentials(path):
+            if who == "origin":
+                token = b64encode(f"{user}:{password}".encode()).decode()
+                self._home = {"Authorization": f"Basic {token}"}
+            elif proxy is not None:
+                proxy = proxy.with_user(user).with_password(password)
+        connector = aiohttp.TCPConnector(
+            limit=0,
+            limit_per_host=self._limits.connections,
+            ttl_dns_cache=300,
+            family=self._guard.family,
+            local_addr=(spec.bind, 0) if spec.bind else None,
+            resolver=GuardedResolver(
+                self._resolver or aiohttp.ThreadedResolver(), self._guard, patience.connect
+            ),
+            ssl=self._tls(path),
+            socket_factory=self._guard.open_socket,
+        )
+        self._client = aiohttp.ClientSession(
+            connector=connector,
+            headers={"User-Agent": self._agent, "Accept": "*/*", "Accept-Encoding": "identity"},
+            cookie_jar=aiohttp.DummyCookieJar(),
+            # No total: an image takes hours. No sock_read: `Deadline` does it for less than half the time.
+            timeout=aiohttp.ClientTimeout(total=None, sock_connect=patience.connect),
+            auto_decompress=False,
+            trust_env=False,
+            proxy=proxy,
+        )
+        return self._client
+
+    def _tls(self, path: bytes) -> ssl.SSLContext | bool:
+        """Verified against the system's authorities, or against `ca` alone. Fails closed (HAZARDS 78)."""
+        if self._spec.ca is None:
+            return True  # aiohttp's: the system's authorities and host names checked, TLS 1.2 or newer
+        try:
+            return ssl.create_default_context(cafile=self._spec.ca)
+        except OSError as error:
+            raise Refused(href(path), f"{self._spec.ca}: not usable as CA file: {_reason(error)}") from None
+
+    def _credentials(self, path: bytes) -> list[tuple[str, str, str]]:
+        """`(for whom, user, password)` of each line: `user:password`, or `proxy user:password`.
+
+        Read with the first request, never shown. Raises Refused: unreadable, open to others, malformed.
+        """
+        file = self._spec.credentials
+        if file is None:
+            return []
+        try:
+            with open(file, encoding="utf-8") as lines:
+                if stat.S_IMODE(os.fstat(lines.fileno()).st_mode) & 0o077:
+                    raise Refused(href(path), f"{file}: open to others, must have mode 0600")
+                words = [line.strip().split(" ") for line in lines if line.strip()]
+        except (OSError, UnicodeDecodeError) as error:
+            raise Refused(href(path), f"{file}: {_reason(error)}") from None
+        found = []
+        for number, line in enumerate(words, 1):
+            user, colon, password = line[-1].partition(":")
+            if not colon or line[:-1] not in ([], ["proxy"]):
+                raise Refused(href(path), f"{file}:{number}: neither user:password nor proxy user:password")
+            found.append(("proxy" if line[:-1] else "origin", user, password))
+        return found
+
+
+class Reader:
+    """The body of one answer, piece by piece, with the low-speed rule. `received` counts its bytes."""
+
+    __slots__ = ("_content", "_deadline", "_mark", "_path", "_patience", "_waited", "received")
+
+    def __init__(self, session: HttpSession, answer: aiohttp.ClientResponse, path: bytes) -> None:
+        self._content = answer.content
+        self._deadline = session.deadline
+        self._patience = session.patience
+        self._path = path
+        self._waited = 0.0
+        self._mark = 0
+        self.received = 0
+
+    async def piece(self) -> bytes:
+        """What has arrived, or `b""` at the end by the answer's own framing. Raises Unreachable."""
+        content = self._content
+        try:
+            piece = content.read_nowait()
+            if not piece and not content.at_eof():
+                piece = await self._wait()
+        except (aiohttp.ClientError, OSError, ValueError) as error:
+            raise classified(self._path, error, self.received) from None
+        self.received += len(piece)
+        if self._waited >= self._patience.low_window and piece:
+            self._judge()
+        return piece
+
+    async def _wait(self) -> bytes:
+        before = time.monotonic()
+        waiting = self._deadline.begin()
+        try:
+            return await self._content.readany()
+        except asyncio.CancelledError:
+            if self._deadline.expired(waiting):
+                silent = f"silent for {self._deadline.within:g} s after {self.received} bytes"
+                raise Unreachable(href(self._path), silent) from None
+            raise
+        finally:
+            self._deadline.end(waiting)
+            self._waited += time.monotonic() - before
+
+    def _judge(self) -> None:
+        """Too slow is as good as gone (HAZARDS 69)."""
+        rate = (self.received - self._mark) / self._waited
+        if rate < self._patience.low_rate:
+            raise Unreachable(
+                href(self._path), f"{rate:.0f} bytes/s for {self._waited:.0f} s, after {self.received} bytes"
+            )
+        self._mark, self._waited = self.received, 0.0
+
+    @property
+    def arrived(self) -> int:
+        """Every byte of the body that came in, also those that nobody read."""
+        return max(self._content.total_bytes, self.received)
+
+
+def classified(path: bytes, error: Exception, received: int | None = None) -> OriginError:
+    """What one of aiohttp's errors means for whoever asked for `path`. Never repeats a header or a URL."""
+    name = href(path)
+    cause = getattr(error, "os_error", None) or error
+    after = "" if received is None else f" after {received} bytes"
+    if isinstance(cause, ForbiddenAddress):
+        return Refused(name, _reason(cause))
+    if isinstance(error, aiohttp.ClientConnectorCertificateError):
+        return Refused(name, f"its certificate is not valid: {_reason(error.certificate_error)}")
+    if isinstance(cause, ssl.SSLError) and not isinstance(cause, ssl.SSLEOFError | ssl.SSLZeroReturnError):
+        return Refused(name, f"no secure connection: {_reason(cause)}")
+    if isinstance(error, aiohttp.InvalidURL):
+        return Refused(name, "the URL is not one that may be asked")
+    if isinstance(error, aiohttp.ClientHttpProxyError):
+        kind = Refused if error.status in (401, 403, 407) else Unreachable
+        return kind(name, f"the proxy answered {error.status}")
+    if isinstance(error, aiohttp.ConnectionTimeoutError):
+        return Unreachable(name, "no connection in time")
+    if isinstance(error, aiohttp.ServerDisconnectedError):
+        return Unreachable(name, "the connection was closed without an answer")
+    if isinstance(error, aiohttp.ClientPayloadError):
+        return Unreachable(name, f"the connection broke{after}")
+    if isinstance(error, aiohttp.ClientResponseError):
+        return Unreachable(name, f"the answer is not HTTP: {_reason(error.message)}")
+    if isinstance(error, aiohttp.ClientConnectorDNSError):
+        return Unreachable(name, f"no address: {_reason(cause)}")
+    if isinstance(error, aiohttp.ClientProxyConnectionError):
+        return Unreachable(name, f"no connection to the proxy: {_reason(cause)}")
+    return Unreachable(name, f"{_reason(cause)}{after}")
+
+
+def _reason(error: object) -> str:
+    """One short line of an error's own words."""
+    text = getattr(error, "strerror", None) or getattr(error, "verify_message", None) or str(error)
+    text = text.strip().partition("\n")[0]
+    return shown(text[:160].encode("utf-8", "replace")) or type(error).__name__

@@ -69,7 +69,10 @@ def waits(candidate: Candidate, policy: Deletion, now: int) -> str:
     if emptied is not None and b"/" in candidate.path and emptied.names >= EMPTIED:
         apart = emptied.last - emptied.first
         if apart < policy.emptied_after:
-            return f"its directory lost all {emptied.names} names, seen for {apart} of {policy.emptied_after:g} s"
+            return (
+                f"its directory lost all {emptied.names} names, "
+                f"seen for {apart} of {policy.emptied_after:g} s"
+            )
     return ""
 
 

@@ -1,311 +1,427 @@
 """One mirror's store: the records and the tree joined by the order of effects (HAZARDS 3.2, 3.4).
 
-Async; SQLite runs on one thread of its own, the tree on others. Paths are bytes, times that are passed in
-are seconds since 1970 (`now`). Only this module and `records` write `STATE/MIRROR.db`.
+Async; SQLite runs on threads of its own, the tree on others. Paths are bytes, times that are passed in
+are seconds since 1970 (`now`). Only this package writes `STATE/MIRROR.db`.
 """
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Iterable, Sequence
-from dataclasses import dataclass, field
+import asyncio
+import logging
+import os
+import time
+from collections.abc import Callable, Coroutine, Iterable, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from functools import partial
+from itertools import islice
+from typing import Any, TypeVar
 
-from cluster.model import Deletion, Entry, Failure, Held, Kind, Mirror, Site, Skipped
+from cluster.errors import StoreError
+from cluster.model import Deletion, Entry, Held, Mirror, Site, join
+from cluster.store import (
+    adoption,
+    deletion,
+    digest,
+    intents,
+    passes,
+    publicity,
+    publishing,
+    recovery,
+    removing,
+    rows,
+)
+from cluster.store.connections import Connections
+from cluster.store.lock import Lock
+from cluster.store.opening import Opened, open_store
+from cluster.store.publishing import Begun
+from cluster.store.reader import Reader
+from cluster.store.records import (
+    Compared,
+    JournalRecord,
+    Later,
+    PassRecord,
+    Plan,
+    Planned,
+    Totals,
+    View,
+)
+from cluster.store.staging import Partial, Staging
 from cluster.store.tree import Change, Staged
+from cluster.store.viewing import look
 
+__all__ = [
+    "Compared",
+    "JournalRecord",
+    "Later",
+    "MirrorStore",
+    "PassRecord",
+    "Plan",
+    "Planned",
+    "Reader",
+    "Staging",
+    "Totals",
+    "View",
+]
 
-@dataclass(frozen=True, slots=True)
-class View:
-    """What we hold in one directory, compared with the disk in the same breath.
+_T = TypeVar("_T")
+_log = logging.getLogger(__name__)
 
-    `damaged`: names whose lstat is not what was recorded (edited, gone). `strangers`: names on disk that the
-    store does not know, with (kind, size, mtime ns). `present`: the directory exists on disk.
-    """
-
-    held: dict[bytes, Held]
-    damaged: frozenset[bytes] = frozenset()
-    strangers: dict[bytes, tuple[Kind, int, int]] = field(default_factory=dict)
-    present: bool = True
-    skipped: tuple[Skipped, ...] = ()
-    failures: tuple[Failure, ...] = ()
-    missing: frozenset[bytes] = frozenset()  # names recorded as missing at the origin by earlier passes
-
-
-@dataclass(frozen=True, slots=True)
-class Compared:
-    """The outcome of comparing one directory in this pass; only what deviates is stored.
-
-    `missing` are held names that a complete listing lacked (or shows with another kind); names recorded as
-    missing before and not in it have come back. `complete` False: no proof, missing is not touched.
-    """
-
-    directory: bytes
-    skipped: tuple[Skipped, ...] = ()
-    failures: tuple[tuple[bytes, str], ...] = ()  # (name, error); replaces what was recorded
-    missing: frozenset[bytes] = frozenset()
-    entries_listed: int = 0
-    complete: bool = True
-    notable: bool = True  # False: nothing differs from what is stored, nothing need be written
-
-
-@dataclass(frozen=True, slots=True)
-class Later:
-    """A file to be fetched in a later stage of this pass, with the row that was listed."""
-
-    directory: bytes
-    entry: Entry
-
-
-@dataclass(frozen=True, slots=True)
-class PassRecord:
-    """One pass in the books. `counts` is the JSON of `sideways pass --json` once it has ended."""
-
-    id: int
-    started: int
-    ended: int | None
-    outcome: str | None
-    origin: str
-    counts: dict[str, object]
-    resumed: bool = False
-
-
-@dataclass(frozen=True, slots=True)
-class JournalRecord:
-    seq: int
-    at: int
-    action: str  # "publish" or "delete"
-    path: bytes
-    kind: Kind
-    size: int
-    sha256: bytes | None
-    source: str
-
-
-@dataclass(frozen=True, slots=True)
-class Planned:
-    """One name in a deletion plan, with what lies below it."""
-
-    path: bytes
-    kind: Kind
-    files: int
-    bytes: int
-    first_missing: int  # s
-    sightings: int
-
-
-@dataclass(frozen=True, slots=True)
-class Plan:
-    """The names whose time has come, judged as a whole. `hash` names exactly this set of (path, kind, sha256
-    or subtree digest): SHA-256 over them, sorted. `held_because` is empty when the plan may be carried out."""
-
-    hash: str
-    items: int
-    files: int
-    bytes: int
-    held_because: str = ""
-    waiting: int = 0  # files below names that wait for their time
-    sample: tuple[Planned, ...] = ()  # the first 1000 by path
-
-
-@dataclass(frozen=True, slots=True)
-class Totals:
-    files: int
-    bytes: int
-    directories: int
-    symlinks: int
-    newest: int | None  # ns
+DIRECTORIES_AT_ONCE = 1000  # of one answer of `later_directories`
+TRASHED_AT_ONCE = 256  # names moved to the trash between two looks at the event loop
+STATUS_AT_START = 5.0  # s that status files may take when a mirror is opened after a crash
 
 
 class MirrorStore:
     """See the module. Opened by one process at a time for writing (`STATE/MIRROR.lock`)."""
 
+    def __init__(self, mirror: Mirror, lock: Lock, opened: Opened, disk: ThreadPoolExecutor) -> None:
+        self._name = mirror.name
+        self._lock, self._tree, self._disk = lock, opened.tree, disk
+        self._records: Connections = opened.records
+        self._publicity = opened.publicity
+        self._effects = asyncio.Lock()  # one batch, or one deletion, at a time
+        self._telling = asyncio.Lock()
+        self._moves = 0  # odd while the public tree is being changed
+        self._unfinished = False  # an intent is open whose batch is over
+        self._removals = True  # there may be deletions whose renames are not done
+        self._protected: set[asyncio.Task[Any]] = set()
+
     @classmethod
     async def open(cls, mirror: Mirror, site: Site, now: int) -> MirrorStore:
         """Lock, check the marker, migrate, recover (HAZARDS 3.4).
 
-        Raises Locked, DataMissing, StoreError (newer schema)."""
-        raise NotImplementedError
+        Records that cannot be read are moved aside: what is on disk is then unknown and taken over by
+        `adopt`. Raises Locked, DataMissing, StoreError (newer schema).
+        """
+        loop = asyncio.get_running_loop()
+        disk = ThreadPoolExecutor(4, thread_name_prefix=f"disk {mirror.name}")
+        lock = Lock(os.path.join(site.state, f"{mirror.name}.lock"), mirror.name)
+        try:
+            opened = await loop.run_in_executor(disk, open_store, mirror, site, lock, now)
+        except BaseException:
+            lock.release()
+            disk.shutdown(wait=False)
+            raise
+        store = cls(mirror, lock, opened, disk)
+        try:
+            await store._finish_removals(now)
+            if opened.recovered:
+                touched = sorted(opened.recovered)
+                await store._records.read(lambda c: opened.publicity.write(c, touched, now))
+            if not opened.clean:
+                await store.write_status(STATUS_AT_START)
+        except StoreError as error:
+            _log.warning("%s: after a crash: %s", mirror.name, error)
+        except BaseException:
+            await store.close()
+            raise
+        return store
 
     async def close(self) -> None:
-        raise NotImplementedError
+        """Waits for what is under way."""
+        if self._protected:
+            await asyncio.wait(self._protected)
+        try:
+            await self._records.close()
+        finally:
+            await asyncio.to_thread(self._disk.shutdown)
+            self._publicity.files.close()
+            self._tree.close()
+            self._lock.release()
+
+    def __repr__(self) -> str:
+        return f"<MirrorStore {self._name}>"
+
+    async def _on_disk(self, work: Callable[..., _T], *arguments: Any) -> _T:  # noqa: ANN401  # passed on
+        return await asyncio.get_running_loop().run_in_executor(self._disk, work, *arguments)
+
+    async def _whole(self, work: Coroutine[Any, Any, _T]) -> _T:
+        """Run to its end even where the caller is cancelled: effects are not left half told."""
+        task = asyncio.create_task(work)
+        self._protected.add(task)
+        task.add_done_callback(self._protected.discard)
+        return await asyncio.shield(task)
 
     # -- what we hold
 
     async def view(self, directory: bytes) -> View:
-        raise NotImplementedError
+        """Raises Blocked where something else stands in the place of the directory or above it."""
+        moves = self._moves
+        seen = await self._records.read(lambda c: look(c, self._tree, directory))
+        if (seen.damaged or seen.strangers) and (moves % 2 or moves != self._moves):
+            async with self._effects:  # names moved while we looked: look again while none does
+                seen = await self._records.read(lambda c: look(c, self._tree, directory))
+        return seen
 
     async def held(self, path: bytes) -> Held | None:
-        raise NotImplementedError
+        """The record of one path."""
+        return await self._records.read(lambda c: rows.held(c, path))
 
     async def totals(self, directory: bytes = b"") -> Totals:
-        raise NotImplementedError
+        return await self._records.read(lambda c: digest.totals(c, directory))
 
     async def by_link(self, link: str) -> bytes | None:
         """The path of a published file that belongs to this hard-link group of the origin."""
-        raise NotImplementedError
+        return await self._records.read(lambda c: rows.by_link(c, link))
 
     # -- a pass
 
     async def pass_begin(self, now: int, fingerprint: str, origin: str, *, scope: bytes = b"") -> PassRecord:
-        """A new pass, or the open one where it was interrupted with the same fingerprint less than 24 h ago."""
-        raise NotImplementedError
+        """A new pass, or the open one if it was interrupted less than 24 h ago with the same fingerprint."""
+        return await self._records.write(lambda c, _: passes.begin(c, now, fingerprint, origin, scope))
 
     async def pass_end(self, record: PassRecord, outcome: str, counts: dict[str, object], now: int) -> None:
-        raise NotImplementedError
+        """A complete or held pass says that all of its scope was compared. An incomplete one says so where
+        its last checkpoint is empty (or there is none), a failed one never."""
+        await self._records.write(lambda c, _: passes.end(c, record, outcome, counts, now), durable=True)
 
-    async def frontier_save(self, record: PassRecord, paths: Sequence[bytes], cursor: dict[str, object]) -> None:
+    async def frontier_save(
+        self, record: PassRecord, paths: Sequence[bytes], cursor: dict[str, object]
+    ) -> None:
         """Checkpoint: these directories are still to do. Unsynced is fine; replaces the last checkpoint."""
-        raise NotImplementedError
+        await self._records.write(lambda c, _: passes.frontier_save(c, record, paths, cursor))
 
     async def frontier_load(self, record: PassRecord) -> tuple[list[bytes], dict[str, object]]:
-        raise NotImplementedError
+        return await self._records.read(lambda c: passes.frontier_load(c, record))
 
     async def compared(self, results: Sequence[Compared], record: PassRecord, now: int) -> None:
-        raise NotImplementedError
+        """Write what deviates; nothing at all for results that are not notable."""
+        if any(result.notable or result.missing for result in results):
+            await self._records.write(lambda c, ids: passes.compared(c, ids, results, record, now))
 
     async def later_add(self, record: PassRecord, stage: int, items: Sequence[Later]) -> None:
-        raise NotImplementedError
+        await self._records.write(lambda c, _: passes.later_add(c, record, stage, items))
 
-    async def later_directories(self, record: PassRecord, stage: int, *, reverse: bool = False) -> list[bytes]:
+    async def later_directories(
+        self, record: PassRecord, stage: int, *, reverse: bool = False
+    ) -> list[bytes]:
         """Directories with work left in a stage, by path; at most 1000."""
-        raise NotImplementedError
+
+        def first(connection: Any) -> list[bytes]:  # noqa: ANN401  # sqlite3.Connection
+            found = passes.later_directories(connection, record, stage, reverse=reverse)
+            return list(islice(found, DIRECTORIES_AT_ONCE))
+
+        return await self._records.read(first)
 
     async def later_take(self, record: PassRecord, stage: int, directory: bytes) -> list[Entry]:
         """The work of one directory. It stays until `later_done`, so that a crash repeats it."""
-        raise NotImplementedError
+        return await self._records.read(lambda c: passes.later_take(c, record, stage, directory))
 
-    async def later_done(self, record: PassRecord, stage: int, directory: bytes, names: Iterable[bytes]) -> None:
-        raise NotImplementedError
+    async def later_done(
+        self, record: PassRecord, stage: int, directory: bytes, names: Iterable[bytes]
+    ) -> None:
+        done = list(names)
+        await self._records.write(lambda c, _: passes.later_done(c, record, stage, directory, done))
 
     # -- bytes
 
     async def stage_small(self, files: Sequence[tuple[Held, bytes]]) -> list[Staged]:
         """Write complete small bodies to temporaries. Raises DiskFull, StoreError."""
-        raise NotImplementedError
+        return await self._on_disk(self._tree.stage_small, files)
 
     async def stage(self, path: bytes, size: int | None) -> Staging:
         """A temporary for one large file; goes on with a partial of an earlier attempt where there is one."""
-        raise NotImplementedError
+        begun = await self._records.read(lambda c: adoption.partial(c, path))
+        if begun is not None:
+            begun = await self._records.write(lambda c, _: adoption.take_partial(c, path))
+        return await Staging.open(self._tree, path, size, partial=begun, keep=self._keep, executor=self._disk)
+
+    async def _keep(self, kept: Partial) -> None:
+        now = int(time.time())
+        replaced = await self._records.write(lambda c, _: adoption.keep_partial(c, kept, now))
+        if replaced:
+            await self._on_disk(self._tree.temporaries.remove, [replaced])
 
     async def stage_copy(self, held: Held, descriptor: int) -> Staged:
         """Copy an open local file: sparse-safe, hashed, fstat before and after. Closes the descriptor.
         Raises Changed when the source changed meanwhile."""
-        raise NotImplementedError
+
+        def copy() -> Staged:
+            try:
+                return self._tree.copy(descriptor, held)
+            finally:
+                os.close(descriptor)
+
+        return await self._on_disk(copy)
+
+    async def staged_range(self, staged: Staged, start: int, length: int) -> bytes:
+        """Bytes of a complete temporary, to be compared with somebody else's. Raises StoreError."""
+        return await self._on_disk(adoption.staged_range, self._tree, staged, start, length)
+
+    async def discard(self, *staged: Staged) -> None:
+        """Remove complete temporaries that will not be published."""
+        await self._on_disk(self._tree.discard, staged)
 
     async def adopt(self, directory: bytes, entry: Entry) -> Held | None:
         """A file on disk that the store does not know or doubts: hash it, and the record if it is the listed
         version (exact size, agreeing time). Publish it with a Change of `attributes`."""
-        raise NotImplementedError
+        known = await self.held(join(directory, entry.name))
+        found = await self._on_disk(adoption.examine, self._tree, directory, entry, known)
+        if found is None:
+            return None
+        held, blocks = found
+        if blocks:
+            await self._records.write(
+                lambda c, ids: adoption.keep_blocks(c, ids, directory, held.name, blocks)
+            )
+        return held
 
-    async def publish(self, changes: Sequence[Change], attributes: dict[bytes, Held], now: int) -> list[Exception | None]:
-        """One batch by the order of effects: sync, intent, renames, directories synced, result and journal.
+    async def publish(
+        self, changes: Sequence[Change], attributes: dict[bytes, Held], now: int
+    ) -> list[Exception | None]:
+        """One batch by the order of effects: intent, sync, renames, directories synced, result and journal.
 
         `attributes`: directories whose own mode, owner and mtime are set afterwards (path -> record; with b""
-        for the root). Per change None, or why it was not done (Blocked, DiskFull, OSError); the rest is."""
-        raise NotImplementedError
+        for the root). Per change None, or why it was not done (Blocked, DiskFull, OSError); the rest is.
+        Raises DiskFull, StoreError where the records cannot be written; what was renamed by then is found
+        again by the next call, or when the store is opened.
+        """
+        return await self._whole(self._publish(list(changes), dict(attributes), now))
+
+    async def _publish(
+        self, changes: list[Change], attributes: dict[bytes, Held], now: int
+    ) -> list[Exception | None]:
+        async with self._effects:
+            staged = [change.staged for change in changes if change.staged is not None]
+            try:
+                await self._repair(now)
+                refused = await self._refused(changes)
+                wanted = [change for i, change in enumerate(changes) if i not in refused]
+                begun = await self._records.write(
+                    lambda c, _: publishing.begin(c, wanted, attributes, now), durable=True
+                )
+            except BaseException:
+                await self._on_disk(self._tree.discard, staged)
+                raise
+            await self._on_disk(self._tree.discard, [s for i in refused if (s := changes[i].staged)])
+            outcomes = iter(await self._effect(wanted, begun, attributes, now))
+            return [refused[i] if i in refused else next(outcomes) for i in range(len(changes))]
+
+    async def _effect(
+        self, changes: list[Change], begun: Begun, attributes: dict[bytes, Held], now: int
+    ) -> list[Exception | None]:
+        self._unfinished = True
+        self._moves += 1
+        try:
+            outcomes, own = await self._on_disk(publishing.carry_out, self._tree, changes, begun, attributes)
+            await self._records.write(
+                lambda c, ids: publishing.conclude(c, ids, begun, outcomes, own, now), durable=True
+            )
+        except publishing.NotSynced as failure:
+            staged = [change.staged for change in changes if change.staged is not None]
+            await self._on_disk(self._tree.discard, staged)
+            await self._records.write(lambda c, _: intents.close_intent(c, begun.intent), durable=True)
+            self._unfinished = False
+            return [failure.error] * len(changes)
+        finally:
+            self._moves += 1
+        self._unfinished = False
+        return [outcome if isinstance(outcome, Exception) else None for outcome in outcomes]
+
+    async def _refused(self, changes: Sequence[Change]) -> dict[int, Exception]:
+        if not self._removals:
+            return {}
+        left = await self._records.read(rows.removals)
+        why = (
+            (i, publishing.in_the_way(join(c.directory, c.held.name), left)) for i, c in enumerate(changes)
+        )
+        return {i: error for i, error in why if error is not None}
 
     async def refresh(self, directory: bytes, records: Sequence[Held]) -> None:
         """Records change, the disk does not: a new listed row, a settled minute."""
-        raise NotImplementedError
+        await self._records.write(lambda c, ids: intents.refresh(c, ids, directory, records))
+
+    async def _repair(self, now: int) -> None:
+        """Finish what an earlier batch or deletion could not."""
+        if self._unfinished:
+            await self._records.write_alone(lambda c, ids: recovery.roll_forward(c, ids, self._tree, now))
+            self._unfinished = False
+        if self._removals:
+            await self._finish_removals(now)
 
     # -- deletions
 
     async def plan(self, record: PassRecord, policy: Deletion, now: int) -> Plan:
-        """What is due after this complete pass, judged by `plan.guard`. Stored as held where it may not go."""
-        raise NotImplementedError
+        """What is due after this complete pass, judged by `plan.guard`. Stored as held if it may not go."""
+        await self.scrub_digests()
+        return await self._records.write(lambda c, _: deletion.make(c, record, policy, now), durable=True)
 
     async def delete(self, plan: Plan, now: int) -> tuple[int, int]:
         """Carry out a plan as a whole: tombstones committed, status rewritten, then renames to the trash.
-        Returns (files, bytes)."""
-        raise NotImplementedError
+        Returns (files, bytes). A rename that fails is told in the status, and tried again later.
+
+        Raises StoreError, with nothing deleted, where the plan is held or no longer what the records say.
+        """
+        return await self._whole(self._delete(plan, now))
+
+    async def _delete(self, plan: Plan, now: int) -> tuple[int, int]:
+        async with self._effects:
+            await self._repair(now)
+            await self.scrub_digests()
+            taken = await self._records.write(lambda c, ids: deletion.take(c, ids, plan, now), durable=True)
+            self._removals = self._removals or bool(taken.paths)
+            self._moves += 1
+            try:
+                await self._finish_removals(now)
+            finally:
+                self._moves += 1
+            return taken.files, taken.bytes
+
+    async def _finish_removals(self, now: int) -> None:
+        """Whatever is deleted in the records: out of the status files, then off the public tree."""
+        paths = await self._records.read(rows.removals)
+        failed = 0
+        if paths:
+            above = await self._records.read(lambda c: removing.parents(c, paths))
+            async with self._telling:
+                await self._records.read(lambda c: self._publicity.write(c, sorted(above), now))
+                await self._on_disk(self._publicity.files.remove, paths)
+            for start in range(0, len(paths), TRASHED_AT_ONCE):
+                some = paths[start : start + TRASHED_AT_ONCE]
+                outcomes = await self._on_disk(removing.trash, self._tree, some, above, now)
+                failed += sum(outcome is not None for outcome in outcomes)
+                removed = partial(removing.removed, paths=some, outcomes=outcomes, now=now)
+                await self._records.write(removed, durable=True)
+        self._removals = failed > 0
 
     async def held_plan(self) -> Plan | None:
-        raise NotImplementedError
+        return await self._records.read(deletion.held_plan)
 
     async def approve(self, hash: str, now: int) -> Plan:
-        """Raises UsageError when the held plan has another hash. The next `plan` with this hash is not held."""
-        raise NotImplementedError
+        """The held plan, which `delete` takes from now on. Raises UsageError when it has another hash.
+        A later `plan` with this hash is not held; an approval is used once."""
+        return await self._records.write(lambda c, _: deletion.approve(c, hash), durable=True)
 
     async def empty_trash(self, older_than: int) -> None:
-        raise NotImplementedError
+        """Remove for good what was deleted at `older_than` (s) or before."""
+        await self._on_disk(self._tree.empty_trash, older_than)
+
+    # -- what others are told
 
     async def scrub_digests(self) -> bytes:
         """Bring the directory digests up to date after changes; the root's digest."""
-        raise NotImplementedError
+        while await self._records.write(lambda c, _: digest.scrub_some(c)):
+            pass
+        return await self._records.read(lambda c: digest.stored_digest(c, b"")) or digest.EMPTY
 
+    async def write_status(self, limit_seconds: float | None = None) -> None:
+        """Rewrite the status files of directories that changed, and the mirror's.
 
-class Staging:
-    """One large file on its way to a temporary. Writes and hashing run on threads."""
-
-    start: int  # bytes of an earlier attempt that are there already (verified on open)
-    etag: str | None  # the strong validator they belong to
-
-    async def restart(self) -> None:
-        """Throw away what is there."""
-        raise NotImplementedError
-
-    async def write(self, chunk: bytes) -> None:
-        raise NotImplementedError
-
-    async def finish(self, held: Held) -> Staged:
-        """Set times and modes; `held` gets size, sha256 filled in."""
-        raise NotImplementedError
-
-    async def abandon(self, etag: str | None) -> None:
-        """Keep what arrived for a resume when `etag` names its version, else remove it."""
-        raise NotImplementedError
-
-
-class Reader:
-    """Reading a mirror's committed records from another thread or process: web, peer server, CLI. No lock."""
-
-    @classmethod
-    async def open(cls, mirror: str, site: Site) -> Reader:
-        raise NotImplementedError
-
-    async def close(self) -> None:
-        raise NotImplementedError
-
-    async def directory(self, directory: bytes) -> dict[bytes, Held] | None:
-        """None where this mirror has no such directory."""
-        raise NotImplementedError
-
-    async def page(self, directory: bytes, after: bytes | None, limit: int) -> list[Held]:
-        """Entries by name, for large directories."""
-        raise NotImplementedError
-
-    async def held(self, path: bytes) -> Held | None:
-        raise NotImplementedError
-
-    async def notes(self, directory: bytes) -> tuple[list[Skipped], list[Failure], dict[bytes, int]]:
-        """Skipped, failures, and names that are missing at the origin with when they were first missed (s)."""
-        raise NotImplementedError
-
-    async def compared_at(self, directory: bytes) -> tuple[int | None, str]:
-        """When (s) this directory was last compared with its origin, and which origin (its public URL)."""
-        raise NotImplementedError
-
-    async def totals(self, directory: bytes = b"") -> Totals:
-        raise NotImplementedError
-
-    async def passes(self, limit: int = 10) -> list[PassRecord]:
-        raise NotImplementedError
-
-    async def errors(self, limit: int = 100) -> list[tuple[bytes, Failure]]:
-        """(directory, failure), newest first."""
-        raise NotImplementedError
-
-    def journal(self, after: int = 0, limit: int = 10_000) -> AsyncIterator[JournalRecord]:
-        raise NotImplementedError
-
-    async def held_plan(self) -> Plan | None:
-        raise NotImplementedError
-
-    async def digest(self, directory: bytes) -> bytes | None:
-        raise NotImplementedError
-
-    async def blocks(self, path: bytes) -> bytes:
-        raise NotImplementedError
-
-    async def open_file(self, path: bytes) -> tuple[int, Held] | None:
-        """An open descriptor of a committed, undoubted public file (fstat agrees with its record), or None."""
-        raise NotImplementedError
+        With a limit it stops after that many seconds, and passes over large directories that were written
+        lately; without one everything is up to date afterwards. Raises DiskFull, StoreError; what was
+        there stays then.
+        """
+        started = time.monotonic()
+        async with self._telling:
+            await self.scrub_digests()
+            after = 0
+            while limit_seconds is None or time.monotonic() - started < limit_seconds:
+                now, last = int(time.time()), after
+                after, written = await self._records.read(
+                    lambda c: self._publicity.write_some(c, last, now, patient=limit_seconds is not None)  # noqa: B023
+                )
+                if not written:
+                    break
+                await self._records.write(lambda c, _: publicity.done(c, written))  # noqa: B023
+            now = int(time.time())
+            await self._records.read(lambda c: self._publicity.write_mirror(c, now))

@@ -1,0 +1,175 @@
+"""What a batch is about to do, committed before it does it; and what it did, committed afterwards.
+
+An intent holds everything that recovery needs to tell, name by name, whether the disk has the new version.
+Blocking; the caller has the transaction.
+"""
+
+from __future__ import annotations
+
+import enum
+import sqlite3
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+
+import msgpack  # type: ignore[import-untyped]
+
+from cluster.model import Held, Kind, Stamp, join, split
+from cluster.store import rows
+from cluster.store.schema import ABOVE
+from cluster.store.tree import Change
+
+PUBLISH, DELETE = 0, 1  # journal.action
+ACTIONS = ("publish", "delete")
+
+
+class Way(enum.IntEnum):
+    """How a name gets its new version, and so how one sees that it has it."""
+
+    RENAMED = 0
+    LINKED = 1
+    MADE = 2
+    ATTRIBUTES = 3
+
+
+@dataclass(frozen=True, slots=True)
+class Intended:
+    """One change of an open intent. `inode` is what the name will have, 0 where that was not known."""
+
+    directory: bytes
+    held: Held
+    way: Way
+    inode: int
+    blocks: bytes | None  # None: what is recorded of them stays
+    link_to: bytes
+
+    @property
+    def path(self) -> bytes:
+        return join(self.directory, self.held.name)
+
+
+def intended(connection: sqlite3.Connection, change: Change) -> Intended:
+    staged, held = change.staged, change.held
+    if staged is not None:
+        return Intended(change.directory, held, Way.RENAMED, staged.inode, staged.blocks, b"")
+    if change.link_to is not None:
+        blocks = rows.blocks(connection, change.link_to)
+        return Intended(change.directory, held, Way.LINKED, 0, blocks, change.link_to)
+    if change.attributes and held.kind is Kind.FILE:
+        known = held if held.inode else change.previous
+        return Intended(change.directory, held, Way.ATTRIBUTES, known.inode if known else 0, None, b"")
+    return Intended(change.directory, held, Way.MADE, 0, None, b"")
+
+
+def open_intent(connection: sqlite3.Connection, batch: Iterable[Intended], now: int) -> int:
+    """Returns its id."""
+    told = [
+        (one.directory, rows.pack(one.held), int(one.way), one.inode, one.blocks, one.link_to)
+        for one in batch
+    ]
+    packed = msgpack.packb(told, unicode_errors="surrogateescape")
+    cursor = connection.execute("INSERT INTO intents (at, batch) VALUES (?, ?)", (now, packed))
+    assert cursor.lastrowid is not None
+    return cursor.lastrowid
+
+
+def close_intent(connection: sqlite3.Connection, identity: int) -> None:
+    connection.execute("DELETE FROM intents WHERE id = ?", (identity,))
+
+
+def open_intents(connection: sqlite3.Connection) -> list[tuple[int, list[Intended]]]:
+    """What was begun and not concluded, oldest first."""
+    found = []
+    for identity, packed in connection.execute("SELECT id, batch FROM intents ORDER BY id").fetchall():
+        batch = msgpack.unpackb(packed, unicode_errors="surrogateescape")
+        found.append(
+            (
+                identity,
+                [
+                    Intended(directory, rows.unpack(tuple(columns)), Way(way), inode, blocks, link_to)
+                    for directory, columns, way, inode, blocks, link_to in batch
+                ],
+            )
+        )
+    return found
+
+
+# -- what is true afterwards
+
+
+def record(
+    connection: sqlite3.Connection,
+    ids: rows.Ids,
+    published: Sequence[tuple[bytes, Held, bytes | None]],
+    now: int,
+    *,
+    quiet: Iterable[tuple[bytes, Held]] = (),
+) -> None:
+    """Names of the public tree have new versions: (directory, record, block hashes or None where those that
+    are recorded stay). With journal.
+
+    `quiet` are records of directories whose own attributes changed: they are no news to anybody.
+    """
+    _put(connection, ids, [(directory, held) for directory, held, _ in published])
+    quiet = list(quiet)
+    _put(connection, ids, quiet)
+    block_rows, gone, news = [], [], []
+    for directory, held, blocks in published:
+        identity = ids.of(directory)
+        if blocks:
+            block_rows.append((identity, held.name, blocks))
+        elif blocks is not None:
+            gone.append((identity, held.name))
+        if held.kind is Kind.DIRECTORY:
+            ids.of(join(directory, held.name))
+        source = rows.text(held.source)
+        path = join(directory, held.name)
+        news.append((now, PUBLISH, path, rows.CODES[held.kind], held.size, held.sha256, source))
+    connection.executemany("DELETE FROM blocks WHERE directory = ? AND name = ?", gone)
+    connection.executemany("INSERT OR REPLACE INTO blocks VALUES (?, ?, ?)", block_rows)
+    journal(connection, news)
+    rows.mark_changed(connection, {directory for directory, _, _ in published})
+
+
+def journal(connection: sqlite3.Connection, news: Iterable[tuple[object, ...]]) -> None:
+    connection.executemany(
+        """INSERT INTO journal (at, action, path, kind, size, sha256, source)
+           VALUES (?, ?, ?, ?, ?, ?, ?)""",
+        news,
+    )
+
+
+def refresh(connection: sqlite3.Connection, ids: rows.Ids, directory: bytes, records: Sequence[Held]) -> None:
+    """New facts about names that stay as they are on disk. A name that is not recorded is left out."""
+    known = rows.directory_id(connection, directory)
+    if known is None:
+        return
+    query = "SELECT 1 FROM entries WHERE directory = ? AND name = ?"
+    there = [held for held in records if connection.execute(query, (known, held.name)).fetchone()]
+    _put(connection, ids, [(directory, held) for held in there])
+    if there:
+        rows.mark_changed(connection, [directory])
+
+
+def doubt(connection: sqlite3.Connection, directory: int, names: Iterable[bytes]) -> None:
+    """What is recorded under these names must be verified before it is believed."""
+    connection.executemany(
+        "UPDATE entries SET unknown = 1 WHERE directory = ? AND name = ?", [(directory, n) for n in names]
+    )
+
+
+def _put(connection: sqlite3.Connection, ids: rows.Ids, records: Iterable[tuple[bytes, Held]]) -> None:
+    connection.executemany(
+        "INSERT OR REPLACE INTO entries VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?)",
+        [(ids.of(directory), *rows.pack(held)) for directory, held in records if held.name]
+        + [(ABOVE, *rows.pack(held)) for _, held in records if not held.name],
+    )
+
+
+def own_records(attributes: dict[bytes, Held]) -> list[tuple[bytes, Held]]:
+    """(directory above, record) for the records of directories by their paths; that of the root has no name."""
+    return [(split(path)[0], held) for path, held in attributes.items() if path or not held.name]
+
+
+def agrees(mtime: Stamp | None, disk: int) -> bool:
+    """Whether a time on disk (ns) is the one that was to be set."""
+    return mtime is None or mtime.ns == disk

@@ -1,0 +1,292 @@
+"""Passes in the books: when they ran, what they found out about each directory, what they still have to do.
+
+A directory's compare time is that of the newest pass that covers it. Only what deviates is stored with the
+directory: its own time where something was written for it anyway, and the run of passes in which it could
+not be compared, which holds for everything below it too. Blocking; the caller has the transaction.
+"""
+
+from __future__ import annotations
+
+import json
+import sqlite3
+from collections.abc import Iterable, Iterator, Sequence
+
+import msgpack  # type: ignore[import-untyped]
+
+from cluster.model import Entry, Kind
+from cluster.store import rows
+from cluster.store.records import Compared, Later, PassRecord
+
+RESUME_WITHIN = 86_400  # s; what was compared earlier must be compared again
+KEPT_PASSES = 500
+KEPT_JOURNAL = 1_000_000  # records; a follower further behind compares digests instead
+
+_COLUMNS = "id, started, ended, outcome, origin, counts"
+
+
+def _record(row: tuple[int, int, int | None, str | None, str, str]) -> PassRecord:
+    identity, started, ended, outcome, origin, counts = row
+    return PassRecord(identity, started, ended, outcome, origin, json.loads(counts))
+
+
+def begin(
+    connection: sqlite3.Connection, now: int, fingerprint: str, origin: str, scope: bytes
+) -> PassRecord:
+    """A new pass, or the open one to go on with; other open ones end as interrupted and cover nothing."""
+    resumed: PassRecord | None = None
+    query = f"SELECT {_COLUMNS}, fingerprint, scope FROM passes WHERE ended IS NULL ORDER BY id DESC"  # noqa: S608
+    for *columns, known, its_scope in connection.execute(query).fetchall():
+        record = _record(tuple(columns))
+        same = known == fingerprint and its_scope == scope and record.origin == origin
+        if resumed is None and same and 0 <= now - record.started < RESUME_WITHIN:
+            resumed = PassRecord(record.id, record.started, None, None, record.origin, {}, resumed=True)
+            continue
+        connection.execute(
+            "UPDATE passes SET ended = ?, outcome = 'interrupted' WHERE id = ?", (now, record.id)
+        )
+        _forget_work(connection, record.id)
+    if resumed is not None:
+        return resumed
+    cursor = connection.execute(
+        "INSERT INTO passes (started, origin, scope, fingerprint) VALUES (?, ?, ?, ?)",
+        (now, origin, scope, fingerprint),
+    )
+    assert cursor.lastrowid is not None
+    return PassRecord(cursor.lastrowid, now, None, None, origin, {})
+
+
+def end(
+    connection: sqlite3.Connection, record: PassRecord, outcome: str, counts: dict[str, object], now: int
+) -> None:
+    """A complete or held pass covers its scope. An incomplete one does where nothing is left in its last
+    checkpoint; a failed one covers nothing."""
+    left = connection.execute("SELECT paths FROM frontier WHERE pass = ?", (record.id,)).fetchone()
+    walked = left is None or not msgpack.unpackb(left[0])
+    covers = outcome in ("complete", "held") or (outcome == "incomplete" and walked)
+    connection.execute(
+        "UPDATE passes SET ended = ?, outcome = ?, counts = ?, covers = ? WHERE id = ?",
+        (now, outcome, json.dumps(counts), covers, record.id),
+    )
+    _forget_work(connection, record.id)
+    _prune(connection)
+
+
+def _forget_work(connection: sqlite3.Connection, identity: int) -> None:
+    connection.execute("DELETE FROM frontier WHERE pass = ?", (identity,))
+    connection.execute("DELETE FROM later WHERE pass = ?", (identity,))
+
+
+def _prune(connection: sqlite3.Connection) -> None:
+    """Old passes go, except the last one that covered a directory which has not been compared since."""
+    connection.execute(
+        """DELETE FROM passes WHERE id <= (SELECT max(id) FROM passes) - ?
+           AND id NOT IN (SELECT (SELECT max(id) FROM passes p WHERE p.covers = 1 AND p.id < d.fail_first)
+                          FROM directories d WHERE d.fail_last IS NOT NULL AND fail_first IS NOT NULL
+                          AND EXISTS (SELECT 1 FROM passes q WHERE q.covers = 1 AND q.id < d.fail_first))
+           AND id NOT IN (SELECT max(id) FROM passes WHERE covers = 1 GROUP BY scope)""",
+        (KEPT_PASSES,),
+    )
+    connection.execute("DELETE FROM journal WHERE seq <= (SELECT max(seq) FROM journal) - ?", (KEPT_JOURNAL,))
+
+
+def latest(connection: sqlite3.Connection, limit: int) -> list[PassRecord]:
+    """Newest first."""
+    query = f"SELECT {_COLUMNS} FROM passes ORDER BY id DESC LIMIT ?"  # noqa: S608
+    return [_record(row) for row in connection.execute(query, (limit,))]
+
+
+# -- when a directory was compared
+
+
+def covering(connection: sqlite3.Connection, directory: bytes) -> tuple[int | None, str]:
+    """When (s) the passes compared this directory, and with which origin: the start of the newest pass
+    that covers it and in which neither it nor anything above it failed."""
+    above = list(rows.ancestors(directory))
+    marks = ", ".join("?" * len(above))
+    runs = connection.execute(
+        f"SELECT fail_first, fail_last FROM directories WHERE path IN ({marks}) AND fail_last IS NOT NULL",  # noqa: S608
+        above,
+    ).fetchall()
+    found = connection.execute(
+        f"SELECT id, started, origin FROM passes WHERE covers = 1 AND scope IN ({marks}) ORDER BY id DESC",  # noqa: S608
+        above,
+    )
+    for identity, started, origin in found:
+        if not any(first <= identity <= last for first, last in runs):
+            return started, origin
+    return None, ""
+
+
+def compared_at(connection: sqlite3.Connection, directory: bytes) -> tuple[int | None, str]:
+    """The later of the directory's own time and that of the passes that cover it."""
+    query = "SELECT compared, origin FROM directories WHERE path = ?"
+    own = connection.execute(query, (directory,)).fetchone()
+    at, origin = covering(connection, directory)
+    if own is not None and own[0] is not None and (at is None or own[0] > at):
+        return own[0], own[1] or ""
+    return at, origin
+
+
+# -- what was compared
+
+
+def compared(
+    connection: sqlite3.Connection, ids: rows.Ids, results: Iterable[Compared], record: PassRecord, now: int
+) -> None:
+    for result in results:
+        if not result.notable and not result.missing:
+            continue
+        directory = ids.of(result.directory)
+        _note_failures(connection, directory, result, record, now)
+        if result.complete:
+            _note_skipped(connection, directory, result)
+            _note_missing(connection, directory, result, record, now)
+        rows.mark_noted(connection, [directory])
+
+
+def _note_failures(
+    connection: sqlite3.Connection, directory: int, result: Compared, record: PassRecord, now: int
+) -> None:
+    since = dict(connection.execute("SELECT name, since FROM failures WHERE directory = ?", (directory,)))
+    connection.execute("DELETE FROM failures WHERE directory = ?", (directory,))
+    connection.executemany(
+        "INSERT OR REPLACE INTO failures VALUES (?, ?, ?, ?, ?)",
+        [(directory, name, rows.text(error), now, since.get(name, now)) for name, error in result.failures],
+    )
+    if result.complete:
+        connection.execute(
+            "UPDATE directories SET compared = ?, origin = ? WHERE id = ?", (now, record.origin, directory)
+        )
+        return
+    run = connection.execute(
+        "SELECT fail_first, fail_last FROM directories WHERE id = ?", (directory,)
+    ).fetchone()
+    first = record.id
+    if run[1] is not None:
+        between = connection.execute(
+            "SELECT 1 FROM passes WHERE covers = 1 AND id > ? AND id < ? LIMIT 1", (run[1], record.id)
+        ).fetchone()
+        first = run[0] if between is None else record.id
+    connection.execute(
+        "UPDATE directories SET fail_first = ?, fail_last = ? WHERE id = ?", (first, record.id, directory)
+    )
+
+
+def _note_skipped(connection: sqlite3.Connection, directory: int, result: Compared) -> None:
+    connection.execute("DELETE FROM skipped WHERE directory = ?", (directory,))
+    connection.executemany(
+        "INSERT OR REPLACE INTO skipped VALUES (?, ?, ?, ?, ?, ?, ?)",
+        [
+            (
+                directory,
+                one.name,
+                rows.CODES[one.kind],
+                rows.text(one.reason),
+                one.size,
+                one.mtime.ns if one.mtime else None,
+                one.mtime.precision if one.mtime else None,
+            )
+            for one in result.skipped
+        ],
+    )
+
+
+def _note_missing(
+    connection: sqlite3.Connection, directory: int, result: Compared, record: PassRecord, now: int
+) -> None:
+    """One more sighting for what is missing, none left for what came back. A pass that goes on after an
+    interruption and compares a directory again counts once."""
+    connection.execute("UPDATE directories SET recovered = 0 WHERE id = ? AND recovered = 1", (directory,))
+    query = "SELECT name, first, sightings, pass FROM missing WHERE directory = ?"
+    before = {
+        name: (first, seen, last) for name, first, seen, last in connection.execute(query, (directory,))
+    }
+    connection.executemany(
+        "DELETE FROM missing WHERE directory = ? AND name = ?",
+        [(directory, name) for name in before.keys() - result.missing],
+    )
+    noted = []
+    for name in result.missing:
+        first, seen, last = before.get(name, (now, 0, 0))
+        noted.append((directory, name, first, seen + (last != record.id), record.id))
+    connection.executemany("INSERT OR REPLACE INTO missing VALUES (?, ?, ?, ?, ?)", noted)
+    if result.missing and _lost_everything(connection, directory, result.missing, record):
+        connection.execute(
+            """INSERT INTO emptied VALUES (?, ?, ?, ?, ?)
+               ON CONFLICT (directory) DO UPDATE SET last = excluded.last, listed = excluded.listed""",
+            (directory, now, now, len(result.missing), result.entries_listed),
+        )
+    else:
+        connection.execute("DELETE FROM emptied WHERE directory = ?", (directory,))
+
+
+def _lost_everything(
+    connection: sqlite3.Connection, directory: int, missing: frozenset[bytes], record: PassRecord
+) -> bool:
+    """Whether all that was held before this pass is missing; what this pass itself brought does not count."""
+    (count,) = connection.execute("SELECT count(*) FROM entries WHERE directory = ?", (directory,)).fetchone()
+    if count <= len(missing):
+        return True
+    rest = (held for name, held in rows.entries(connection, directory).items() if name not in missing)
+    return all(held.copied >= record.started and held.kind is not Kind.DIRECTORY for held in rest)
+
+
+# -- what is still to do
+
+
+def frontier_save(
+    connection: sqlite3.Connection, record: PassRecord, paths: Sequence[bytes], cursor: dict[str, object]
+) -> None:
+    connection.execute(
+        "INSERT OR REPLACE INTO frontier VALUES (?, ?, ?)",
+        (record.id, msgpack.packb(list(paths)), msgpack.packb(cursor)),
+    )
+
+
+def frontier_load(
+    connection: sqlite3.Connection, record: PassRecord
+) -> tuple[list[bytes], dict[str, object]]:
+    query = "SELECT paths, cursor FROM frontier WHERE pass = ?"
+    row = connection.execute(query, (record.id,)).fetchone()
+    if row is None:
+        return [], {}
+    return msgpack.unpackb(row[0]), msgpack.unpackb(row[1])
+
+
+def later_add(connection: sqlite3.Connection, record: PassRecord, stage: int, items: Iterable[Later]) -> None:
+    connection.executemany(
+        "INSERT OR REPLACE INTO later VALUES (?, ?, ?, ?, ?)",
+        [(record.id, stage, one.directory, one.entry.name, rows.pack_entry(one.entry)) for one in items],
+    )
+
+
+def later_directories(
+    connection: sqlite3.Connection, record: PassRecord, stage: int, *, reverse: bool
+) -> Iterator[bytes]:
+    """Leaps from one directory to the next, whatever lies in between."""
+    extreme, beyond = ("max", "<") if reverse else ("min", ">")
+    first = f"SELECT {extreme}(directory) FROM later WHERE pass = ? AND stage = ?"  # noqa: S608
+    (found,) = connection.execute(first, (record.id, stage)).fetchone()
+    while found is not None:
+        yield found
+        following = f"{first} AND directory {beyond} ?"
+        (found,) = connection.execute(following, (record.id, stage, found)).fetchone()
+
+
+def later_take(
+    connection: sqlite3.Connection, record: PassRecord, stage: int, directory: bytes
+) -> list[Entry]:
+    found = connection.execute(
+        "SELECT entry FROM later WHERE pass = ? AND stage = ? AND directory = ? ORDER BY name",
+        (record.id, stage, directory),
+    )
+    return [rows.unpack_entry(entry) for (entry,) in found]
+
+
+def later_done(
+    connection: sqlite3.Connection, record: PassRecord, stage: int, directory: bytes, names: Iterable[bytes]
+) -> None:
+    connection.executemany(
+        "DELETE FROM later WHERE pass = ? AND stage = ? AND directory = ? AND name = ?",
+        [(record.id, stage, directory, name) for name in names],
+    )

@@ -1,0 +1,287 @@
+"""Rows of `STATE/MIRROR.db` to the model's values and back, and the questions that are asked of them.
+
+Blocking, on a connection that the caller may use. Nothing here writes but `Ids.of`.
+"""
+
+from __future__ import annotations
+
+import sqlite3
+from collections.abc import Iterable, Iterator
+from sys import intern
+from typing import Any
+
+import msgpack  # type: ignore[import-untyped]
+
+from cluster.model import Entry, Failure, Held, Kind, Row, Skipped, Stamp, join, split
+from cluster.store.schema import ABOVE, ROOT
+
+KINDS = (Kind.FILE, Kind.DIRECTORY, Kind.SYMLINK, Kind.SPECIAL)
+FILE, DIRECTORY, SYMLINK, SPECIAL = range(4)
+CODES = {kind: code for code, kind in enumerate(KINDS)}
+
+COLUMNS = "name, kind, size, sha256, mtime, link, unknown, more"
+_SETTLED, _PRIVATE = 1, 2
+
+Packed = tuple[bytes, int, int, bytes | None, int | None, str | None, int, bytes]
+
+
+def pack(held: Held) -> Packed:
+    """The values of COLUMNS."""
+    mtime, row = held.mtime, held.row
+    plain = row.size == held.size and row.rounded is None and row.mtime == mtime
+    more = msgpack.packb(
+        (
+            mtime.precision if mtime else 0,
+            None if plain else pack_row(row),
+            held.mode,
+            held.uid,
+            held.gid,
+            held.target,
+            held.etag,
+            held.settled * _SETTLED | held.private * _PRIVATE,
+            held.source,
+            held.verified,
+            held.copied,
+            held.disk_mtime,
+            held.inode,
+        ),
+        unicode_errors="surrogateescape",
+    )
+    code = CODES[held.kind]
+    ns = mtime.ns if mtime else None
+    return held.name, code, held.size, held.sha256, ns, held.link, int(held.unknown), more
+
+
+def unpack(columns: tuple[Any, ...]) -> Held:
+    """The record whose COLUMNS these are."""
+    name, code, size, sha256, ns, link, unknown, more = columns
+    (
+        precision,
+        row,
+        mode,
+        uid,
+        gid,
+        target,
+        etag,
+        flags,
+        source,
+        verified,
+        copied,
+        disk_mtime,
+        inode,
+    ) = msgpack.unpackb(more, unicode_errors="surrogateescape")
+    mtime = None if ns is None else Stamp(ns, precision)
+    return Held(
+        name,
+        KINDS[code],
+        size,
+        sha256,
+        mtime,
+        Row(size, None, mtime) if row is None else unpack_row(row),
+        mode,
+        uid,
+        gid,
+        target,
+        link,
+        etag,
+        bool(flags & _SETTLED),
+        bool(unknown),
+        intern(source),
+        intern(verified),
+        copied,
+        disk_mtime,
+        inode,
+        bool(flags & _PRIVATE),
+    )
+
+
+def pack_row(row: Row) -> tuple[int | None, str | None, int | None, int]:
+    return row.size, row.rounded, row.mtime.ns if row.mtime else None, row.mtime.precision if row.mtime else 0
+
+
+def unpack_row(packed: list[Any]) -> Row:
+    size, rounded, ns, precision = packed
+    return Row(size, rounded, None if ns is None else Stamp(ns, precision))
+
+
+def pack_entry(entry: Entry) -> bytes:
+    """A listed entry, to be fetched later."""
+    return msgpack.packb(  # type: ignore[no-any-return]
+        (
+            entry.name,
+            CODES[entry.kind],
+            pack_row(entry.row),
+            entry.mode,
+            entry.uid,
+            entry.gid,
+            entry.target,
+            entry.link,
+            entry.links,
+            entry.ambiguous,
+        ),
+        unicode_errors="surrogateescape",
+    )
+
+
+def unpack_entry(packed: bytes) -> Entry:
+    name, code, row, *rest = msgpack.unpackb(packed, unicode_errors="surrogateescape")
+    told = unpack_row(row)
+    return Entry(name, KINDS[code], told.size, told.rounded, told.mtime, *rest)
+
+
+def text(message: str) -> str:
+    """What SQLite can store: a lone surrogate, from a name in a message, is written as its escape."""
+    return message.encode("utf-8", "backslashreplace").decode()
+
+
+def below(path: bytes) -> tuple[bytes, bytes]:
+    """Every path below `path` lies in this half-open range. Not for the root."""
+    return path + b"/", path + b"0"
+
+
+def ancestors(path: bytes) -> Iterator[bytes]:
+    """`path` itself and everything above it, up to the root."""
+    yield path
+    while path:
+        path = split(path)[0]
+        yield path
+
+
+class Ids:
+    """Ids of directories by path, for the one writer. Forgets all on rollback and deletion."""
+
+    LIMIT = 20_000
+
+    def __init__(self, connection: sqlite3.Connection) -> None:
+        self._connection = connection
+        self._known: dict[bytes, int] = {b"": ROOT}
+
+    def forget(self) -> None:
+        self._known = {b"": ROOT}
+
+    def of(self, path: bytes) -> int:
+        """Its id; made, with those above it, where the path is new."""
+        known = self._known.get(path)
+        if known is not None:
+            return known
+        found = directory_id(self._connection, path)
+        if found is None:
+            parent = self.of(split(path)[0])
+            cursor = self._connection.execute(
+                "INSERT INTO directories (path, parent) VALUES (?, ?)", (path, parent)
+            )
+            found = cursor.lastrowid
+            assert found is not None
+        if len(self._known) >= self.LIMIT:
+            self.forget()
+        self._known[path] = found
+        return found
+
+
+def directory_id(connection: sqlite3.Connection, path: bytes) -> int | None:
+    row = connection.execute("SELECT id FROM directories WHERE path = ?", (path,)).fetchone()
+    return None if row is None else int(row[0])
+
+
+def is_recorded(connection: sqlite3.Connection, path: bytes) -> bool:
+    """Whether we hold this directory: it has a record of its own, or names in it. The root always is."""
+    if not path:
+        return True
+    identity = directory_id(connection, path)
+    if identity is None:
+        return False
+    found = held(connection, path)
+    if found is not None and found.kind is Kind.DIRECTORY:
+        return True
+    query = "SELECT 1 FROM entries WHERE directory = ? LIMIT 1"
+    return connection.execute(query, (identity,)).fetchone() is not None
+
+
+def entries(connection: sqlite3.Connection, directory: int) -> dict[bytes, Held]:
+    """Everything recorded in a directory, by name and sorted by it."""
+    found = connection.execute(
+        f"SELECT {COLUMNS} FROM entries WHERE directory = ? ORDER BY name",  # noqa: S608
+        (directory,),
+    )
+    return {columns[0]: unpack(columns) for columns in found}
+
+
+def page(connection: sqlite3.Connection, directory: int, after: bytes | None, limit: int) -> list[Held]:
+    found = connection.execute(
+        f"SELECT {COLUMNS} FROM entries WHERE directory = ? AND name > ? ORDER BY name LIMIT ?",  # noqa: S608
+        (directory, after or b"", limit),
+    )
+    return [unpack(columns) for columns in found]
+
+
+def held(connection: sqlite3.Connection, path: bytes) -> Held | None:
+    """The record of one path; that of the root is there once its attributes were published."""
+    if path:
+        directory, name = split(path)
+        query = f"""SELECT {COLUMNS} FROM entries WHERE name = ?
+                    AND directory = (SELECT id FROM directories WHERE path = ?)"""  # noqa: S608
+        row = connection.execute(query, (name, directory)).fetchone()
+    else:
+        query = f"SELECT {COLUMNS} FROM entries WHERE directory = ? AND name = x''"  # noqa: S608
+        row = connection.execute(query, (ABOVE,)).fetchone()
+    return None if row is None else unpack(row)
+
+
+def blocks(connection: sqlite3.Connection, path: bytes) -> bytes:
+    """The SHA-256 of each 8 MiB block of a file, concatenated; empty for files up to 8 MiB."""
+    directory, name = split(path)
+    row = connection.execute(
+        """SELECT hashes FROM blocks WHERE name = ?
+           AND directory = (SELECT id FROM directories WHERE path = ?)""",
+        (name, directory),
+    ).fetchone()
+    return b"" if row is None else bytes(row[0])
+
+
+def by_link(connection: sqlite3.Connection, link: str) -> bytes | None:
+    row = connection.execute(
+        """SELECT d.path, e.name FROM entries e JOIN directories d ON d.id = e.directory
+           WHERE e.link = ? AND e.kind = 0 AND e.unknown = 0 LIMIT 1""",
+        (link,),
+    ).fetchone()
+    return None if row is None else join(row[0], row[1])
+
+
+def skipped(connection: sqlite3.Connection, directory: int) -> tuple[Skipped, ...]:
+    return tuple(
+        Skipped(name, KINDS[kind], reason, size, None if ns is None else Stamp(ns, precision))
+        for name, kind, reason, size, ns, precision in connection.execute(
+            "SELECT name, kind, reason, size, mtime, precision FROM skipped WHERE directory = ?", (directory,)
+        )
+    )
+
+
+def failures(connection: sqlite3.Connection, directory: int) -> tuple[Failure, ...]:
+    query = "SELECT name, error, at, since FROM failures WHERE directory = ?"
+    return tuple(Failure(*row) for row in connection.execute(query, (directory,)))
+
+
+def missing(connection: sqlite3.Connection, directory: int) -> dict[bytes, int]:
+    """Names that the origin no longer shows, with when they were first missed (s)."""
+    return dict(connection.execute("SELECT name, first FROM missing WHERE directory = ?", (directory,)))
+
+
+def removals(connection: sqlite3.Connection) -> list[bytes]:
+    """Deleted in the records; still to be moved to the trash. Almost always empty."""
+    return [path for (path,) in connection.execute("SELECT path FROM removals ORDER BY path")]
+
+
+def mark_changed(connection: sqlite3.Connection, paths: Iterable[bytes]) -> None:
+    """The names in these directories changed: their digests, sums and status files, and those of everything
+    above them, are out of date."""
+    every = {above for path in set(paths) for above in ancestors(path)}
+    connection.executemany(
+        "UPDATE directories SET digest = NULL, dirty = dirty + 1 WHERE path = ?", [(path,) for path in every]
+    )
+
+
+def mark_noted(connection: sqlite3.Connection, directories: Iterable[int]) -> None:
+    """What is said about these directories changed, not what they hold: only their status files are old."""
+    connection.executemany(
+        "UPDATE directories SET dirty = dirty + 1 WHERE id = ?", [(d,) for d in directories]
+    )

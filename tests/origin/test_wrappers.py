@@ -121,6 +121,20 @@ async def test_others_wait_too_while_a_host_has_a_short_retry_after(clock: Time)
     assert clock.slept == [30.0]
 
 
+async def test_a_word_that_came_to_another_mirror_meanwhile_counts_too(clock: Time) -> None:
+    origin, quiet = MemoryOrigin(), Quiet()
+    origin.fail("listing", b"", Unreachable)
+
+    async def sleep(seconds: float) -> None:
+        quiet.asked("h", 300.0, clock())
+        await clock.sleep(seconds)
+
+    wrapped = Retrying(origin, "h", quiet=quiet, clock=clock, chance=lambda: 0.5, sleep=sleep)
+    with pytest.raises(Unreachable, match="left alone"):
+        await wrapped.listing(b"")
+    assert len(origin.requests) == 1
+
+
 @given(st.floats(0, 1), st.integers(1, 8))
 def test_pauses_are_never_longer_than_a_minute(chance: float, tries: int) -> None:
     wrapped = Retrying(MemoryOrigin(), "h", tries=tries, chance=lambda: chance)
@@ -222,12 +236,14 @@ async def test_bytes_take_their_time(clock: Time) -> None:
 
 @given(st.lists(st.tuples(st.integers(1, 10**6), st.floats(0, 5)), min_size=1, max_size=50))
 def test_a_bucket_lets_through_its_rate_and_one_burst(steps: list[tuple[int, float]]) -> None:
-    bucket, rate, now, total = Bucket(), 1000.0, 0.0, 0
+    bucket, rate, now = Bucket(), 1000.0, 0.0
+    taken: list[tuple[float, int]] = []
     for count, idle in steps:
         now += idle
+        taken.append((now, count))
         now += bucket.take(count, rate, now)
-        total += count
-        assert total <= rate * (now + 1.0) + 1e-3
+        for first, (began, _) in enumerate(taken):
+            assert sum(n for _, n in taken[first:]) <= rate * (now - began + 1.0) + 1e-3
 
 
 HOURS = (HourRate(9 * 60, 17 * 60, 100), HourRate(22 * 60, 6 * 60, 0))

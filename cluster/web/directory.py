@@ -1,4 +1,5 @@
-"""The facts of one directory: what its page shows and its JSON says, from one source."""
+"""The facts of one directory: what its page shows and its JSON says. They are those of the status file, taken
+from the store as it is now, and what a reader of pages needs besides."""
 
 from __future__ import annotations
 
@@ -8,8 +9,9 @@ from urllib.parse import urlsplit
 
 from yarl import URL
 
-from cluster.model import SECOND, Failure, Held, Kind, Mirror, Skipped, Stamp, href, join, shown
+from cluster.model import Kind, Mirror, href, join, shown
 from cluster.store.mirror import Reader
+from cluster.store.status import directory_status
 from cluster.web.context import Context
 from cluster.web.resolve import link_target
 from cluster.web.summary import freshness
@@ -52,75 +54,36 @@ async def directory_facts(context: Context, reader: Reader, asked: Asked, limit:
     totals = await reader.totals(asked.path)
     more = held[limit - 1].name if len(held) > limit else None
     held = held[:limit]
-    return {
+    shown_here = [entry for entry in held if not entry.private]
+    facts: Facts = directory_status(
+        mirror.name,
+        asked.path,
+        generated=int(now),
+        compared=(compared, public_origin(mirror, origin)),
+        entries=shown_here,
+        totals=totals,
+        skipped=skipped,
+        failures=failures,
+        missing=missing,
+    )
+    for told, entry in zip(facts["entries"], shown_here, strict=True):
+        if entry.kind is Kind.SYMLINK:
+            told["outside"] = link_target(asked.path, entry.target) is None
+    for told, left_out in zip(facts["skipped"], skipped, strict=True):
+        told["reason"] = printable(left_out.reason)
+        told["origin"] = origin_link(mirror, origin, join(asked.path, left_out.name))
+    for told in facts["failures"]:
+        told["error"] = printable(told["error"])
+    return facts | {
         "site": context.site.name,
-        "mirror": mirror.name,
         "title": mirror.title or mirror.name,
-        "path": "/" + shown(asked.public) + ("/" if asked.public else ""),
-        "href": "/" + href(asked.public) + ("/" if asked.public else ""),
-        "generated": now,
-        "compared": {"at": compared, "origin": public_origin(mirror, origin)},
+        "public": "/" + shown(asked.public) + ("/" if asked.public else ""),
+        "url": "/" + href(asked.public) + ("/" if asked.public else ""),
         "freshness": freshness(mirror, compared, now),
         "running": mirror.name in context.view.running(),
-        "total": {
-            "files": totals.files,
-            "bytes": totals.bytes,
-            "directories": totals.directories,
-            "symlinks": totals.symlinks,
-            "newest": None if totals.newest is None else _seconds(totals.newest),
-        },
-        "entries": [_entry(asked.path, entry) for entry in held if not entry.private],
-        "private": sum(entry.private for entry in held),
-        "next": None if more is None else href(more).replace("/", "%2F"),
+        "private": len(held) - len(shown_here),
+        "next": None if more is None else href(more),
         "after": None if asked.after is None else shown(asked.after),
-        "failures": [_failure(failure) for failure in failures],
-        "skipped": [_skipped(mirror, origin, asked.path, entry) for entry in skipped],
-        "missing": [
-            {"name": shown(name), "href": href(name), "since": since}
-            for name, since in sorted(missing.items())
-        ],
-    }
-
-
-def _entry(directory: bytes, held: Held) -> Facts:
-    facts: Facts = {
-        "name": shown(held.name),
-        "href": href(held.name),
-        "kind": held.kind.value,
-        "mtime": _stamp(held.mtime),
-        "copied": held.copied or None,
-        "source": held.source,
-        "verified": held.verified,
-    }
-    if held.kind is Kind.FILE:
-        facts["size"] = held.size
-        facts["sha256"] = held.sha256.hex() if held.sha256 else None
-        facts["doubted"] = held.unknown
-    if held.kind is Kind.SYMLINK:
-        facts["target"] = shown(held.target or b"")
-        facts["outside"] = link_target(directory, held.target) is None
-    return facts
-
-
-def _failure(failure: Failure) -> Facts:
-    return {
-        "name": shown(failure.name),
-        "href": href(failure.name),
-        "error": printable(failure.error),
-        "at": failure.at,
-        "since": failure.since,
-    }
-
-
-def _skipped(mirror: Mirror, origin: str, directory: bytes, entry: Skipped) -> Facts:
-    return {
-        "name": shown(entry.name),
-        "href": href(entry.name),
-        "kind": entry.kind.value,
-        "reason": printable(entry.reason),
-        "size": entry.size,
-        "mtime": _stamp(entry.mtime),
-        "origin": origin_link(mirror, origin, join(directory, entry.name)),
     }
 
 
@@ -146,11 +109,3 @@ def origin_link(mirror: Mirror, told: str, path: bytes) -> str | None:
     opened = [url for url in linkable if urlsplit(url).scheme.lower() in ("http", "https")]
     best = next(iter(opened or linkable), None)
     return None if best is None else best.rstrip("/") + "/" + href(path)
-
-
-def _stamp(stamp: Stamp | None) -> int | float | None:
-    return None if stamp is None else _seconds(stamp.ns)
-
-
-def _seconds(ns: int) -> int | float:
-    return ns // SECOND if ns % SECOND == 0 else ns / SECOND

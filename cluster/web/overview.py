@@ -18,7 +18,8 @@ SHOWN_ERRORS = 100  # failed updates of one mirror on the cluster page
 async def own_summary(context: Context, mirror: Mirror) -> MirrorSummary:
     """This site's line for one mirror; where its store cannot be read, the reason is the line."""
     try:
-        return await summarise(await context.reader(mirror.name))
+        async with context.reading(mirror.name) as reader:
+            return await summarise(reader)
     except SidewaysError as error:
         return MirrorSummary(problem=str(error))
 
@@ -124,7 +125,8 @@ async def _failures(context: Context) -> list[Facts]:
     found = []
     for mirror in context.mirrors():
         try:
-            errors = await (await context.reader(mirror.name)).errors(SHOWN_ERRORS)
+            async with context.reading(mirror.name) as reader:
+                errors = await reader.errors(SHOWN_ERRORS)
         except SidewaysError:
             continue  # the mirror's own line says so
         for directory, failure in errors:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from http import HTTPStatus
 from typing import Any
 from urllib.parse import unquote_to_bytes
@@ -9,7 +10,7 @@ from urllib.parse import unquote_to_bytes
 from aiohttp import web
 
 from cluster.errors import UnsafeName
-from cluster.model import Mirror, checked_name, checked_path, href, shown
+from cluster.model import Held, Mirror, checked_name, checked_path, href, shown
 from cluster.store.mirror import Reader
 from cluster.web.context import Context
 from cluster.web.directory import JSON_PAGE, PAGE, Asked, directory_facts, origin_link, printable
@@ -65,7 +66,17 @@ class PublicTree:
     async def _mirrored(
         self, request: web.Request, mirror: Mirror, base: bytes, path: bytes, slash: bool
     ) -> web.StreamResponse:
-        reader = await self._context.reader(mirror.name)
+        """Files are sent when the reader is free again: a slow client keeps nothing but its descriptor."""
+        async with self._context.reading(mirror.name) as reader:
+            found = await self._find(request, reader, mirror, base, path, slash)
+        if isinstance(found, web.StreamResponse):
+            return found
+        descriptor, held = found
+        return await send_file(request, descriptor, held, self._context.clock())
+
+    async def _find(
+        self, request: web.Request, reader: Reader, mirror: Mirror, base: bytes, path: bytes, slash: bool
+    ) -> web.StreamResponse | tuple[int, Held]:
         found = await resolve(reader, path)
         if found is None:
             return await self._absent(request, mirror, reader, path)
@@ -78,7 +89,10 @@ class PublicTree:
         opened = await reader.open_file(found.path)
         if opened is None:
             return self.refuse(request, 503, CHECKING)
-        return await send_file(request, *opened, self._context.clock())
+        if opened[1].private:  # since it was resolved
+            os.close(opened[0])
+            return self.refuse(request, 404)
+        return opened
 
     async def _directory(self, request: web.Request, reader: Reader, asked: Asked) -> web.StreamResponse:
         after = _query(request, "after")

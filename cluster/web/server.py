@@ -140,7 +140,8 @@ class WebServer:
             if name not in {mirror.name for mirror in self._context.mirrors()}:
                 return web.Response(status=404, text=f"{name!r}: no such mirror here\n")
             try:
-                await (await self._context.reader(name)).totals()
+                async with self._context.reading(name) as reader:
+                    await reader.totals()
             except SidewaysError as error:
                 return web.Response(status=503, text=f"{error}\n")
         return web.Response(text="ok\n", headers={"Cache-Control": "no-store"})

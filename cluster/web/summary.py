@@ -10,12 +10,13 @@ from cluster.store.mirror import PassRecord, Reader
 from cluster.web.view import MirrorSummary
 
 COUNTED_ERRORS = 1000  # more failures than this are shown as this many
+LOOKED_BACK = 100  # passes in which the last complete one is looked for
 STALE, OLD = 2, 4  # intervals of the schedule without a complete pass (HAZARDS section 5)
 
 
 async def summarise(reader: Reader) -> MirrorSummary:
     """The mirror as its committed records have it now."""
-    passes = [record for record in await reader.passes(20) if record.ended is not None]
+    passes = [record for record in await reader.passes(LOOKED_BACK) if record.ended is not None]
     last = max(passes, key=lambda record: record.id, default=None)
     totals = await reader.totals()
     plan = await reader.held_plan()

@@ -130,7 +130,7 @@ async def test_the_json_of_a_directory_holds_the_same_facts(site):
     assert readme["copied"] == MTIME + 60
     assert len(readme["sha256"]) == 64
     assert facts["compared"] == {"at": NOW - 3600, "origin": ORIGIN}
-    assert facts["total"] == {"files": 2, "bytes": 106, "directories": 2, "symlinks": 0, "newest": MTIME}
+    assert facts["totals"] == {"files": 2, "bytes": 106, "directories": 2, "symlinks": 0, "newest": MTIME}
     assert facts["skipped"][0]["origin"] == ORIGIN + "s"
     assert facts["generated"] == NOW
 
@@ -154,7 +154,8 @@ async def test_a_directory_without_its_slash_redirects_to_the_path_alone(site):
 async def test_a_linked_directory_is_shown_under_the_path_that_was_asked_for(site):
     site.readers["debian"].link(b"here", b"pool/a")
     facts = await site.json("/debian/here/")
-    assert facts["path"] == "/debian/here/"
+    assert facts["public"] == "/debian/here/"
+    assert facts["path"] == "pool/a"
     assert [entry["name"] for entry in facts["entries"]] == ["a_1.deb"]
 
 
@@ -299,8 +300,8 @@ async def test_the_cluster_page_shows_mirrors_by_sites(site):
     kent, lancaster = cells(page, "everything was compared")
     assert kent[0].startswith("debian next pass in 60 minutes")
     assert kent[1:] == ["kent", "2026-05-28 17:56 2 hours ago", "106 bytes", "2",
-                        "2026-05-28 19:21 incomplete", "1.00 kB", "9.00 kB",
-                        "1 500 deletions held"]  # fmt: skip
+                        "2026-05-28 19:21 incomplete 500 deletions wait for approval", "1.00 kB", "9.00 kB",
+                        "1"]  # fmt: skip
     assert lancaster == ["lancaster", "2026-05-28 20:25 60 seconds ago", "7.00 MB", "7",
                          "2026-05-28 20:25 complete", "0 bytes", "7.00 MB", "0"]  # fmt: skip
     states = {row[0].split()[0]: row[1] for row in cells(page, "answers")}
@@ -342,6 +343,51 @@ async def test_a_reload_takes_up_new_mirrors_and_lets_old_ones_go(tmp_path):
         assert old.closed
         assert not new.closed
     assert new.closed
+
+
+async def test_a_reader_that_failed_is_opened_anew_and_the_old_one_closed(tmp_path):
+    readers = [FakeReader(tmp_path), FakeReader(tmp_path)]
+
+    async def broken(path: bytes) -> object:
+        raise StoreError("debian: malformed")
+
+    readers[0].held = broken
+    readers[1].add(b"f", b"whole again")
+    waiting = list(readers)
+
+    async def opener(name: str) -> FakeReader:
+        return waiting.pop(0)
+
+    async with serving({}, mirror(), opener=opener) as site:
+        assert (await site.get("/debian/f"))[0] == 503
+        assert readers[0].closed
+        assert (await site.get("/debian/f"))[2] == b"whole again"
+        assert not readers[1].closed
+
+
+async def test_a_reader_in_use_is_closed_by_its_last_user(tmp_path):
+    import asyncio
+
+    from tests.web.fakes import cluster
+
+    reader, go = FakeReader(tmp_path), asyncio.Event()
+    reader.add(b"f", b"x")
+    whole = reader.held
+
+    async def slow(path: bytes) -> object:
+        await go.wait()
+        assert not reader.closed
+        return await whole(path)
+
+    reader.held = slow
+    async with serving({"debian": reader}, mirror()) as site:
+        asked = asyncio.ensure_future(site.get("/debian/f"))
+        await asyncio.sleep(0.05)
+        await site.server.reload(cluster(mirror("ctan")))
+        assert not reader.closed
+        go.set()
+        assert (await asked)[2] == b"x"
+        assert reader.closed
 
 
 async def test_an_error_of_the_store_is_one_line_and_a_bug_is_not_shown(site, caplog):

@@ -50,8 +50,6 @@ _EMPTY_LIST = re.compile(
 def html_listing(body: bytes, rows: Rows) -> Listing:
     """Raises NotAListing, IncompleteListing or TooLarge."""
     page = _INVISIBLE.sub(b"", body)
-    if b"<!--" in page or re.search(rb"<(?:script|style)\b", page, re.IGNORECASE):
-        raise IncompleteListing(rows.path, "the page ends inside a comment, script or style")
     if _LOGIN(page):
         raise NotAListing(rows.path, "the page asks for a password")
     root, encode = _tree(page, rows.path)
@@ -104,14 +102,14 @@ def _tree(page: bytes, path: str) -> tuple[etree._Element, Callable[[str], bytes
 
 
 def _accepted(block: Block, titled: bool) -> bool:
+    if block.rows and not any(row.name is not None for row in block.rows):
+        return False  # every link leads elsewhere: a menu, whatever its title
     matched = block.matched()
     if block.kind in ("list", "divs"):
         return titled and not block.stray and (matched == 1.0 or (not block.rows and block.parent))
     ordered = block.sorting or (block.headed and block.parent) or bool(block.signed)
     if not block.rows:
         return ordered or (titled and (block.headed or block.parent))
-    if not any(row.name is not None for row in block.rows):
-        return False  # every link leads elsewhere: a menu, whatever its title
     if ordered:
         return matched >= 0.5 or block.told() >= 0.5
     if titled:

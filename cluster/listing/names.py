@@ -96,7 +96,7 @@ class Place:
                 if components:
                     components.pop()
             elif piece != b".":
-                components.append(checked_name(unquote_to_bytes(piece)))
+                components.append(unquote_to_bytes(piece))
         return components
 
 

@@ -132,3 +132,10 @@ def test_whatever_an_href_is_a_name_is_one_component(found: bytes) -> None:
     except UnsafeName:
         return
     assert named is None or checked_name(named[0]) == named[0]
+
+
+def test_the_directory_s_own_escapes_are_decoded_once_too() -> None:
+    place = Place("http://h/a%2520b/")
+    assert place.name(b"/a%2520b/x") == (b"x", False)
+    with pytest.raises(UnsafeName):
+        place.name(b"/a%20b/x")

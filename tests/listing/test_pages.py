@@ -9,6 +9,7 @@ from pathlib import Path
 
 import pytest
 
+from cluster.errors import NotAListing
 from cluster.listing import parse
 from cluster.listing.times import time_of
 from cluster.model import MINUTE, SECOND, Entry, Kind, Listing, Stamp
@@ -200,7 +201,7 @@ def _stamp(text: str) -> Stamp:
         ),
         pytest.param(
             IIS.format(
-                '28/09/2017  15:17        &lt;dir&gt; <A HREF="/pub/sub/">sub</A><br>'
+                '28/09/2017  15:17        &lt;dir&gt; <A HREF="/pub/sub">sub</A><br>'
                 '05/11/2018  10:15       123456 <A HREF="/pub/y.zip">y.zip</A><br>'
             ),
             [
@@ -295,7 +296,7 @@ def test_notes_around_a_listing_are_not_part_of_it() -> None:
     """HAZARDS 23: a base, a refresh, other hosts, links in a header, a footer, a description."""
     page = (
         b'<html><head><title>Index of /pub</title><base href="http://evil/"></head><body>'
-        b"<h1>Index of /pub</h1>"
+        b'<h1>Index of /pub</h1><pre>Start with <a href="README">README</a></pre>'
         b'<p>Read <a href="docs/">docs</a>.<ul><li><a href="x">x</a><li><a href="y">y</a></ul>'
         b'<table><tr><td><a href="news.html">news.html</a></td></tr></table>'
         b'<pre><a href="?C=N;O=D">Name</a>  <a href="?C=M;O=A">Last modified</a>  <a href="?C=S;O=A">Size</a>'
@@ -308,6 +309,68 @@ def test_notes_around_a_listing_are_not_part_of_it() -> None:
     assert [e.name for e in listing.entries] == [b"a"]
     assert listing.entries[0].size == 5
     assert [r.name for r in listing.rejected] == [b"http://evil/b"]
+
+
+@pytest.mark.parametrize(
+    ("url", "page", "names"),
+    [
+        pytest.param(
+            "http://h/p/",
+            '<ul><li><a href="docs">docs</a></ul><pre><a href="a">a</a>  21-Nov-2026 12:52  5\n</pre>',
+            [(b"a", 5)],
+            id="a list in the notes above rows without a head",
+        ),
+        pytest.param(
+            "http://h/p/",
+            "<pre>Name      Last modified      Description<hr>"
+            '<a href="a">a</a>  2026-11-21 12:52  3 files\n</pre>',
+            [(b"a", None)],
+            id="a description that begins with a number",
+        ),
+        pytest.param(
+            "http://h/",
+            '<pre><a href="/elsewhere/">Parent Directory</a>\n'
+            '<a href="a">a</a>  21-Nov-2026 12:52  5\n</pre>',
+            [(b"a", 5)],
+            id="a way up that a proxy has moved",
+        ),
+    ],
+)
+def test_a_row_is_what_stands_in_its_column(
+    url: str, page: str, names: list[tuple[bytes, int | None]]
+) -> None:
+    page = f"<html><title>Index of /p</title><body>{page}</body></html>"
+    assert [(e.name, e.size) for e in parse(page.encode(), url).entries] == names
+
+
+def test_a_link_s_own_time_is_not_the_file_s() -> None:
+    body, content_type = pages.page("caddy-2.6.2-odd.json")
+    told = {e.name: e.mtime for e in parse(body, "http://127.0.0.1/odd/", content_type).entries}
+    assert told[b"linkfile"] is None
+    assert told[b"plain.txt"] is not None
+
+
+LISTER = (
+    "<title>a/b</title><div><a href='.'>Home</a> / <a href='?dir=a'>a</a> / <a href='?dir=a/b'>b</a>"
+    "<ul><li><a href='?dir=a'><i>..</i></a>"
+    "<a href='?dir=a/b/sub'><i>sub</i><i>-</i><i>2023-08-07 21:11:02</i></a>"
+    "<a href='a/b/f%20g'><i>f g</i><i>4.11KB</i><i>2023-08-07 21:11:02</i></a>"
+    "<a href='a/x/y'><i>y</i></a></li></ul>"
+    "<a href='https://www.directorylister.com'>Directory Lister</a></div>"
+)
+
+
+def test_directory_lister_is_read_for_the_directory_that_was_asked_for() -> None:
+    stamp = _stamp("2023-08-07 21:11:02")
+    for url in ("http://h/", "http://h/?dir=a/b"):
+        listing = parse(LISTER.encode(), url)
+        assert list(listing.entries) == [
+            Entry(b"f g", rounded="4.11KB", mtime=stamp),
+            Entry(b"sub", Kind.DIRECTORY, mtime=stamp),
+        ]
+        assert [r.name for r in listing.rejected] == [b"a/x/y"]
+    with pytest.raises(NotAListing):
+        parse(LISTER.encode(), "http://h/?dir=a/c")
 
 
 @pytest.mark.parametrize("quote", [b'"', b"'"])

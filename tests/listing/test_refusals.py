@@ -10,6 +10,7 @@ from hypothesis import strategies as st
 
 from cluster.errors import IncompleteListing, NotAListing, OriginError, TooLarge
 from cluster.listing import parse
+from cluster.model import MINUTE, Entry, Stamp
 from tests.listing import pages
 
 URL = "http://127.0.0.1/odd/"
@@ -37,6 +38,8 @@ def _page(title: str, body: str) -> str:
         _page("Index of /pub", "<p>This directory is not available now.</p>"),
         _page("Index of /pub", "<p>none</p><ul></ul>"),
         _page("Index of /pub", '<ul><li><a href="a">About us</a></li></ul>'),
+        _page("Index of /pub", '<ul><li><a href="a">a</a></li><li>and more</li></ul>'),
+        _page("Index of /pub", '<ul><li><a href="http://other/a">a</a></li></ul>'),
         _page("Index of /pub", '<table><tr><td><a href="http://other/a">a</a></td></tr></table>'),
         _page(
             "Downloads",
@@ -114,6 +117,34 @@ def test_rows_that_a_reader_would_not_see_are_not_read(hidden: bytes) -> None:
 def test_links_that_the_parser_loses_make_the_page_incomplete() -> None:
     rows = b"".join(b'<font><a href="f%d">f%d</a>  21-Nov-2026 12:52  5\n' % (i, i) for i in range(4000))
     page = b'<html><title>Index of /p</title><pre><a href="../">../</a>\n' + rows + b"</pre></html>"
+    with pytest.raises(IncompleteListing):
+        parse(page, URL)
+
+
+def test_a_zero_byte_is_not_text() -> None:
+    body, _ = pages.page("nginx-1.22.1-html-odd.html")
+    with pytest.raises(NotAListing):
+        parse(body.replace(b"plain.txt</a>", b"plain\0txt</a>"), URL)
+
+
+@pytest.mark.parametrize("style", ["apache", "apache table"])
+def test_a_listing_in_a_comment_or_without_the_document_s_end_is_not_complete(style: str) -> None:
+    body = pages.STYLES[style][0]([Entry(b"a", size=5, mtime=Stamp(0, MINUTE))])
+    assert len(parse(body, URL).entries) == 1
+    with pytest.raises(IncompleteListing):
+        parse(body.removesuffix(b"</body></html>\n"), URL)
+    with pytest.raises(OriginError):
+        parse(body.replace(b"</h1>\n", b"</h1>\n<!--\n"), URL)
+
+
+def test_a_page_without_a_frame_is_complete_when_every_box_is_closed() -> None:
+    page = (
+        b"<title>Index of /p</title><div><table><tr><th>Name</th><th>Size</th></tr>"
+        b'<tr><td><a href="a">a</a></td><td>5</td></tr></table>'
+    )
+    second = b"<table><tr><th>Name</th><th>Size</th></tr>"
+    second += b'<tr><td><a href="b">b</a></td><td>5</td></tr></table></div>'
+    assert len(parse(page + second, URL).entries) == 2
     with pytest.raises(IncompleteListing):
         parse(page, URL)
 

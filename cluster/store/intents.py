@@ -166,7 +166,7 @@ def _put(connection: sqlite3.Connection, ids: rows.Ids, records: Iterable[tuple[
 
 
 def own_records(attributes: dict[bytes, Held]) -> list[tuple[bytes, Held]]:
-    """(directory above, record) for the records of directories by their paths; that of the root has no name."""
+    """(directory above, record) for directories by their paths; the root has no name."""
     return [(split(path)[0], held) for path, held in attributes.items() if path or not held.name]
 
 

@@ -7,10 +7,12 @@ are seconds since 1970 (`now`). Only this package writes `STATE/MIRROR.db`.
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import logging
 import os
+import tempfile
 import time
-from collections.abc import Callable, Coroutine, Iterable, Sequence
+from collections.abc import AsyncIterator, Callable, Coroutine, Iterable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from functools import partial
 from itertools import islice
@@ -32,7 +34,7 @@ from cluster.store import (
 )
 from cluster.store.connections import Connections
 from cluster.store.lock import Lock
-from cluster.store.opening import Opened, open_store
+from cluster.store.opening import Opened, open_copy, open_store
 from cluster.store.publishing import Begun
 from cluster.store.reader import Reader
 from cluster.store.records import (
@@ -117,6 +119,22 @@ class MirrorStore:
             raise
         return store
 
+    @classmethod
+    @contextlib.asynccontextmanager
+    async def copied(cls, mirror: Mirror, site: Site, now: int) -> AsyncIterator[MirrorStore]:
+        """A store on a copy of the committed records, beside whoever writes them: for a pass that only looks.
+        What is recorded in it is gone afterwards; it neither publishes nor deletes. Raises StoreError.
+        """
+        with tempfile.TemporaryDirectory(prefix="sideways-look-") as folder:
+            opened = await asyncio.to_thread(open_copy, mirror, site, folder, now)
+            lock = Lock(os.path.join(folder, f"{mirror.name}.lock"), mirror.name)
+            disk = ThreadPoolExecutor(4, thread_name_prefix=f"look {mirror.name}")
+            store = cls(mirror, lock, opened, disk)
+            try:
+                yield store
+            finally:
+                await store.close()
+
     async def close(self) -> None:
         """Waits for what is under way."""
         if self._protected:
@@ -188,6 +206,10 @@ class MirrorStore:
         """Write what deviates; nothing at all for results that are not notable."""
         if any(result.notable or result.missing for result in results):
             await self._records.write(lambda c, ids: passes.compared(c, ids, results, record, now))
+
+    async def note_failures(self, failures: Mapping[bytes, Sequence[tuple[bytes, str]]], now: int) -> None:
+        """Failures `(name, error)` by directory, found after it had been compared; others stay."""
+        await self._records.write(lambda c, ids: passes.note_failures(c, ids, failures, now))
 
     async def later_add(self, record: PassRecord, stage: int, items: Sequence[Later]) -> None:
         await self._records.write(lambda c, _: passes.later_add(c, record, stage, items))
@@ -293,7 +315,8 @@ class MirrorStore:
             except BaseException:
                 await self._on_disk(self._tree.discard, staged)
                 raise
-            await self._on_disk(self._tree.discard, [s for i in refused if (s := changes[i].staged)])
+            if refused:
+                await self._on_disk(self._tree.discard, [s for i in refused if (s := changes[i].staged)])
             outcomes = iter(await self._effect(wanted, begun, attributes, now))
             return [refused[i] if i in refused else next(outcomes) for i in range(len(changes))]
 

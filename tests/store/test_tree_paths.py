@@ -80,8 +80,10 @@ def test_nothing_is_written_outside_while_a_racer_swaps_a_parent_for_a_symlink(
 
     def race() -> None:
         while not over.is_set():
+            time.sleep(0.0002)
             pool.rename(aside)
             pool.symlink_to(outside)
+            time.sleep(0.0002)
             pool.unlink()
             aside.rename(pool)
 
@@ -89,9 +91,9 @@ def test_nothing_is_written_outside_while_a_racer_swaps_a_parent_for_a_symlink(
     racer.start()
     done = refused = 0
     before = os.lstat(outside / "sub"), os.lstat(outside / "sub/f")
-    end = time.monotonic() + 1.0
+    begun = time.monotonic()
     try:
-        while time.monotonic() < end:
+        while (passed := time.monotonic() - begun) < 0.7 or (min(done, refused) < 10 and passed < 20):
             record = file(b"f", b"ours")
             result = put(tree, b"pool/sub/f", b"ours", record)
             done, refused = (
@@ -103,8 +105,8 @@ def test_nothing_is_written_outside_while_a_racer_swaps_a_parent_for_a_symlink(
     finally:
         over.set()
         racer.join()
-    assert done > 10
-    assert refused > 10
+    assert done >= 10
+    assert refused >= 10
     assert (os.lstat(outside / "sub"), os.lstat(outside / "sub/f")) == before
     assert os.listdir(outside / "sub") == ["f"]
 

@@ -120,7 +120,7 @@ class Download:
         self._whole(await session.ask("GET", target, path))
 
     def _is_part(self, answer: ClientResponse, etag: str) -> bool:
-        """Take `answer` if it is the wanted part of exactly the version that `etag` names (HAZARDS 62, 63)."""
+        """Take `answer` if it is the wanted part of the very version that `etag` names (HAZARDS 62, 63)."""
         part, said, want = content_range(answer.headers), length(answer.headers), self._want
         if part is None or part.first != want.start or part.total != (want.size or part.total):
             return False

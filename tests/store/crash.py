@@ -93,7 +93,7 @@ async def bury(store: MirrorStore) -> None:
 
 
 async def check(world: World, store: MirrorStore, versions: dict[bytes, set[bytes]]) -> None:
-    """Every public file is one whole version of it; what is recorded without doubt is on disk, byte for byte."""
+    """Every public file is one whole version; what is recorded without doubt is on disk, byte for byte."""
     on_disk = world.bodies()
     for path, body in on_disk.items():
         assert body in versions[path], path

@@ -18,7 +18,6 @@ MAX_REST = 3_600.0
 class Breaker:
     """One per sibling."""
 
-    reason: str = ""  # of the last failure
     _failures: dict[str, int] = field(default_factory=dict)
     _until: float = 0.0
     _rest: float = REST
@@ -37,11 +36,10 @@ class Breaker:
         if sort == self._opened_by:
             self._rest, self._opened_by = REST, ""
 
-    def failed(self, sort: str, reason: str, now: float) -> None:
+    def failed(self, sort: str, now: float) -> None:
         """After a rest, the first failure of the sort that opened it opens it again, for twice as long."""
         if not self.closed(now):
             return
-        self.reason = reason
         count = self._failures[sort] = self._failures.get(sort, 0) + 1
         if count >= FAILURES or sort == self._opened_by:
             self._until = now + self._rest
@@ -49,11 +47,10 @@ class Breaker:
             self._opened_by = sort
             self._failures.pop(sort)
 
-    def deceived(self, reason: str, now: float) -> None:
+    def deceived(self, now: float) -> None:
         """Its bytes were not what it promised: set aside for the longest time at once (HAZARDS 118)."""
-        self.reason = reason
         self._until = now + MAX_REST
         self._rest, self._opened_by = MAX_REST, "body"
 
     def __repr__(self) -> str:
-        return f"<Breaker {self._failures or 'no failures'} until {self._until:.0f} {self.reason!r}>"
+        return f"<Breaker {self._failures or 'no failures'} until {self._until:.0f}>"

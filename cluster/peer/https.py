@@ -16,7 +16,7 @@ from cluster.peer import frames, wire
 from cluster.peer.link import FIRST_BYTE, Link, Stream
 
 MAX_OFFERS = 250_000  # in one directory, as everywhere
-_CONTENT_RANGE = re.compile(r"bytes (\d{1,19})-(\d{1,19})/(\d{1,19})")
+_CONTENT_RANGE = re.compile(r"bytes ([0-9]{1,19})-([0-9]{1,19})/([0-9]{1,19})")
 
 
 class HttpsSibling:
@@ -47,7 +47,7 @@ class HttpsSibling:
     @property
     def trouble(self) -> str:
         """What last went wrong with it; for people."""
-        return self.link.breaker.reason
+        return self.link.trouble
 
     def deceived(self, reason: str) -> None:
         self.link.deceived(reason)
@@ -96,12 +96,12 @@ class HttpsSibling:
         self,
         mirror: str,
         after: int,
-        mark: bytes,
+        epoch: str,
         limit: int = wire.MAX_ENTRIES,
         patience: float = FIRST_BYTE,
     ) -> wire.JournalPage:
-        """What changed there after record `after`, for which `mark` stands (0 and b"": from the start)."""
-        target = f"journal?{_query(mirror=mirror)}&after={after}&mark={mark.hex()}&limit={limit}"
+        """What changed there after record `after` of `epoch` (0 and "": from its beginning)."""
+        target = f"journal?{_query(mirror=mirror, epoch=epoch)}&after={after}&limit={limit}"
         body = await self._asked(target, patience)
         with self.link.judged("question"), self.link.broken():
             return wire.journal_read(body, after)

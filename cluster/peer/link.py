@@ -9,6 +9,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import logging
+import math
 import ssl
 from collections.abc import AsyncIterator, Callable, Iterator
 from types import TracebackType
@@ -54,6 +55,7 @@ class Link:
         assert site.peer is not None
         self.name = site.name
         self.breaker = Breaker()
+        self.trouble = ""  # what last went wrong
         self.patience = FIRST_BYTE
         self.window = WINDOW
         self._base = site.peer.url.rstrip("/")
@@ -106,6 +108,9 @@ class Link:
                 if not self._answered or self.clock() - self._heard_at >= QUIET:
                     await self._hello()
             except PeerError as error:
+                if isinstance(error, PeerBroke) and error.message != self.trouble:
+                    log.warning("%s", error)
+                self.trouble = error.message
                 self._gone(_Quiet(self.name, error.message))
                 delay = FOREIGN if isinstance(error, PeerBroke) else min(2 * delay, MAX_PROBE)
                 await self._sleep(delay)
@@ -157,7 +162,7 @@ class Link:
         async with (
             self._wait(patience),
             self._questions,
-            self._opened().request(method, self._url(target), data=body) as response,
+            self._opened().request(method, self._url(target), data=body, allow_redirects=False) as response,
         ):
             self.heard()
             await self._check(response)
@@ -182,7 +187,7 @@ class Link:
     async def open(self, target: str, headers: dict[str, str]) -> aiohttp.ClientResponse:
         """For Stream: the response once its header is here. The caller has a slot."""
         async with self._wait(CONNECT + self.patience):
-            response = await self._opened().get(self._url(target), headers=headers)
+            response = await self._opened().get(self._url(target), headers=headers, allow_redirects=False)
             self.heard()
         try:
             await self._check(response)
@@ -211,7 +216,7 @@ class Link:
 
     def worth_asking(self) -> None:
         if not self.up:
-            raise PeerSilent(self.name, self.breaker.reason or "is not known to be up")
+            raise PeerSilent(self.name, self.trouble or "is not known to be up")
 
     # -- waiting
 
@@ -239,7 +244,7 @@ class Link:
     async def next_part(self, response: aiohttp.ClientResponse, pace: Pace) -> bytes:
         """The next bytes of a body; empty at its end. Raises PeerSilent when they come too slowly."""
         began = self.clock()
-        async with self._wait(max(0.1, pace.patience)):
+        async with self._wait(pace.window):
             part = await response.content.readany()
         self.heard()
         if pace.slow(self.clock() - began, len(part)) and part:
@@ -299,11 +304,14 @@ class Link:
             raise
         except PeerError as error:
             if self._answered:
-                self.breaker.failed(sort, error.message, self.clock())
+                self.trouble = error.message
+                self.breaker.failed(sort, self.clock())
                 if not self.breaker.closed(self.clock()):
                     self._down(str(error))
                 if isinstance(error, _Gone):
                     self._gone(error)
+                self._heard_at = -math.inf  # the next probe is due, and asks for a sign
+                self._poked.set()
             raise
 
     def broke(self, sort: str, message: str) -> PeerBroke:
@@ -315,7 +323,8 @@ class Link:
 
     def deceived(self, reason: str) -> None:
         log.error("%s: DECEIVED US: %s; it is not asked for an hour", self.name, reason)
-        self.breaker.deceived(reason, self.clock())
+        self.trouble = reason
+        self.breaker.deceived(self.clock())
         self._down(f"{self.name}: {reason}")
 
     # -- connections

@@ -13,15 +13,12 @@ WINDOW = 10.0  # s of waiting over which it is judged
 
 @dataclass(slots=True)
 class Pace:
+    """One per body. A single piece may take a whole `window` (s); those that come are judged together."""
+
     window: float = WINDOW
     least: int = LEAST
     _waited: float = 0.0
     _bytes: int = 0
-
-    @property
-    def patience(self) -> float:
-        """Seconds that the next piece may take."""
-        return self.window - self._waited
 
     def slow(self, waited: float, received: int) -> bool:
         """Whether the window that this piece completes was below the least speed."""

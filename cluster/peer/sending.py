@@ -7,18 +7,20 @@ files are read some 64 at a time and leave in writes of 256 KiB and more.
 from __future__ import annotations
 
 import asyncio
-import contextlib
 import logging
 import os
 from collections.abc import Awaitable, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from typing import TYPE_CHECKING
 
 from aiohttp import web
 
 from cluster.errors import SidewaysError
 from cluster.model import Held
 from cluster.peer import frames
-from cluster.store.mirror import Reader
+
+if TYPE_CHECKING:
+    from cluster.store.mirror import Reader
 
 PIECE = 2**20  # bytes read and written at once
 WRITE = 256 * 1024  # a bundle's least write
@@ -43,26 +45,26 @@ class Sender:
     async def file(
         self, response: web.StreamResponse, request: web.Request, descriptor: int, first: int, end: int
     ) -> None:
-        """Bytes `first` to `end` of an open file. The next piece is read while one is being written.
+        """Bytes `first` to `end` of an open file, which is closed afterwards. The next piece is read while
+        one is being written.
 
         A file that turns out shorter than its record cuts the connection: the reader must not take what it
         got for the whole.
         """
-        loop = asyncio.get_running_loop()
         at = first
-        reading = loop.run_in_executor(self._threads, os.pread, descriptor, min(PIECE, end - at), at)
+        reading = self._threads.submit(os.pread, descriptor, min(PIECE, end - at), at)
         try:
             while at < end:
-                piece = await reading
+                piece = await asyncio.wrap_future(reading)
                 at += len(piece)
                 if not piece:
                     _abort(request, "a file became shorter while it was read")
                     return
-                reading = loop.run_in_executor(self._threads, os.pread, descriptor, min(PIECE, end - at), at)
+                reading = self._threads.submit(os.pread, descriptor, min(PIECE, end - at), at)
                 await _write(response, request, piece)
         finally:
-            with contextlib.suppress(asyncio.CancelledError, OSError):
-                await asyncio.shield(reading)  # its descriptor is closed by the caller
+            # A thread may still be reading: the number must not stand for another file before it is done.
+            reading.add_done_callback(lambda _: os.close(descriptor))
 
     async def bundle(
         self, response: web.StreamResponse, request: web.Request, reader: Reader, paths: Sequence[bytes]
@@ -71,18 +73,23 @@ class Sender:
         buffer = bytearray()
         sent, done = 0, 0
         while done < len(paths):
-            opened = _small(await _open(reader, paths[done : done + FILES]))
+            opened = _small(await open_files(reader, paths[done : done + FILES]))
             taken, size = _fitting(opened, frames.MAX_BODIES - sent)
             _close(opened[taken:])
             if not taken:
                 break
-            buffer += await asyncio.get_running_loop().run_in_executor(self._threads, _read, opened[:taken])
+            buffer += await self._read(opened[:taken])
             sent += size
             done += taken
             if len(buffer) >= WRITE:
                 await _write(response, request, buffer)
                 buffer = bytearray()
         await _write(response, request, buffer + frames.last(done))
+
+    async def _read(self, opened: Sequence[Opened | None]) -> bytes:
+        reading = self._threads.submit(_read, opened)
+        reading.add_done_callback(lambda done: _close(opened) if done.cancelled() else None)
+        return await asyncio.wrap_future(reading)
 
 
 async def delivered(request: web.Request, sending: Awaitable[None]) -> None:
@@ -95,15 +102,23 @@ async def delivered(request: web.Request, sending: Awaitable[None]) -> None:
         _abort(request, str(error))
 
 
-async def _open(reader: Reader, paths: Sequence[bytes]) -> list[Opened | None]:
-    """Open files of the committed index; None for what it lacks."""
-    results = await asyncio.gather(*(reader.open_file(path) for path in paths), return_exceptions=True)
-    opened = [None if isinstance(result, BaseException) else result for result in results]
+async def open_files(reader: Reader, paths: Sequence[bytes]) -> list[Opened | None]:
+    """Open files of the committed index; None for what it lacks. Cancelled, it leaves nothing open."""
+    opening = asyncio.gather(*(reader.open_file(path) for path in paths), return_exceptions=True)
+    try:
+        results = await asyncio.shield(opening)
+    except asyncio.CancelledError:
+        opening.add_done_callback(lambda done: _close(_opened(done.result())))
+        raise
     for result in results:
         if isinstance(result, BaseException):
-            _close(opened)
+            _close(_opened(results))
             raise result
-    return opened
+    return _opened(results)
+
+
+def _opened(results: Sequence[Opened | BaseException | None]) -> list[Opened | None]:
+    return [None if isinstance(result, BaseException) else result for result in results]
 
 
 def _small(opened: Sequence[Opened | None]) -> list[Opened | None]:

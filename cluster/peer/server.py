@@ -11,6 +11,7 @@ import contextlib
 import logging
 import os
 from collections.abc import Awaitable, Callable, Iterator
+from typing import TYPE_CHECKING
 from urllib.parse import unquote_to_bytes
 
 from aiohttp import web
@@ -21,8 +22,10 @@ from cluster.peer import keys, ranges, tls, wire
 from cluster.peer.claims import Claims
 from cluster.peer.codec import WireError
 from cluster.peer.listener import Listener, bind, streams_for
-from cluster.peer.sending import Sender, delivered
-from cluster.store.mirror import JournalRecord, Reader
+from cluster.peer.sending import Sender, delivered, open_files
+
+if TYPE_CHECKING:
+    from cluster.store.mirror import JournalRecord, Reader
 
 MESSAGE = "application/vnd.msgpack"
 MAX_REQUEST_LINE = 40 * 1024  # a bundle's names, percent-encoded
@@ -86,6 +89,7 @@ class PeerServer:
             access_log=None,
             keepalive_timeout=DEADLINE,
             max_line_size=MAX_REQUEST_LINE,
+            lingering_time=1.0,
             handler_cancellation=True,
             shutdown_timeout=1.0,
         )
@@ -207,24 +211,27 @@ class PeerServer:
 
     async def _journal(self, request: web.Request) -> web.Response:
         query = Query(request)
-        after, mark = query.integer("after", 0), query.blob("mark")
-        limit = min(query.integer("limit", wire.MAX_ENTRIES), wire.MAX_ENTRIES)
+        after, epoch = query.integer("after", 0), query.text("epoch")
+        limit = max(1, min(query.integer("limit", wire.MAX_ENTRIES), wire.MAX_ENTRIES))
         reader = await self._reader(request, query.text("mirror"))
+        own, first, last = await reader.position()
+        if (epoch and epoch != own) or after > last or after < first - 1:
+            return _answer(wire.journal([], own, last, lost=True, more=False))
         records: list[JournalRecord] = []
-        async for record in reader.journal(max(0, after - 1), limit + 2):
+        async for record in reader.journal(after, limit + 1):
             records.append(record)
-            if len(records) == limit + 2:
+            if len(records) > limit:
                 break
-        if after:
-            there = records[:1]
-            if not there or there[0].seq != after or wire.mark(there[0]) != mark:
-                return _answer(wire.journal([], b"", lost=True, more=True))
-            records = records[1:]
-        return _answer(wire.journal(records[:limit], mark, lost=False, more=len(records) > limit))
+        more = len(records) > limit
+        return _answer(wire.journal(records[:limit], own, last, lost=False, more=more))
 
     async def _woken(self, request: web.Request) -> web.Response:
-        async with asyncio.timeout(DEADLINE):
-            message = wire.wake_read(await request.read())
+        try:
+            async with asyncio.timeout(DEADLINE):
+                body = await request.read()
+        except TimeoutError:
+            raise web.HTTPRequestTimeout from None
+        message = wire.wake_read(body)
         self._granted(request, message.mirror)
         self._wake(request[SITE], message.mirror, message.path)
         return web.Response(status=204)
@@ -234,30 +241,26 @@ class PeerServer:
     async def _file(self, request: web.Request) -> web.StreamResponse:
         query = Query(request)
         reader = await self._reader(request, query.text("mirror"))
-        opened = await reader.open_file(query.path("path"))
+        (opened,) = await open_files(reader, [query.path("path")])
         if opened is None:
             raise web.HTTPNotFound
         descriptor, held = opened
-        try:
-            return await self._send(request, descriptor, held)
-        finally:
-            os.close(descriptor)
-
-    async def _send(self, request: web.Request, descriptor: int, held: Held) -> web.StreamResponse:
-        tag = f'"{held.sha256.hex()}"' if held.sha256 else '""'
-        if request.headers.get("If-Match", tag) != tag:
-            return _refusal(412, "this site holds another version")
-        text = request.headers.get("Range")
-        wanted = ranges.parse(text, held.size)
-        if wanted is None:
-            return _refusal(416, "no such range", {"Content-Range": f"bytes */{held.size}"})
-        first, end = wanted
-        headers = {"ETag": tag, "Content-Type": "application/octet-stream", "Accept-Ranges": "bytes"}
-        if text is not None:
-            headers["Content-Range"] = f"bytes {first}-{end - 1}/{held.size}"
-        response = web.StreamResponse(status=200 if text is None else 206, headers=headers)
-        response.content_length = end - first
-        await response.prepare(request)
+        with contextlib.ExitStack() as unsent:
+            unsent.callback(os.close, descriptor)
+            tag = f'"{held.sha256.hex()}"' if held.sha256 else '""'
+            if request.headers.get("If-Match", tag) != tag:
+                return _refusal(412, "this site holds another version")
+            text = request.headers.get("Range")
+            wanted = ranges.parse(text, held.size)
+            if wanted is None:
+                return _refusal(416, "no such range", {"Content-Range": f"bytes */{held.size}"})
+            first, end = wanted
+            response = web.StreamResponse(status=200 if text is None else 206, headers={"ETag": tag})
+            if text is not None:
+                response.headers["Content-Range"] = f"bytes {first}-{end - 1}/{held.size}"
+            response.content_length = end - first
+            await response.prepare(request)
+            unsent.pop_all()
         await delivered(request, self._sender.file(response, request, descriptor, first, end))
         return response
 
@@ -290,10 +293,6 @@ class Query:
 
     def text(self, key: str) -> str:
         return (self._last(key) or b"").decode("utf-8", "replace")
-
-    def blob(self, key: str) -> bytes:
-        """Bytes in hexadecimal. Raises ValueError."""
-        return bytes.fromhex(self.text(key))
 
     def integer(self, key: str, default: int) -> int:
         """Raises ValueError outside 0 to 2**63 - 1."""
@@ -351,10 +350,13 @@ async def _carried(mirror: str, reader: Reader) -> wire.Carried:
     totals = await reader.totals()
     passes = [record for record in await reader.passes(10) if record.ended is not None]
     newest = max(passes, key=lambda record: record.ended or 0, default=None)
+    epoch, _, position = await reader.position()
     complete = [r.ended for r in passes if r.ended is not None and r.outcome in ("complete", "held")]
     return wire.Carried(
         mirror,
         await reader.digest(b""),
+        epoch,
+        position,
         totals.files,
         totals.bytes,
         max(complete, default=None),

@@ -7,14 +7,16 @@ Every decoder raises WireError and nothing else.
 
 from __future__ import annotations
 
-import hashlib
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 from cluster.errors import UnsafeName
 from cluster.model import Claim, Held, Kind, Offer, Row, Stamp, checked_name, checked_path
 from cluster.peer.codec import MAX_TEXT, WireError, pack, unpack
-from cluster.store.mirror import JournalRecord
+
+if TYPE_CHECKING:
+    from cluster.store.mirror import JournalRecord
 
 MAJOR, MINOR = 1, 0
 MAX_ENTRIES = 5_000  # in one page: some 0.5 MB with ordinary names
@@ -41,6 +43,8 @@ class Carried:
 
     mirror: str
     digest: bytes | None = None  # of the root directory
+    epoch: str = ""  # of its journal
+    position: int = 0  # the newest record's number
     files: int = 0
     bytes: int = 0
     complete: int | None = None  # s since 1970: end of the last complete pass, on that site's clock
@@ -59,15 +63,30 @@ class Page:
 
 
 @dataclass(frozen=True, slots=True)
-class JournalPage:
-    """Records in their order. `mark` stands for the last of them, or for the one asked from.
+class Record:
+    """One change at a sibling: `action` is "publish" or "delete", `at` is s since 1970 on its clock."""
 
-    `lost`: the journal is not the one that the reader's mark came from, or no longer reaches back to it. The
-    reader compares digests instead, and reads the journal from its beginning.
+    seq: int
+    at: int
+    action: str
+    path: bytes
+    kind: Kind
+    size: int
+    sha256: bytes | None
+    source: str
+
+
+@dataclass(frozen=True, slots=True)
+class JournalPage:
+    """Records in their order. `epoch` is new when a journal's numbers begin anew.
+
+    `lost`: the journal is not the one that the reader knows, or no longer reaches back to its place. There
+    are no records then: the reader compares digests instead, and follows from `last`, the newest number.
     """
 
-    records: tuple[JournalRecord, ...]
-    mark: bytes
+    records: tuple[Record, ...]
+    epoch: str
+    last: int
     lost: bool = False
     more: bool = False
 
@@ -124,7 +143,10 @@ def hello(message: Hello) -> bytes:
 
 
 def carried(mirrors: Sequence[Carried]) -> bytes:
-    rows = [[m.mirror, m.digest, m.files, m.bytes, m.complete, m.ended, m.outcome] for m in mirrors]
+    rows = [
+        [m.mirror, m.digest, m.epoch, m.position, m.files, m.bytes, m.complete, m.ended, m.outcome]
+        for m in mirrors
+    ]
     return _message(mirrors=rows)
 
 
@@ -166,8 +188,10 @@ def _array(parts: Sequence[bytes]) -> bytes:
     return b"\xdd" + len(parts).to_bytes(4, "big") + b"".join(parts)
 
 
-def journal(records: Sequence[JournalRecord], start: bytes, *, lost: bool, more: bool) -> bytes:
-    """As many records as fit, in the order given. `start` is the mark that stands when there is none."""
+def journal(
+    records: Sequence[Record] | Sequence[JournalRecord], epoch: str, last: int, *, lost: bool, more: bool
+) -> bytes:
+    """As many records as fit, in the order given; `more` is set where some did not."""
     parts: list[bytes] = []
     size = 0
     for record in records:
@@ -176,24 +200,19 @@ def journal(records: Sequence[JournalRecord], start: bytes, *, lost: bool, more:
             break
         parts.append(_packed(record))
         size += len(parts[-1])
-    reached = mark(records[len(parts) - 1]) if parts else start
     return b"".join(
         (
-            b"\x85" + pack("v") + pack([MAJOR, MINOR]),
+            b"\x86" + pack("v") + pack([MAJOR, MINOR]),
+            pack("epoch") + pack(epoch),
+            pack("last") + pack(last),
             pack("lost") + pack(lost),
             pack("more") + pack(more),
-            pack("mark") + pack(reached),
             pack("records") + _array(parts),
         )
     )
 
 
-def mark(record: JournalRecord) -> bytes:
-    """Stands for one record: a journal that was restored or begun again has another one at that number."""
-    return hashlib.sha256(_packed(record)).digest()[:16]
-
-
-def _packed(r: JournalRecord) -> bytes:
+def _packed(r: Record | JournalRecord) -> bytes:
     return pack([r.seq, r.at, r.action, r.path, _CODES[r.kind], r.size, r.sha256, _fits(r.source) or ""])
 
 
@@ -227,16 +246,18 @@ def hello_read(data: bytes) -> Hello:
 def carried_read(data: bytes) -> list[Carried]:
     mirrors = []
     for item in _array_of(message(data).get("mirrors"), 0, "mirrors"):
-        row = _array_of(item, 7, "mirror")
+        row = _array_of(item, 9, "mirror")
         mirrors.append(
             Carried(
                 _text(row[0], "mirror"),
                 _digest(row[1]),
-                _int(row[2], "files"),
-                _int(row[3], "bytes"),
-                _int_or_none(row[4], "complete"),
-                _int_or_none(row[5], "ended"),
-                _text(row[6], "outcome"),
+                _text(row[2], "epoch"),
+                _int(row[3], "position"),
+                _int(row[4], "files"),
+                _int(row[5], "bytes"),
+                _int_or_none(row[6], "complete"),
+                _int_or_none(row[7], "ended"),
+                _text(row[8], "outcome"),
             )
         )
     return mirrors
@@ -290,10 +311,10 @@ def _claim_read(item: object) -> Claim:
 
 
 def journal_read(data: bytes, after: int = 0) -> JournalPage:
-    """A page whose numbers ascend from above `after`, or from anywhere when the place was lost."""
+    """A page whose numbers ascend from above `after`."""
     fields = message(data)
     lost = _bool(fields.get("lost"), "lost")
-    last = 0 if lost else after
+    last = after
     records = []
     for item in _array_of(fields.get("records"), 0, "records"):
         record = _record(item)
@@ -303,16 +324,20 @@ def journal_read(data: bytes, after: int = 0) -> JournalPage:
             raise WireError("records: numbers are not ascending")
         last = record.seq
         records.append(record)
-    mark = _bytes(fields.get("mark"), "mark")
-    return JournalPage(tuple(records), mark, lost, _bool(fields.get("more"), "more"))
+    more = _bool(fields.get("more"), "more")
+    if (lost and records) or (more and not records):
+        raise WireError("records: lost with records, or more without")
+    return JournalPage(
+        tuple(records), _text(fields.get("epoch"), "epoch"), _int(fields.get("last"), "last"), lost, more
+    )
 
 
-def _record(item: object) -> JournalRecord | None:
+def _record(item: object) -> Record | None:
     row = _array_of(item, 8, "record")
     code = _int(row[4], "kind", 0, 255)
     if code >= len(_KINDS):
         return None
-    return JournalRecord(
+    return Record(
         seq=_int(row[0], "seq"),
         at=_int(row[1], "at"),
         action=_text(row[2], "action"),

@@ -14,7 +14,15 @@ from cluster.peer import keys
 from cluster.peer.claims import Claims
 from cluster.peer.server import PeerServer
 from cluster.peer.siblings import Siblings
-from cluster.store.mirror import JournalRecord, PassRecord, Totals
+from cluster.peer.wire import Record
+
+
+class Facts:
+    """Whatever a Reader answers with attributes."""
+
+    def __init__(self, **facts: object) -> None:
+        self.__dict__.update(facts)
+
 
 NAMES = ("kent", "lancaster", "oslo")
 
@@ -44,9 +52,10 @@ class FakeReader:
     """A Reader over a dictionary: path -> (record, body). Bodies are real files without a name."""
 
     files: dict[bytes, tuple[Held, bytes]] = field(default_factory=dict)
-    records: list[JournalRecord] = field(default_factory=list)
+    records: list[Record] = field(default_factory=list)
     asked: list[str] = field(default_factory=list)
     stuck: asyncio.Event | None = None  # answers wait for it
+    epoch: str = "first"
     closed: bool = False
 
     def put(self, path: bytes, body: bytes, **facts: object) -> Held:
@@ -71,19 +80,20 @@ class FakeReader:
     async def held(self, path: bytes) -> Held | None:
         return self.files[path][0] if path in self.files else None
 
-    async def totals(self, directory: bytes = b"") -> Totals:
-        return Totals(len(self.files), sum(len(b) for _, b in self.files.values()), 1, 0, None)
+    async def totals(self, directory: bytes = b"") -> Facts:
+        return Facts(files=len(self.files), bytes=sum(len(b) for _, b in self.files.values()))
 
-    async def passes(self, limit: int = 10) -> list[PassRecord]:
-        return [
-            PassRecord(1, 100, 200, "complete", "http://o/", {}),
-            PassRecord(2, 300, 400, "failed", "", {}),
-        ]
+    async def passes(self, limit: int = 10) -> list[Facts]:
+        return [Facts(ended=200, outcome="complete"), Facts(ended=400, outcome="failed")]
 
     async def digest(self, directory: bytes) -> bytes | None:
         return hashlib.sha256(repr(sorted(self.files)).encode()).digest()
 
-    async def journal(self, after: int = 0, limit: int = 10_000) -> AsyncIterator[JournalRecord]:
+    async def position(self) -> tuple[str, int, int]:
+        numbers = [record.seq for record in self.records]
+        return self.epoch, min(numbers, default=1), max(numbers, default=0)
+
+    async def journal(self, after: int = 0, limit: int = 10_000) -> AsyncIterator[Record]:
         for record in [r for r in self.records if r.seq > after][:limit]:
             yield record
 
@@ -141,7 +151,7 @@ class Station:
     async def meets(self, name: str):
         """Wait until that sibling is up."""
         async with asyncio.timeout(5):
-            while not self.sibling(name).up:
+            while not self.sibling(name).up:  # noqa: ASYNC110
                 await asyncio.sleep(0.01)
         return self.sibling(name)
 

@@ -6,7 +6,7 @@ import hashlib
 import pytest
 
 from cluster.errors import PeerBroke, PeerLacks, PeerSilent
-from cluster.model import Offer, Row
+from cluster.model import Kind, Offer, Row
 from cluster.origin.base import Want
 from cluster.peer import wire
 from tests.peer.cluster import running
@@ -163,7 +163,43 @@ async def test_mirrors_are_told_with_their_digest_and_their_last_passes(cluster)
         oslo.files.put(b"a", b"12345")
         sibling = await kent.meets("oslo")
         (told,) = await sibling.mirrors()
-        assert told == wire.Carried("debian", await oslo.files.digest(b""), 1, 5, 200, 400, "failed")
+        assert told == wire.Carried(
+            "debian", await oslo.files.digest(b""), "first", 0, 1, 5, 200, 400, "failed"
+        )
+
+
+async def test_a_journal_is_followed_from_where_the_reader_stopped(cluster):
+    async with running(cluster, "kent", "oslo") as (kent, oslo):
+        records = [
+            wire.Record(n, 1000 + n, "publish", b"pool/%d\xff" % n, Kind.FILE, n, bytes(32), "origin")
+            for n in range(1, 31)
+        ]
+        oslo.files.records = records[:20]
+        sibling = await kent.meets("oslo")
+        page = await sibling.journal("debian", 0, "", limit=15)
+        assert (page.records, page.epoch, page.last, page.more) == (tuple(records[:15]), "first", 20, True)
+        page = await sibling.journal("debian", 15, page.epoch)
+        assert (page.records, page.more) == (tuple(records[15:20]), False)
+        assert (await sibling.journal("debian", 20, page.epoch)).records == ()
+        oslo.files.records = records
+        assert (await sibling.journal("debian", 20, page.epoch)).records == tuple(records[20:])
+
+
+@pytest.mark.parametrize(
+    ("after", "epoch", "kept", "now"),
+    [(30, "first", 0, "first"), (5, "first", 10, "first"), (15, "first", 0, "second")],
+    ids=["restored from an older copy", "shortened", "begun anew"],
+)
+async def test_a_reader_that_lost_its_place_is_told_so(cluster, after, epoch, kept, now):
+    """HAZARDS 121: what a journal said last week is not mistaken for what it says now."""
+    async with running(cluster, "kent", "oslo") as (kent, oslo):
+        oslo.files.records = [
+            wire.Record(n, 0, "delete", b"x", Kind.FILE, 0, None, "origin") for n in range(1 + kept, 21)
+        ]
+        oslo.files.epoch = now
+        sibling = await kent.meets("oslo")
+        page = await sibling.journal("debian", after, epoch)
+        assert (page.lost, page.records, page.last, page.epoch) == (True, (), 20, now)
 
 
 async def test_siblings_find_each_other_as_soon_as_both_are_there(cluster):

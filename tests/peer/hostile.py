@@ -1,0 +1,66 @@
+"""A sibling with a valid certificate that answers whatever a test wants."""
+
+import asyncio
+import contextlib
+from collections.abc import AsyncIterator, Awaitable, Callable
+
+from cluster.model import Cluster
+from cluster.peer import tls, wire
+from cluster.peer.listener import bind
+
+Answer = Callable[[str, asyncio.StreamWriter], Awaitable[None]]
+
+
+def whole(body: bytes, status: str = "200 OK", headers: str = "") -> bytes:
+    return f"HTTP/1.1 {status}\r\nContent-Length: {len(body)}\r\n{headers}\r\n".encode() + body
+
+
+@contextlib.asynccontextmanager
+async def hostile(
+    cluster: Cluster, name: str, answer: Answer, hello: bytes | None = None
+) -> AsyncIterator[list[str]]:
+    """Says hello as `name` should, then leaves every other request to `answer`. Yields what it was asked."""
+    site = cluster.sites[name]
+    others = [other for other in cluster.sites.values() if other.name != name]
+    own = f"{site.state}/peer.key", site.peer.certificate_file
+    greeting = hello if hello is not None else wire.hello(wire.Hello(name, cluster.name, 8))
+    asked: list[str] = []
+
+    async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        with contextlib.suppress(OSError, asyncio.IncompleteReadError):
+            while True:
+                head = await reader.readuntil(b"\r\n\r\n")
+                target = head.split(b" ")[1].decode()
+                if target.endswith("/hello"):
+                    writer.write(whole(greeting))
+                else:
+                    asked.append(target)
+                    await answer(target, writer)
+                await writer.drain()
+        writer.transport.abort()
+
+    tasks = set()
+
+    def accept(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        tasks.add(asyncio.ensure_future(serve(reader, writer)))
+
+    server = await asyncio.start_server(accept, sock=bind(site.peer.listen), ssl=tls.accepting(own, others))
+    try:
+        yield asked
+    finally:
+        server.close()
+        for task in tasks:
+            task.cancel()
+        await asyncio.gather(*tasks, return_exceptions=True)
+
+
+async def nothing(target: str, writer: asyncio.StreamWriter) -> None:
+    """Accepts, reads, and never answers."""
+    await asyncio.sleep(3600)
+
+
+def always(raw: bytes) -> Answer:
+    async def answer(target: str, writer: asyncio.StreamWriter) -> None:
+        writer.write(raw)
+
+    return answer

@@ -83,6 +83,11 @@ async def test_conditions_and_ranges_are_answered_as_rfc_9110_says(site, headers
         assert int(response.headers["Content-Length"]) == len(body)
 
 
+async def test_head_knows_no_ranges(site):
+    status, response, _ = await site.get(DEB, "HEAD", headers={"Range": "bytes=0-4"})
+    assert (status, response.headers["Content-Length"]) == (200, "100")
+
+
 async def test_a_part_names_exactly_the_bytes_it_holds(site):
     _, response, _ = await site.get(DEB, headers={"Range": "bytes=10-19"})
     assert response.headers["Content-Range"] == "bytes 10-19/100"
@@ -227,6 +232,7 @@ LINKS = [
     (b"pool/b", b"../dir2", None, None),
     (b"out", b"../../../etc/passwd", None, None),
     (b"absolute", b"/etc/passwd", None, None),
+    (b"absolute", b"/README", None, None),
     (b"loop", b"loop", None, None),
     (b"through-a-file", b"README/x", None, None),
     (b"odd", b"a\0b", None, None),
@@ -317,6 +323,8 @@ async def test_a_mirror_at_the_root_takes_the_root(tmp_path):
         assert (await site.get("/f"))[2] == b"at the root"
         assert 'href="f"' in await site.text("/")
         assert (await site.get("/-/health"))[0] == 200
+        reader.add(b"-/mine", b"an entry of the origin never stands for a page of ours")
+        assert (await site.get("/-/mine"))[0] == 404
 
 
 async def test_a_mirror_that_is_not_for_http_is_not_served(tmp_path):

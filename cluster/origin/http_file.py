@@ -37,9 +37,13 @@ async def facts(session: HttpSession, path: bytes) -> Facts:
     """
     target = session.prefix + href(path)
     try:
-        answer = await session.ask("HEAD", target, path)
-        if answer.status in (405, 501):
-            answer.release()
+        answer = None
+        if session.has_head:
+            answer = await session.ask("HEAD", target, path)
+            if answer.status in (405, 501):
+                answer.release()
+                answer, session.has_head = None, False
+        if answer is None:
             answer = await session.ask("GET", target, path, {"Range": "bytes=0-0"})
     except BecameDirectory:
         return Facts(kind=Kind.DIRECTORY)

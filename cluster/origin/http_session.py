@@ -78,6 +78,7 @@ class HttpSession:
         self._resolver = resolver
         self._client: aiohttp.ClientSession | None = None
         self._home: dict[str, str] | None = None  # with credentials, for the origin alone
+        self.has_head = True  # until an answer says otherwise
         self.deadline = Deadline(limits.timeout)
 
     def __repr__(self) -> str:

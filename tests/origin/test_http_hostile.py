@@ -147,7 +147,11 @@ async def test_61_an_ignored_range_begins_again_at_0(
     [
         part(5999, SIZE - 1, SIZE),
         part(6000, SIZE - 1, SIZE + 1),
+        part(6000, SIZE, SIZE + 1, body=BODY[6000:] + b"x"),
         part(6000, SIZE - 2, SIZE),
+        chunked(BODY[6000:-1], headers=(f"Content-Range: bytes 6000-{SIZE - 2}/{SIZE}",)).replace(
+            b"200 OK", b"206 Partial Content"
+        ),
         part(6000, SIZE - 1, "*"),
         ok(BODY[6000:], ETAG, "Content-Range: bytes */10240", status="206 Partial Content"),
         ok(BODY[6000:], ETAG, "Content-Type: multipart/byteranges; boundary=x", status="206 Partial Content"),
@@ -160,7 +164,9 @@ async def test_61_an_ignored_range_begins_again_at_0(
     ids=[
         "start",
         "total",
+        "larger",
         "end",
+        "end, chunked",
         "unknown",
         "unsatisfied",
         "multipart",
@@ -431,6 +437,16 @@ async def test_45_80_another_size_than_the_listed_one_is_not_this_version(
         await received(origin, b"f", Want(size=SIZE))
 
 
+async def test_45_a_length_that_is_not_the_listed_one_costs_no_body(
+    hostile: Hostile, origin: HttpOrigin
+) -> None:
+    hostile.answers["/f"] = ok(BODY * 1000)
+    with pytest.raises(Changed, match=rf"{SIZE * 1000} bytes arrive"):
+        async with origin.read(b"f", Want(size=SIZE)):
+            pytest.fail("opened")
+    assert origin.traffic.bytes < SIZE * 100
+
+
 async def test_chunked_bodies_are_complete_by_their_own_framing(hostile: Hostile, origin: HttpOrigin) -> None:
     hostile.answers |= {"/f": chunked(BODY[:99], BODY[99:]), "/cut": chunked(BODY, end=False)}
     assert await received(origin, b"f") == BODY
@@ -493,6 +509,26 @@ async def test_83_no_more_connections_than_allowed(hostile: Hostile) -> None:
     finally:
         await origin.close()
     assert hostile.busiest == 4
+
+
+async def test_a_place_is_free_again_after_a_failure(hostile: Hostile) -> None:
+    hostile.answers["/f"] = ok(b"ok")
+    origin = HttpOrigin(OriginSpec(hostile.url), Limits(connections=1, timeout=2.0))
+    try:
+        async with asyncio.timeout(2):
+            for _ in range(3):
+                with pytest.raises(Vanished):
+                    await received(origin, b"gone")
+            assert await received(origin, b"f") == b"ok"
+    finally:
+        await origin.close()
+
+
+async def test_bytes_that_nobody_read_are_counted(hostile: Hostile, origin: HttpOrigin) -> None:
+    hostile.answers["/f"] = ok(BODY)
+    async with origin.read(b"f", Want(size=SIZE)):
+        await asyncio.sleep(0.05)
+    assert origin.traffic.bytes == SIZE
 
 
 # -- listings -----------------------------------------------------------------------------------
@@ -627,6 +663,7 @@ async def test_a_server_without_HEAD_is_asked_for_one_byte(
     assert (await origin.facts(b"f")).size == SIZE
     hostile.answers["GET /f"] = ok(BODY)
     assert (await origin.facts(b"f")).size == SIZE
+    assert hostile.targets == ["HEAD /f", "GET /f", "GET /f"]
 
 
 async def test_a_part_of_another_version_is_a_change(hostile: Hostile, origin: HttpOrigin) -> None:

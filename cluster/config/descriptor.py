@@ -12,6 +12,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass, field
 from functools import cache
 from importlib.resources import files
+from itertools import islice
 from typing import Any, cast
 
 from lxml import etree
@@ -22,6 +23,10 @@ from cluster.config.units import quoted
 
 XS = "{http://www.w3.org/2001/XMLSchema}"
 FOLDER = "config/mirrors"
+
+MAX_ERRORS = 50  # of form in one file: more are one mistake, or malice
+MAX_TAG_LINES = 50  # of one start tag
+MAX_LINE = 10_000
 
 _PROLOG = re.compile(r"\s*(?:<\?.*?\?>\s*|<!--.*?-->\s*)*", re.DOTALL)
 _ENCODING = re.compile(r"<\?xml[^>]*?\sencoding\s*=\s*[\"']([^\"']*)[\"']")
@@ -160,7 +165,7 @@ def _tree(file: str, text: str, problems: Problems) -> etree._Element | None:
 def _check(element: etree._Element, allowed: Grammar, source: Source, problems: Problems) -> None:
     """Elements and attributes that are unknown, missing, repeated, or hold text where none belongs."""
     label = _label(element)
-    for name in element.attrib:
+    for name in islice(element.attrib, MAX_ERRORS):
         if str(name) not in allowed.attributes:
             plain = etree.QName(name).localname
             where = source.at(element, plain)
@@ -172,7 +177,10 @@ def _check(element: etree._Element, allowed: Grammar, source: Source, problems: 
     if not allowed.text and any(_stray(element)):
         problems.add(source.at(element), label, f"text is not allowed here: {quoted(next(_stray(element)))}")
     seen: dict[str, Where] = {}
+    before = len(problems.errors)
     for child in element:
+        if len(problems.errors) - before >= MAX_ERRORS:
+            break
         where, tag = source.at(child), str(child.tag)
         rule = allowed.children.get(tag)
         if rule is None:

@@ -14,7 +14,7 @@ from cluster.config.settings import Setting, parsed
 from cluster.config.tables import mirror_layer, read_table, scalars
 from cluster.config.units import quoted
 from cluster.errors import ConfigError, ConfigErrors, UsageError
-from cluster.model import Cluster, Mirror, Site
+from cluster.model import Cluster, Mirror, Site, shown
 
 __all__ = ["explain", "load", "load_tolerant", "warnings"]
 
@@ -136,7 +136,7 @@ def _read(root: str, here: str | None) -> _Folder:
         try:
             words.name(name)
         except ValueError as error:
-            file = f"{descriptor.FOLDER}/{name}.xml"
+            file = shown(os.fsencode(f"{descriptor.FOLDER}/{name}.xml"))
             problems.add(Where(file, 1), "", f"a file's name is the mirror's name: {error}")
         else:
             folder.descriptors[name] = descriptor.read_descriptor(folder.root, name, problems)

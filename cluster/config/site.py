@@ -15,7 +15,7 @@ from cluster.config.reading import Problems, Where, suggestion
 from cluster.config.settings import Setting, parsed
 from cluster.config.tables import Table, mirror_layer, read_table, scalars
 from cluster.config.units import quoted
-from cluster.model import PeerAddress, Site
+from cluster.model import PeerAddress, Site, shown
 
 FOLDER = "sites"
 
@@ -109,7 +109,7 @@ def _named(name: str, file: str, problems: Problems) -> bool:
     try:
         words.name(name)
     except ValueError as error:
-        problems.add(Where(file, 1), "", f"a file's name is the site's name: {error}")
+        problems.add(Where(shown(os.fsencode(file)), 1), "", f"a file's name is the site's name: {error}")
         return False
     return True
 

@@ -83,7 +83,8 @@ def _lines(text: str) -> dict[tuple[str, ...], int]:
             header, key = _HEADER.match(line), _KEY.match(line)
             if header and not key:
                 table = _parts(header[1])
-                out.setdefault(table, number)
+                for length in range(1, len(table) + 1):
+                    out.setdefault(table[:length], number)
             elif key:
                 path = (*table, *_parts(key[1]))
                 for length in range(len(table) + 1, len(path) + 1):
@@ -103,7 +104,7 @@ def _scalar(value: object) -> str:
         return "yes" if value else "no"
     if isinstance(value, str | int):
         return str(value)
-    raise ValueError('not a text, a whole number or true or false; write it as text: "..."')
+    raise ValueError(f"{quoted(str(value))} is neither text nor a whole number nor true or false")
 
 
 def scalars(

@@ -85,7 +85,8 @@ def rate(text: str) -> int:
     body, slash, per = text.partition("/")
     match = _AMOUNT.fullmatch(body.strip())
     name = match[2] if match else ""
-    unit, bits = _unit(SIZES, name), _unit(BITS, name)
+    # "50Mb/s" is bits to some and bytes to others: only a capital B is bytes, only "bit" is bits.
+    unit, bits = _unit(SIZES, name) if name.endswith("B") else None, _unit(BITS, name)
     if match is None or (slash, per) != ("/", "s") or (unit is None and bits is None):
         raise ValueError(f"{quoted(text)} is not a rate; write 50MB/s, 20MiB/s or 400Mbit/s")
     amount = int(Decimal(match[1]) * unit if unit else Decimal(match[1]) * (bits or 0) / 8)
@@ -142,5 +143,5 @@ def shown_clock(minutes: int) -> str:
 
 
 def _unit(units: dict[str, int], name: str) -> int | None:
-    """A unit, whatever its case: `b` and `B` cannot be confused, since bits are written `bit`."""
+    """What a unit stands for, whatever its case."""
     return next((value for unit, value in units.items() if unit.lower() == name.lower() and name), None)

@@ -27,7 +27,7 @@ _LABEL = r"[a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?"
 _HOST = re.compile(rf"(?=.{{1,253}}\Z){_LABEL}(\.{_LABEL})*", re.ASCII | re.IGNORECASE)
 _MAIL = re.compile(r"[A-Za-z0-9._+-]{1,64}@([A-Za-z0-9-]{1,63}\.)*[A-Za-z0-9-]{1,63}", re.ASCII)
 _URL_PATH = re.compile(r"(?:[A-Za-z0-9._~!&()*+,=:@/-]|%[0-9A-Fa-f]{2})*", re.ASCII)
-_AGENT = re.compile(r"[A-Za-z0-9._/+():;, @-]{1,200}", re.ASCII)
+_AGENT = re.compile(r"[A-Za-z0-9._/+():, @-]{1,200}", re.ASCII)
 _ACCOUNT = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.-]{0,31}", re.ASCII)
 _ZONE = re.compile(r"[A-Za-z0-9_+-]{1,40}(/[A-Za-z0-9_+-]{1,40}){0,2}", re.ASCII)
 _FILE = re.compile(r"[A-Za-z0-9_./+@~, -]{1,1024}", re.ASCII)
@@ -230,7 +230,7 @@ def address(text: str) -> str:
 def agent(text: str) -> str:
     if not _AGENT.fullmatch(text):
         raise ValueError(
-            f"{quoted(text)} is not a user agent; allowed are letters, digits and . _ / + ( ) : ; , @ -"
+            f"{quoted(text)} is not a user agent; allowed are letters, digits and . _ / + ( ) : , @ -"
         )
     return text
 

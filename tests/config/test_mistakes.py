@@ -1,0 +1,212 @@
+"""The mistakes that operators make first, and the one line that each gives."""
+
+from __future__ import annotations
+
+import pytest
+
+from cluster.config.load import load
+from cluster.errors import ConfigErrors
+
+ANY_URL = "http or https or file://host/path"
+BELONGS = "belongs in the mirror's descriptor, config/mirrors/NAME.xml, since it is the same at every site"
+HOURS = '{ from = "...", to = "...", bandwidth = "..." }'
+NAMES = "it has a-z 0-9 . _ -, the first a letter or digit, at most 63"
+
+
+@pytest.mark.parametrize(
+    ("inside", "line"),
+    [
+        ("<tilte>Debian</tilte>", "<tilte>: no such element; did you mean <title>?"),
+        ("<tilte/>", "<tilte>: no such element; did you mean <title>?"),
+        ("<title>a</title><title>b</title>", "<title>: stands twice; first in line 4"),
+        ("<title>a<b>c</b></title>", "<b>: no such element in <title>; nothing is allowed here"),
+        ("hello", None),
+        ('<limits conections="4"/>', "<limits conections>: no such attribute; did you mean connections?"),
+        ('<limits connections="lots"/>', "<limits connections>: 'lots' is not a whole number from 1 to 64"),
+        ('<limits connections="0"/>', "<limits connections>: '0' is not a whole number from 1 to 64"),
+        (
+            '<limits bandwidth="50MB"/>',
+            "<limits bandwidth>: '50MB' is not a rate; write 50MB/s, 20MiB/s or 400Mbit/s",
+        ),
+        ('<limits><hours from="8:00" to="18:00" bandwidth="1MB/s"/></limits>', None),
+        (
+            '<limits><hours from="08:00" bandwidth="1MB/s"/></limits>',
+            '<hours>: the attribute to="..." is missing',
+        ),
+        (
+            '<schedule every="6 hours"/>',
+            "<schedule every>: '6 hours' is not a duration; write 90s, 20m, 6h, 3d or 1h30m",
+        ),
+        ('<schedule every="5s"/>', "<schedule every>: '5s' is not from 1m to 3660d"),
+        ('<schedule every="6h" cron="0 4 * * *"/>', "<schedule cron>: either every or cron, not both"),
+        (
+            '<schedule cron="0 4 * *"/>',
+            "<schedule cron>: '0 4 * *' is not a cron line of five fields; write 'H 4 * * *'",
+        ),
+        ('<schedule every="1h" jitter="2h"/>', "<schedule jitter>: 2h is longer than every, 1h"),
+        (
+            '<walk order="random"/>',
+            "<walk order>: 'random' is not one of forward, backward, shuffled, rendezvous",
+        ),
+        ("<walk/>", '<walk>: the attribute order="..." is missing'),
+        ('<sideways enabled="true"/>', "<sideways enabled>: 'true' is neither yes nor no"),
+        ('<sideways trust="all"/>', "<sideways trust>: 'all' is not one of siblings, strict"),
+        (
+            '<delete hold-share="10"/>',
+            "<delete hold-share>: '10' is not a share; write a percentage from 0% to 100%",
+        ),
+        ('<sites><site name="kant"/></sites>', "<site name>: no such site: 'kant'; did you mean kent?"),
+        ("<sites/>", "<sites>: is empty; it holds <site> elements, or is left out"),
+        (
+            "<contact>Admin</contact>",
+            "<contact>: 'Admin' is not a contact; write an e-mail address or an https URL",
+        ),
+        ('<select><exclude reason="x"/></select>', '<exclude>: the attribute pattern="..." is missing'),
+        ('<select><exclude pattern="[a"/></select>', "<exclude>: not a pattern: [a: '[' without ']'"),
+        (
+            '<select><exclude pattern="../x"/></select>',
+            "<exclude>: '../x' is not a pattern: '.', '..' and '//' match nothing of an origin",
+        ),
+        ("<alias>debian</alias>", None),
+        (
+            '<attributes file-mode="0666"/>',
+            "<attributes file-mode>: '0666' lets everybody write; leave that bit out",
+        ),
+        (
+            '<attributes file-mode="4755"/>',
+            "<attributes file-mode>: '4755' is not a mode; write 0644 or 0755",
+        ),
+        ('<hooks><hook on="later" command="x"/></hooks>', None),
+        (
+            '<hooks><hook on="after"/></hooks>',
+            '<hook>: either command="..." or <arg> elements, not both and not neither',
+        ),
+        ("<path>/other</path>", "<path>: stands twice; first in line 2"),
+    ],
+)
+def test_a_mistake_in_a_descriptor_is_one_line(folder, inside, line):
+    folder.mirror("debian", inside)
+    (error,) = folder.errors()
+    start = "config/mirrors/debian.xml:" + ("1" if inside == "hello" else "4") + ": "
+    assert error.startswith(start)
+    assert line is None or error == start + line
+
+
+@pytest.mark.parametrize(
+    ("origin", "line"),
+    [
+        ("", "1: <mirror>: <origin> is missing"),
+        ("<origin/>", '3: <origin>: the attribute url="..." is missing'),
+        (
+            '<origin url="rsync://ftp.example.org/debian/"/>',
+            "3: <origin url>: rsync origins cannot be read by this version; it reads http, https, file",
+        ),
+        (
+            '<origin\n  private="yes"\n  url="ftp.example.org/debian"/>',
+            "5: <origin url>: 'ftp.example.org/debian' is not a URL that can be used here; write " + ANY_URL,
+        ),
+        (
+            '<origin url="https:///debian/"/>',
+            "3: <origin url>: 'https:///debian/': '' is not a host; write " + ANY_URL,
+        ),
+        (
+            '<origin url="file://host/debian/"/>',
+            "3: <origin url>: 'file://host/debian/' is not a folder of this machine; write file:///path/of/folder",
+        ),
+        ('<origin url="https://a/" marker="x"/>', "3: <origin marker>: only a file origin can have this"),
+        (
+            '<origin url="https://a/"/><origin url="https://a"/>',
+            "3: <origin url>: the same as the origin in line 3",
+        ),
+        (
+            '<origin url="https://a/" timezone="London"/>',
+            "3: <origin timezone>: 'London' is not a time zone; write Europe/London or UTC",
+        ),
+        ('<origin url="https://a/" bind="eth0"/>', None),
+    ],
+)
+def test_a_mistake_in_an_origin_is_one_line(folder, origin, line):
+    folder.mirror("debian", origin=origin)
+    (error,) = folder.errors()
+    assert line is None or error == "config/mirrors/debian.xml:" + line
+
+
+@pytest.mark.parametrize(
+    ("more", "line"),
+    [
+        ('pubic_url = "https://a"', "4: pubic_url: no such key; did you mean public_url?"),
+        ('web = "8080"', "4: web: '8080' is not an address to listen on; write 127.0.0.1:8080 or [::1]:8080"),
+        ("passes = 2.5", "4: passes: '2.5' is neither text nor a whole number nor true or false"),
+        ("passes = 0", "4: passes: '0' is not a whole number from 1 to 64"),
+        ('reserve = "many"', "4: reserve: 'many' is not a size; write 64GiB, 500MB or a number of bytes"),
+        ("peer = 1", "4: peer: is a table: write [peer]"),
+        ('[peer]\nurl = "https://a:1"\nlisten = "0.0.0.0:1"', "4: peer: certificate is missing"),
+        (
+            '[peer]\nurl = "http://a:1"\nlisten = "0.0.0.0:1"\ncertificate = "k.pem"',
+            "5: peer.url: 'http://a:1' is not a URL that can be used here; write https://host/path",
+        ),
+        (
+            "[defaults.limits]\nconection = 4",
+            "5: defaults.limits.conection: no such key; did you mean connections?",
+        ),
+        (
+            "[defaults.limits]\nconnections = 99",
+            "5: defaults.limits.connections: '99' is not a whole number from 1 to 64",
+        ),
+        ("[defaults.limitz]\nconnections = 9", "4: defaults.limitz: no such key; did you mean limits?"),
+        (
+            "[mirrors.debain.limits]\nconnections = 4",
+            "4: mirrors.debain: no such mirror; did you mean debian?",
+        ),
+        (
+            '[mirrors.debian]\npath = "/x"',
+            "5: mirrors.debian.path: " + BELONGS,
+        ),
+        (
+            '[mirrors.debian.limits]\nhours = [{ from = "08:00" }]',
+            "5: mirrors.debian.limits.hours: has the keys from; write " + HOURS,
+        ),
+        ('web = "a:1', "4: not TOML: illegal character '\\n'"),
+        ("data = 1", "4: not TOML: cannot overwrite a value"),
+    ],
+)
+def test_a_mistake_in_a_site_file_is_one_line(folder, more, line):
+    folder.site("kent", more)
+    assert folder.errors() == ["sites/kent.toml:" + line]
+
+
+def test_all_mistakes_of_all_files_come_at_once_in_order(folder):
+    folder.write("config/cluster.toml", 'nome = "trial"\n')
+    folder.mirror("debian", "<tilte/>\n<walk/>")
+    folder.mirror("ctan", "<title>a</title>", origin="")
+    folder.site("kent", "pases = 2")
+    assert folder.errors() == [
+        'config/cluster.toml:1: name: missing; write name = "my-cluster"',
+        "config/cluster.toml:1: nome: no such key; did you mean name?",
+        "config/mirrors/ctan.xml:1: <mirror>: <origin> is missing",
+        "config/mirrors/debian.xml:4: <tilte>: no such element; did you mean <title>?",
+        'config/mirrors/debian.xml:5: <walk>: the attribute order="..." is missing',
+        "sites/kent.toml:4: pases: no such key; did you mean passes?",
+    ]
+
+
+def test_a_name_is_the_name_of_its_file(folder):
+    folder.write(
+        "config/mirrors/ctan.xml", '<mirror name="cpan"><path>/c</path><origin url="https://a/"/></mirror>'
+    )
+    folder.write("config/mirrors/Big.xml", "<mirror/>")
+    folder.write("config/mirrors/a\x1b[1mb.xml", "<mirror/>")
+    folder.site("oslo").rename(folder.root / "sites/bergen.toml")
+    assert folder.errors() == [
+        "config/mirrors/Big.xml:1: a file's name is the mirror's name: 'Big' is not a name; " + NAMES,
+        "config/mirrors/a\\x1b[1mb.xml:1: a file's name is the mirror's name: 'a\\x1b[1mb' is not a name; "
+        + NAMES,
+        "config/mirrors/ctan.xml:1: <mirror name>: 'cpan' is not the name of the file; write 'ctan'",
+        "sites/bergen.toml:1: name: 'oslo' is not the name of the file; write 'bergen'",
+    ]
+
+
+def test_a_folder_without_configuration_says_what_is_meant(tmp_path):
+    with pytest.raises(ConfigErrors, match="there is no folder config/ here; -C names the folder") as caught:
+        load(str(tmp_path))
+    assert str(caught.value).startswith("config/cluster.toml:1: ")

@@ -433,3 +433,35 @@ async def test_nothing_is_opened_before_the_first_request() -> None:
     origin = HttpOrigin(OriginSpec("https://nowhere.example/x", credentials="/nonexistent"), Limits())
     assert len(os.listdir("/proc/self/fd")) == before
     await origin.close()
+
+
+async def test_a_proxy_tunnels_tls_and_sees_only_its_own_credentials(tmp_path: Path) -> None:
+    ca, context = certificate(tmp_path, "127.0.0.1")
+    heads: list[str] = []
+
+    async def pipe(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        while data := await reader.read(65536):
+            writer.write(data)
+            await writer.drain()
+        writer.close()
+
+    async def tunnel(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        heads.append((await reader.readuntil(b"\r\n\r\n")).decode())
+        host, port = heads[-1].split(" ")[1].split(":")
+        far_reader, far_writer = await asyncio.open_connection(host, int(port))
+        writer.write(b"HTTP/1.1 200 Connection established\r\n\r\n")
+        await asyncio.gather(pipe(reader, far_writer), pipe(far_reader, writer), return_exceptions=True)
+
+    secrets = secret_file(tmp_path, "mirror:origin-secret\nproxy campus:p4ss\n")
+    async with Hostile({"/f": ok(b"tunnelled")}, tls=context) as server:
+        proxy = await asyncio.start_server(tunnel, "127.0.0.1", 0)
+        port = proxy.sockets[0].getsockname()[1]
+        spec = OriginSpec(server.url, proxy=f"http://127.0.0.1:{port}", ca=ca, credentials=secrets)
+        origin = HttpOrigin(spec, Limits(timeout=2.0))
+        assert await received(origin, b"f") == b"tunnelled"
+        await origin.close()
+        proxy.close()
+        assert "Basic Y2FtcHVzOnA0c3M=" in heads[0]
+        assert "\nAuthorization" not in heads[0]
+        assert "proxy-authorization" not in server.requests[0].headers
+        assert "authorization" in server.requests[0].headers

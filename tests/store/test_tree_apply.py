@@ -118,6 +118,21 @@ def test_a_directory_never_takes_the_place_of_a_file_nor_the_reverse(
     assert looks(place) == before
 
 
+@pytest.mark.parametrize("stranger", ["directory", "fifo"])
+def test_what_took_the_place_of_a_recorded_file_and_is_none_is_left_alone(
+    tree: Tree, tmp_path: Path, stranger: str
+) -> None:
+    record = held(put(tree, b"x", b"ours"))
+    place = public(tmp_path) / "x"
+    place.unlink()
+    plant(place, stranger)
+    before = looks(place)
+    result = put(tree, b"x", b"new", record)
+    assert isinstance(result, Blocked)
+    assert "stands where a file was recorded" in str(result)
+    assert looks(place) == before
+
+
 def test_what_is_right_already_is_adopted(tree: Tree, tmp_path: Path) -> None:
     root = public(tmp_path)
     (root / "link").symlink_to("target")

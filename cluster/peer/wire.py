@@ -180,7 +180,7 @@ def page(held: Iterable[Held], claims: Sequence[Claim], *, known: bool, more: bo
 def _claim(claim: Claim) -> bytes:
     row = claim.row
     stamp = (row.mtime.ns, row.mtime.precision) if row.mtime else (None, None)
-    idle = min(int(claim.idle * 1000), MAX_INT)
+    idle = min(round(claim.idle * 1000), MAX_INT)
     return pack([claim.name, row.size, _fits(row.rounded), *stamp, claim.received, idle, claim.started])
 
 

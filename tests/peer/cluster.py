@@ -4,6 +4,7 @@ import asyncio
 import contextlib
 import hashlib
 import os
+import shutil
 import socket
 import time
 from collections.abc import AsyncIterator
@@ -178,6 +179,24 @@ def make_cluster(folder: str, names: tuple[str, ...] = NAMES) -> Cluster:
         "ctan": Mirror("ctan", "/ctan", origin, sites=names[:-1]),
     }
     return Cluster("test", sites, mirrors)
+
+
+def moved(cluster: Cluster, folder: str) -> Cluster:
+    """The same cluster with the same keys in another folder and on other ports."""
+    sites = {}
+    for name, site in cluster.sites.items():
+        shutil.copytree(site.state, os.path.join(folder, name))
+        shutil.copy(site.peer.certificate_file, folder)
+        port = free_port()
+        peer = replace(
+            site.peer,
+            url=f"https://127.0.0.1:{port}",
+            listen=f"127.0.0.1:{port}",
+            certificate_file=os.path.join(folder, f"{name}.pem"),
+        )
+        state, file = os.path.join(folder, name), os.path.join(folder, f"{name}.toml")
+        sites[name] = replace(site, peer=peer, state=state, file=file)
+    return replace(cluster, sites=sites)
 
 
 def with_keys(site: Site, **options: object) -> Site:

@@ -4,7 +4,7 @@ import pytest
 import uvloop
 
 from cluster.model import Cluster
-from tests.peer.cluster import make_cluster
+from tests.peer.cluster import make_cluster, moved
 
 
 def pytest_asyncio_loop_factories(config, item) -> Mapping[str, Callable]:
@@ -12,6 +12,12 @@ def pytest_asyncio_loop_factories(config, item) -> Mapping[str, Callable]:
     return {"uvloop": uvloop.new_event_loop}
 
 
+@pytest.fixture(scope="session")
+def made(tmp_path_factory) -> Cluster:
+    return make_cluster(str(tmp_path_factory.mktemp("cluster")))
+
+
 @pytest.fixture
-def cluster(tmp_path) -> Cluster:
-    return make_cluster(str(tmp_path))
+def cluster(made, tmp_path) -> Cluster:
+    """A copy of a cluster with keys, on ports of its own."""
+    return moved(made, str(tmp_path))

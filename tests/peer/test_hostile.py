@@ -41,10 +41,10 @@ async def test_an_answer_that_is_no_page_is_refused_within_bounds(cluster, body)
     """HAZARDS 125."""
     async with running(cluster, "kent") as (kent,), hostile(cluster, "oslo", always(whole(body))):
         sibling = await kent.meets("oslo")
-        before, started = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss, time.perf_counter()
+        before, started = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss, time.process_time()
         with pytest.raises(PeerBroke, match=r"^oslo: "):
             await sibling.offered("debian", b"", 5.0)
-        assert time.perf_counter() - started < 1.0
+        assert time.process_time() - started < 1.0
         assert resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before < 64 * 1024
 
 

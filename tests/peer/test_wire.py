@@ -1,5 +1,6 @@
 """Messages to bytes and back, and bytes that are no messages (HAZARDS 124, 132)."""
 
+import hashlib
 import resource
 import struct
 import time
@@ -47,6 +48,7 @@ def entry(**changes: object) -> list[object]:
     return made
 
 
+@settings(deadline=None)
 @given(st.lists(offers, unique_by=lambda o: o.name, max_size=8), st.lists(claims, max_size=4), st.booleans())
 def test_a_page_says_what_was_put_into_it(held, claimed, known):
     held.sort(key=lambda o: o.name)
@@ -54,6 +56,7 @@ def test_a_page_says_what_was_put_into_it(held, claimed, known):
     assert read == wire.Page(tuple(held), tuple(claimed), known, more=False)
 
 
+@settings(deadline=None)
 @given(st.text(max_size=20).filter(str.isprintable), st.lists(names, max_size=5).map(b"/".join))
 def test_a_wake_says_what_was_put_into_it(mirror, path):
     assert wire.wake_read(wire.wake(wire.Wake(mirror, path))) == wire.Wake(mirror, path)
@@ -76,7 +79,7 @@ def test_what_cannot_be_told_as_it_is_is_left_out():
 
 
 @given(st.binary(max_size=400))
-@settings(max_examples=400)
+@settings(max_examples=400, deadline=None)
 def test_random_bytes_are_refused_and_nothing_else_happens(data):
     for read in (wire.page_read, wire.hello_read, wire.carried_read, wire.journal_read, wire.wake_read):
         with pytest.raises(WireError):
@@ -108,6 +111,7 @@ def test_well_formed_nonsense_is_refused_or_read_and_nothing_else_happens(fields
             assert "\n" not in str(error)
 
 
+@settings(deadline=None)
 @given(
     st.binary(max_size=200)
     | st.lists(offers, max_size=3).map(
@@ -122,6 +126,15 @@ def test_random_bytes_in_a_bundle_are_refused_or_wait_for_more(data, step):
             list(incoming.feed(data[at : at + step]))
     except WireError:
         pass
+
+
+def test_a_bundle_is_byte_for_byte_what_the_protocol_page_shows():
+    digest = hashlib.sha256(b"hi").digest()
+    first = frames.frame(Held(b"a", Kind.FILE, size=2, sha256=digest, source=""))
+    assert (
+        first.hex(" ") == f"00 00 00 31 9d c4 01 61 00 02 c4 20 {digest.hex(' ')} c0 c0 c0 c0 c0 c0 c0 a0 a0"
+    )
+    assert frames.last(1).hex(" ") == "00 00 00 0c 82 a1 76 92 01 00 a4 64 6f 6e 65 01"
 
 
 @pytest.mark.parametrize("step", [1, 7, 10**6])
@@ -170,10 +183,10 @@ def test_a_bundle_can_arrive_in_any_pieces(step):
 )
 def test_an_attack_is_refused_quickly_and_in_little_memory(data, says):
     before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
-    started = time.perf_counter()
+    started = time.process_time()
     with pytest.raises(WireError, match=says):
         codec.unpack(data)
-    assert time.perf_counter() - started < 1.0
+    assert time.process_time() - started < 1.0
     assert resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before < 64 * 1024
 
 
@@ -227,6 +240,6 @@ def test_a_full_page_is_read_in_a_fraction_of_a_second():
         for n in range(5000)
     ]
     data = wire.page(held, [], known=True, more=False)
-    started = time.perf_counter()
+    started = time.process_time()
     assert len(wire.page_read(data).held) == 5000
-    assert time.perf_counter() - started < 0.5
+    assert time.process_time() - started < 0.5

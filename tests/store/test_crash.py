@@ -17,7 +17,7 @@ from tests.store.crash import Died, Fuse, arm, bury, check
 from tests.store.world import NOW, World, changes, file, folder, link, listed, put
 
 OLD = {b"a/one": b"1", b"a/two": b"22", b"a/b/three": b"333", b"a/b/gone": b"4444"}
-NEW = {b"a/one": b"one", b"a/b/three": b"three", b"a/new": b"new", b"c/first": b"first"}
+NEW = {b"a/one": b"one", b"a/b/three": b"new", b"a/new": b"new", b"c/first": b"first"}
 AT_ONCE = Deletion(hold_files=1000, sightings=1, grace=0, emptied_after=0)
 
 
@@ -132,12 +132,13 @@ async def _heals(world: World, store: MirrorStore) -> None:
                 change = Change(directory, found, previous=view.held.get(name), attributes=True)
                 assert await store.publish([change], {}, NOW) == [None]
                 continue
-        if name in view.held and not view.held[name].unknown and view.held[name].size == len(body):
+        known = view.held.get(name)
+        if known is not None and not known.unknown and known.sha256 == hashlib.sha256(body).digest():
             continue
         await put(store, {path: body})
     for path, body in NEW.items():
         held = await store.held(path)
-        assert held is not None and held.size == len(body) and not held.unknown
+        assert held is not None and held.sha256 == hashlib.sha256(body).digest() and not held.unknown
 
 
 async def test_the_effects_of_a_batch_come_in_their_order(world):
@@ -183,3 +184,17 @@ async def test_no_deletion_is_derived_from_a_directory_before_it_was_listed_agai
         assert (await store.plan(again, AT_ONCE, NOW + 60)).items == 0
         await store.compared(missing, again, NOW + 60)
         assert (await store.plan(again, AT_ONCE, NOW + 60)).items == 1
+
+
+async def test_what_else_was_changed_where_a_batch_died_is_doubted(world):
+    await _prepare(world)
+
+    async def publish(store: MirrorStore) -> None:
+        await store.publish(await changes(store, {b"a/one": b"one"}), {}, NOW)
+
+    assert (await _die(world, publish, 4)).log[-1] == "apply"
+    (world.public / "a/two").write_bytes(b"edited")
+    async with world.store() as store:
+        held = (await store.view(b"a")).held
+        assert held[b"two"].unknown and not held[b"one"].unknown
+        assert held[b"one"].size == 3

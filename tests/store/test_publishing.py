@@ -289,3 +289,13 @@ async def test_equal_trees_have_equal_digests_however_they_came_about(world, tmp
         assert await second.scrub_digests() == first
         async with world.reader() as reader:
             assert await reader.digest(b"") == first and await reader.digest(b"nowhere") is None
+
+
+async def test_a_change_far_below_shows_in_every_directory_above(world):
+    async with world.store() as store:
+        await put(store, {b"a/b/c/x": b"1"})
+        before = await store.scrub_digests()
+        await put(store, {b"a/b/c/x": b"22"})
+        assert (await store.totals()).bytes == 2  # before the sums are brought up to date
+        assert await store.scrub_digests() != before
+        assert (await store.totals()).bytes == (await store.totals(b"a/b")).bytes == 2

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 import os
 
@@ -75,6 +76,24 @@ async def test_a_large_directory_is_not_rewritten_with_every_batch(world, monkey
         assert len(read(world, "deb/a/.sideways.json")["entries"]) == 60
         await store.write_status()
         assert len(read(world, "deb/a/.sideways.json")["entries"]) == 61
+
+
+async def test_what_changes_while_it_is_written_is_written_again(world):
+    async with world.store() as store:
+        await put(store, {b"one": b"1"})
+        write_some = store._publicity.write_some
+        loop = asyncio.get_running_loop()
+
+        def slowly(*arguments, **options):
+            store._publicity.write_some = write_some
+            written = write_some(*arguments, **options)
+            asyncio.run_coroutine_threadsafe(put(store, {b"two": b"2"}), loop).result()
+            return written
+
+        store._publicity.write_some = slowly
+        await store.write_status()
+        await store.write_status()
+        assert [e["name"] for e in read(world, "deb/.sideways.json")["entries"]] == ["one", "two"]
 
 
 async def test_what_is_out_of_date_survives_the_program(world):

@@ -13,7 +13,8 @@ from cluster.errors import PeerBroke, PeerSilent
 from cluster.model import Claim, Facts, Offer, Offered, Site
 from cluster.origin.base import Traffic, Want
 from cluster.peer import frames, wire
-from cluster.peer.link import FIRST_BYTE, Link, Stream
+from cluster.peer.link import FIRST_BYTE, Link
+from cluster.peer.stream import Stream
 
 MAX_OFFERS = 250_000  # in one directory, as everywhere
 _CONTENT_RANGE = re.compile(r"bytes ([0-9]{1,19})-([0-9]{1,19})/([0-9]{1,19})")
@@ -125,7 +126,7 @@ class HttpsSibling:
         if want.start:
             headers["Range"] = f"bytes={want.start}-"
         self.traffic.requests += 1
-        stream = self.link.stream("file?" + _query(mirror=mirror, path=path), headers)
+        stream = Stream(self.link, "file?" + _query(mirror=mirror, path=path), headers)
         return SiblingBody(self, stream, offer, want)
 
     async def bundle(
@@ -143,7 +144,7 @@ class HttpsSibling:
             self.traffic.requests += 1
             incoming = frames.Frames()
             place = 0
-            async with self.link.stream(target) as stream:
+            async with Stream(self.link, target) as stream:
                 async for part in stream.parts():
                     self.traffic.bytes += len(part)
                     with self.link.judged("body"), self.link.broken():

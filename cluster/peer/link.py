@@ -12,8 +12,6 @@ import logging
 import math
 import ssl
 from collections.abc import AsyncIterator, Callable, Iterator
-from types import TracebackType
-from typing import Self
 
 import aiohttp
 from yarl import URL
@@ -178,11 +176,6 @@ class Link:
                 response.close()
                 raise PeerBroke(self.name, f"an answer of more than {MAX_PAGE} bytes")
         return b"".join(parts)
-
-    def stream(self, target: str, headers: dict[str, str] | None = None) -> Stream:
-        """A body, opened by `async with`."""
-        self.worth_asking()
-        return Stream(self, target, headers or {})
 
     async def open(self, target: str, headers: dict[str, str]) -> aiohttp.ClientResponse:
         """For Stream: the response once its header is here. The caller has a slot."""
@@ -359,44 +352,3 @@ class Link:
         return (
             f"<Link {self.name} {'up' if self.up else 'down'} {len(self._waiting)} waiting {self.breaker!r}>"
         )
-
-
-class Stream:
-    """One body on its way. `async with` opens it; what the caller raises inside passes through unchanged."""
-
-    response: aiohttp.ClientResponse
-
-    def __init__(self, link: Link, target: str, headers: dict[str, str]) -> None:
-        self._link, self._target, self._headers = link, target, headers
-        self._slots = link.slots
-
-    async def __aenter__(self) -> Self:
-        await self._slots.acquire()
-        try:
-            self._link.worth_asking()
-            with self._link.judged("body"):
-                self.response = await self._link.open(self._target, self._headers)
-        except BaseException:
-            self._slots.release()
-            raise
-        return self
-
-    async def __aexit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        self._slots.release()
-        if self.response.content.at_eof():
-            self.response.release()
-        else:
-            self.response.close()
-
-    async def parts(self) -> AsyncIterator[bytes]:
-        """The bytes as they arrive. Raises PeerSilent where they stop short or come too slowly."""
-        pace = Pace(self._link.window)
-        while True:
-            with self._link.judged("body"):
-                part = await self._link.next_part(self.response, pace)
-            if not part:
-                break
-            yield part
-        self._link.breaker.succeeded("body")

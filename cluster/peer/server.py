@@ -18,7 +18,7 @@ from aiohttp import web
 
 from cluster.errors import SidewaysError, UnsafeName
 from cluster.model import Cluster, Held, Site, checked_name, checked_path, join
-from cluster.peer import keys, ranges, tls, wire
+from cluster.peer import fields, keys, ranges, tls, wire
 from cluster.peer.claims import Claims
 from cluster.peer.codec import WireError
 from cluster.peer.listener import Listener, bind, streams_for
@@ -71,8 +71,9 @@ class PeerServer:
 
     async def start(self) -> None:
         """Open the port. Raises ConfigError for key and certificate (134), OSError for the address."""
-        assert self._site.peer is not None
         context = tls.accepting(keys.load(self._site, self._site.state), self._siblings())
+        assert self._site.peer is not None
+        listening = bind(self._site.peer.listen)
         app = web.Application(middlewares=[self._guard], client_max_size=MAX_BODY)
         for path, answer in (
             ("hello", self._hello),
@@ -95,7 +96,6 @@ class PeerServer:
         )
         await runner.setup()
         assert runner.server is not None
-        listening = bind(self._site.peer.listen)
         self.address = listening.getsockname()[:2]
         self._runner = runner
         self._listener = Listener(listening, runner.server, self._idle, self._seen)
@@ -113,10 +113,14 @@ class PeerServer:
         self._sender.close()
 
     async def reload(self, cluster: Cluster) -> None:
-        """Another set of siblings or mirrors. Who is no longer a sibling is cut off at once (133)."""
-        self._cluster = cluster
-        self._site = cluster.sites.get(self._site.name, self._site)
-        context = tls.accepting(keys.load(self._site, self._site.state), self._siblings())
+        """Another set of siblings or mirrors. Who is no longer a sibling is cut off at once (133).
+
+        The address stays what it was. Raises ConfigError for key and certificate, and changes nothing then.
+        """
+        site = cluster.sites.get(self._site.name, self._site)
+        own_files = keys.load(site, site.state)
+        self._cluster, self._site = cluster, site
+        context = tls.accepting(own_files, self._siblings())
         if self._listener is not None:
             self._listener.admit(context, tls.identities(self._siblings()), self._streams())
         for mirror in [m for m in self._readers if m not in cluster.mirrors]:
@@ -299,8 +303,8 @@ class Query:
         value = self._last(key)
         if value is None:
             return default
-        if not value.isdigit() or len(value) > 19 or int(value) > wire.MAX_INT:
-            raise ValueError(f"{key}: not a number from 0 to {wire.MAX_INT}")
+        if not value.isdigit() or len(value) > 19 or int(value) > fields.MAX_INT:
+            raise ValueError(f"{key}: not a number from 0 to {fields.MAX_INT}")
         return int(value)
 
     def path(self, key: str) -> bytes:

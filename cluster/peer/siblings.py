@@ -27,11 +27,13 @@ class Siblings:
             await self.all.pop(name).stop()
 
     async def reload(self, cluster: Cluster) -> None:
-        """Siblings that came, went, moved or changed their certificate; the others go on undisturbed."""
-        self._cluster = cluster
+        """Siblings that came, went, moved or changed their certificate; the others go on undisturbed.
+
+        Raises ConfigError for this site's key and certificate, and changes nothing then.
+        """
         own = cluster.sites.get(self._site.name, self._site)
-        renewed, self._site = own.peer != self._site.peer, own
         self._own_files = keys.load(own, own.state)
+        renewed, self._site, self._cluster = own.peer != self._site.peer, own, cluster
         wanted = self._wanted()
         for name, sibling in list(self.all.items()):
             site = wanted.get(name)

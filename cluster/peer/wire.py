@@ -11,8 +11,8 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from cluster.errors import UnsafeName
-from cluster.model import Claim, Held, Kind, Offer, Row, Stamp, checked_name, checked_path
+from cluster.model import Claim, Held, Kind, Offer, Row
+from cluster.peer import fields
 from cluster.peer.codec import MAX_TEXT, WireError, pack, unpack
 
 if TYPE_CHECKING:
@@ -22,7 +22,6 @@ MAJOR, MINOR = 1, 0
 MAX_ENTRIES = 5_000  # in one page: some 0.5 MB with ordinary names
 PAGE_BYTES = 900_000  # a page is closed here, so that its last entry and its claims still fit into MAX_PAGE
 MAX_CLAIMS = 1_000
-MAX_INT = 2**63 - 1
 
 _KINDS = (Kind.FILE, Kind.DIRECTORY, Kind.SYMLINK, Kind.SPECIAL)
 _CODES = {kind: code for code, kind in enumerate(_KINDS)}
@@ -102,8 +101,8 @@ class Wake:
 # -- encoding --------------------------------------------------------------------------------
 
 
-def _message(**fields: object) -> bytes:
-    return pack({"v": [MAJOR, MINOR], **fields})
+def _message(**told: object) -> bytes:
+    return pack({"v": [MAJOR, MINOR], **told})
 
 
 def _fits(text: str | None) -> str | None:
@@ -180,7 +179,7 @@ def page(held: Iterable[Held], claims: Sequence[Claim], *, known: bool, more: bo
 def _claim(claim: Claim) -> bytes:
     row = claim.row
     stamp = (row.mtime.ns, row.mtime.precision) if row.mtime else (None, None)
-    idle = min(round(claim.idle * 1000), MAX_INT)
+    idle = min(round(claim.idle * 1000), fields.MAX_INT)
     return pack([claim.name, row.size, _fits(row.rounded), *stamp, claim.received, idle, claim.started])
 
 
@@ -225,39 +224,39 @@ def wake(message: Wake) -> bytes:
 
 def message(data: bytes) -> dict[str, object]:
     """The map of a message of our major version. Raises WireError, for another version with both numbers."""
-    fields = unpack(data)
-    if type(fields) is not dict:
+    told = unpack(data)
+    if type(told) is not dict:
         raise WireError("message: not a map")
-    version = _array_of(fields.get("v"), 2, "v")
+    version = fields.array(told.get("v"), 2, "v")
     if version[0] != MAJOR:
         raise WireError(f"message: version {version[0]!r} of the peer protocol, this program speaks {MAJOR}")
-    return fields
+    return told
 
 
 def hello_read(data: bytes) -> Hello:
-    fields = message(data)
+    told = message(data)
     return Hello(
-        _text(fields.get("site"), "site"),
-        _text(fields.get("cluster"), "cluster"),
-        _int(fields.get("streams"), "streams", 1, 1000),
+        fields.text(told.get("site"), "site"),
+        fields.text(told.get("cluster"), "cluster"),
+        fields.integer(told.get("streams"), "streams", 1, 1000),
     )
 
 
 def carried_read(data: bytes) -> list[Carried]:
     mirrors = []
-    for item in _array_of(message(data).get("mirrors"), 0, "mirrors"):
-        row = _array_of(item, 9, "mirror")
+    for item in fields.array(message(data).get("mirrors"), 0, "mirrors"):
+        row = fields.array(item, 9, "mirror")
         mirrors.append(
             Carried(
-                _text(row[0], "mirror"),
-                _digest(row[1]),
-                _text(row[2], "epoch"),
-                _int(row[3], "position"),
-                _int(row[4], "files"),
-                _int(row[5], "bytes"),
-                _int_or_none(row[6], "complete"),
-                _int_or_none(row[7], "ended"),
-                _text(row[8], "outcome"),
+                fields.text(row[0], "mirror"),
+                fields.digest(row[1]),
+                fields.text(row[2], "epoch"),
+                fields.integer(row[3], "position"),
+                fields.integer(row[4], "files"),
+                fields.integer(row[5], "bytes"),
+                fields.integer_or_none(row[6], "complete"),
+                fields.integer_or_none(row[7], "ended"),
+                fields.text(row[8], "outcome"),
             )
         )
     return mirrors
@@ -265,10 +264,10 @@ def carried_read(data: bytes) -> list[Carried]:
 
 def page_read(data: bytes, after: bytes | None = None) -> Page:
     """A page whose names are plain, ascending, each once, and above `after`: so that pages come to an end."""
-    fields = message(data)
+    told = message(data)
     offers = []
     last = after or b""
-    for item in _array_of(fields.get("held"), 0, "held"):
+    for item in fields.array(told.get("held"), 0, "held"):
         offer = offer_read(item)
         if offer is None:
             continue
@@ -276,47 +275,61 @@ def page_read(data: bytes, after: bytes | None = None) -> Page:
             raise WireError("held: names are not ascending")
         last = offer.name
         offers.append(offer)
-    claims = tuple(_claim_read(item) for item in _array_of(fields.get("claims"), 0, "claims"))
-    more = _bool(fields.get("more"), "more")
+    claims = tuple(_claim_read(item) for item in fields.array(told.get("claims"), 0, "claims"))
+    more = fields.boolean(told.get("more"), "more")
     if more and not offers:
         raise WireError("held: an empty page that announces more")
-    return Page(tuple(offers), claims, _bool(fields.get("known"), "known"), more)
+    return Page(tuple(offers), claims, fields.boolean(told.get("known"), "known"), more)
 
 
 def offer_read(item: object) -> Offer | None:
     """One entry; None for a kind that a later minor version added."""
-    row = _array_of(item, 13, "entry")
-    name = _name(row[0])
-    code = _int(row[1], "kind", 0, 255)
+    row = fields.array(item, 13, "entry")
+    name = fields.name(row[0])
+    code = fields.integer(row[1], "kind", 0, 255)
     if code >= len(_KINDS):
         return None
     return Offer(
         name,
         _KINDS[code],
-        _int(row[2], "size"),
-        _digest(row[3]),
-        _stamp(row[4], row[5]),
-        Row(_int_or_none(row[6], "row size"), _text_or_none(row[7], "row"), _stamp(row[8], row[9])),
-        _text_or_none(row[10], "etag"),
-        _text(row[11], "source"),
-        _text(row[12], "verified"),
+        fields.integer(row[2], "size"),
+        fields.digest(row[3]),
+        fields.stamp(row[4], row[5]),
+        Row(
+            fields.integer_or_none(row[6], "row size"),
+            fields.text_or_none(row[7], "row"),
+            fields.stamp(row[8], row[9]),
+        ),
+        fields.text_or_none(row[10], "etag"),
+        fields.text(row[11], "source"),
+        fields.text(row[12], "verified"),
     )
 
 
 def _claim_read(item: object) -> Claim:
-    row = _array_of(item, 8, "claim")
-    listed = Row(_int_or_none(row[1], "row size"), _text_or_none(row[2], "row"), _stamp(row[3], row[4]))
-    idle = _int(row[6], "idle") / 1000
-    return Claim(_name(row[0]), listed, _int(row[5], "received"), idle, _bool(row[7], "started"))
+    row = fields.array(item, 8, "claim")
+    listed = Row(
+        fields.integer_or_none(row[1], "row size"),
+        fields.text_or_none(row[2], "row"),
+        fields.stamp(row[3], row[4]),
+    )
+    idle = fields.integer(row[6], "idle") / 1000
+    return Claim(
+        fields.name(row[0]),
+        listed,
+        fields.integer(row[5], "received"),
+        idle,
+        fields.boolean(row[7], "started"),
+    )
 
 
 def journal_read(data: bytes, after: int = 0) -> JournalPage:
     """A page whose numbers ascend from above `after`."""
-    fields = message(data)
-    lost = _bool(fields.get("lost"), "lost")
+    told = message(data)
+    lost = fields.boolean(told.get("lost"), "lost")
     last = after
     records = []
-    for item in _array_of(fields.get("records"), 0, "records"):
+    for item in fields.array(told.get("records"), 0, "records"):
         record = _record(item)
         if record is None:
             continue
@@ -324,101 +337,35 @@ def journal_read(data: bytes, after: int = 0) -> JournalPage:
             raise WireError("records: numbers are not ascending")
         last = record.seq
         records.append(record)
-    more = _bool(fields.get("more"), "more")
+    more = fields.boolean(told.get("more"), "more")
     if (lost and records) or (more and not records):
         raise WireError("records: lost with records, or more without")
     return JournalPage(
-        tuple(records), _text(fields.get("epoch"), "epoch"), _int(fields.get("last"), "last"), lost, more
+        tuple(records),
+        fields.text(told.get("epoch"), "epoch"),
+        fields.integer(told.get("last"), "last"),
+        lost,
+        more,
     )
 
 
 def _record(item: object) -> Record | None:
-    row = _array_of(item, 8, "record")
-    code = _int(row[4], "kind", 0, 255)
+    row = fields.array(item, 8, "record")
+    code = fields.integer(row[4], "kind", 0, 255)
     if code >= len(_KINDS):
         return None
     return Record(
-        seq=_int(row[0], "seq"),
-        at=_int(row[1], "at"),
-        action=_text(row[2], "action"),
-        path=_path(row[3]),
+        seq=fields.integer(row[0], "seq"),
+        at=fields.integer(row[1], "at"),
+        action=fields.text(row[2], "action"),
+        path=fields.path(row[3]),
         kind=_KINDS[code],
-        size=_int(row[5], "size"),
-        sha256=_digest(row[6]),
-        source=_text(row[7], "source"),
+        size=fields.integer(row[5], "size"),
+        sha256=fields.digest(row[6]),
+        source=fields.text(row[7], "source"),
     )
 
 
 def wake_read(data: bytes) -> Wake:
-    fields = message(data)
-    return Wake(_text(fields.get("mirror"), "mirror"), _path(fields.get("path")))
-
-
-# -- fields ----------------------------------------------------------------------------------
-
-
-def _array_of(value: object, least: int, what: str) -> list[object]:
-    if type(value) is not list or len(value) < least:
-        raise WireError(f"{what}: not an array of {least} or more")
-    return value
-
-
-def _int(value: object, what: str, low: int = 0, high: int = MAX_INT) -> int:
-    if type(value) is not int or not low <= value <= high:
-        raise WireError(f"{what}: not an integer from {low} to {high}")
-    return value
-
-
-def _int_or_none(value: object, what: str) -> int | None:
-    return None if value is None else _int(value, what)
-
-
-def _bool(value: object, what: str) -> bool:
-    if type(value) is not bool:
-        raise WireError(f"{what}: neither true nor false")
-    return value
-
-
-def _text(value: object, what: str) -> str:
-    if type(value) is not str or not value.isprintable():
-        raise WireError(f"{what}: not printable text")
-    return value
-
-
-def _text_or_none(value: object, what: str) -> str | None:
-    return None if value is None else _text(value, what)
-
-
-def _bytes(value: object, what: str) -> bytes:
-    if type(value) is not bytes:
-        raise WireError(f"{what}: not binary")
-    return value
-
-
-def _digest(value: object) -> bytes | None:
-    if value is None:
-        return None
-    digest = _bytes(value, "digest")
-    if len(digest) != 32:
-        raise WireError(f"digest: {len(digest)} bytes instead of 32")
-    return digest
-
-
-def _stamp(ns: object, precision: object) -> Stamp | None:
-    if ns is None:
-        return None
-    return Stamp(_int(ns, "time", -MAX_INT), _int(precision, "precision", 1))
-
-
-def _name(value: object) -> bytes:
-    try:
-        return checked_name(_bytes(value, "name"))
-    except UnsafeName as error:
-        raise WireError(f"name: {error}") from None
-
-
-def _path(value: object) -> bytes:
-    try:
-        return checked_path(_bytes(value, "path"))
-    except UnsafeName as error:
-        raise WireError(f"path: {error}") from None
+    told = message(data)
+    return Wake(fields.text(told.get("mirror"), "mirror"), fields.path(told.get("path")))

@@ -52,8 +52,10 @@ async def test_connections_are_kept_and_shared(tmp_path: Path, start_nginx: Star
 async def test_a_body_given_up_half_way_leaves_nothing_behind(tmp_path: Path, start_nginx: Start) -> None:
     (tmp_path / "large").write_bytes(os.urandom(4 * 2**20))
     origin = HttpOrigin(OriginSpec(start_nginx(tmp_path).url), Limits(connections=1))
+    kept = []
     for _ in range(5):
         async with origin.read(b"large", Want()) as body:
+            kept.append(body)
             async for _piece in body.chunks():
                 break
     async with asyncio.timeout(5):

@@ -102,14 +102,17 @@ def next_start(now: float, name: str, site: str, zone: tzinfo, situation: Situat
     """The next pass of a mirror, by schedule or because of a wake-up; `since` may lie in the future.
 
     None for a paused mirror, and for one without a schedule that nobody woke. By schedule it is the whole
-    mirror, which answers every wake-up too; so a schedule that is due goes first.
+    mirror, which answers every wake-up too; so a schedule that is due goes first. Where the descriptor says
+    `paused`, only what an operator asks for begins.
     """
-    schedule = situation.schedule
-    if situation.paused or schedule.paused:
+    schedule, wakes = situation.schedule, situation.wakes
+    if situation.paused:
         return None
-    at = scheduled(now, name, site, zone, situation)
-    scope, wake = _first_wake(situation.wakes)
-    if wake is not None and (at is None or at > now):
+    at = None if schedule.paused else scheduled(now, name, site, zone, situation)
+    if schedule.paused:
+        wakes = {path: wake for path, wake in wakes.items() if wake.urgent}
+    if wakes and (at is None or at > now):
+        scope, wake = first_wake(wakes)
         came = min(wake.at, now)
         woken = came if wake.urgent else admitted(now, came, schedule.window, zone)
         return Start(woken, name, scope, wake.reason or "woken")
@@ -136,10 +139,9 @@ def scheduled(now: float, name: str, site: str, zone: tzinfo, situation: Situati
     return admitted(now, at, schedule.window, zone)
 
 
-def _first_wake(wakes: Mapping[bytes, Wake]) -> tuple[bytes, Wake | None]:
-    """The scope to look at next. The whole mirror answers for all; an urgent one goes first."""
-    if not wakes:
-        return b"", None
+def first_wake(wakes: Mapping[bytes, Wake]) -> tuple[bytes, Wake]:
+    """Which of some scopes to look at next: an urgent one first, and the whole mirror where it answers for
+    all of them or they are more than SCOPES."""
     if b"" in wakes or len(wakes) > SCOPES:
         urgent = any(wake.urgent for wake in wakes.values())
         oldest = min(wakes.values(), key=lambda wake: wake.at)

@@ -190,6 +190,14 @@ async def test_an_interrupted_pass_has_ended_before_the_next_begins(tmp_path: Pa
         assert kent.passes.most == 1
 
 
+async def test_an_interrupted_pass_holds_its_slot_until_it_has_ended(tmp_path: Path) -> None:
+    async with site(tmp_path, mirror("a", 24), mirror("b", 24), passes=1, takes=2.0) as kent:
+        await kent.hours(1)
+        kent.scheduler.pause("a")
+        await kent.hours(3)
+        assert (kent.passes.most, kent.passes.of("b")) == (1, [1])
+
+
 async def test_pauses_outlive_the_daemon(tmp_path: Path) -> None:
     url = "http://origin.example/debian/"
     async with site(tmp_path, mirror("debian")) as kent:

@@ -6,7 +6,6 @@ deletions are held. Imports are made where they are used: `sideways check` has n
 
 from __future__ import annotations
 
-import asyncio
 import json
 import os
 import re
@@ -108,7 +107,9 @@ def _complain(text: str, status: int) -> int:
 
 def _printable(text: str) -> str:
     """One line without control characters: an argument may hold anything (HAZARDS 145)."""
-    return "".join(c if c.isprintable() else c.encode("unicode_escape", "backslashreplace").decode() for c in text)
+    return "".join(
+        c if c.isprintable() else c.encode("unicode_escape", "backslashreplace").decode() for c in text
+    )
 
 
 def _run(work: Coroutine[Any, Any, T]) -> T:
@@ -141,7 +142,9 @@ json_option = click.option("--json", "as_json", is_flag=True, help="One JSON obj
 
 
 @cli.command()
-@click.option("--show", "show", metavar="MIRROR", help="The effective values of one mirror, and where each is from.")
+@click.option(
+    "--show", "show", metavar="MIRROR", help="The effective values of one mirror, and where each is from."
+)
 @click.option("--site", "site", metavar="SITE", help="As this site sees it.")
 @json_option
 @click.pass_obj
@@ -164,8 +167,14 @@ def check(setup: Setup, show: str | None, site: str | None, as_json: bool) -> in
         return DONE
     found = warnings(cluster)
     if as_json:
-        _emit({"cluster": cluster.name, "sites": sorted(cluster.sites), "mirrors": sorted(cluster.mirrors),
-               "warnings": found})
+        _emit(
+            {
+                "cluster": cluster.name,
+                "sites": sorted(cluster.sites),
+                "mirrors": sorted(cluster.mirrors),
+                "warnings": found,
+            }
+        )
         return DONE
     for line in found:
         print(f"warning: {line}", file=sys.stderr)
@@ -184,10 +193,10 @@ def keys(setup: Setup, site: str, rotate: bool) -> int:
     _, own = setup.site(site)
     if own.peer is None:
         raise UsageError(f"{site}: its file has no [peer] section, so that it has no siblings to talk to")
-    made = peer_keys.make(own, rotate=rotate)
-    print(f"{site}: key       {made.key_file} (stays here)")
-    print(f"{site}: certificate {made.certificate_file} (give it to every sibling: beside sites/{site}.toml)")
-    print(f"{site}: SHA-256   {made.fingerprint}")
+    fingerprint, certificate = peer_keys.make(own, own.state, replace=rotate)
+    print(f"{site}: key          {peer_keys.key_path(own.state)} (stays here)")
+    print(f"{site}: certificate  {certificate} (every sibling needs it, beside sites/{site}.toml)")
+    print(f"{site}: SHA-256      {fingerprint}")
     return DONE
 
 
@@ -211,7 +220,9 @@ def list_command(setup: Setup, url: str, private: bool, as_json: bool) -> int:
 @click.argument("mirror")
 @click.argument("path", required=False)
 @click.option("--dry-run", "dry", is_flag=True, help="Print what would be done; change nothing.")
-@click.option("--log", "log", metavar="FILE", type=click.Path(dir_okay=False), help="Append one line per event.")
+@click.option(
+    "--log", "log", metavar="FILE", type=click.Path(dir_okay=False), help="Append one line per event."
+)
 @json_option
 @click.pass_obj
 def pass_command(
@@ -254,8 +265,11 @@ async def _pass(cluster: Cluster, site: Site, mirror: Mirror, scope: bytes, dry:
     finally:
         progress.end()
     if as_json:
-        _emit({**result, "planned": [{k: v for k, v in p.items() if k != "event"} for p in planned]}
-              if dry else result)
+        _emit(
+            {**result, "planned": [{k: v for k, v in p.items() if k != "event"} for p in planned]}
+            if dry
+            else result
+        )
     else:
         _print_result(result, dry)
     return OUTCOMES.get(str(result["outcome"]), FAILED)
@@ -284,8 +298,10 @@ def _print_result(result: dict[str, Any], dry: bool) -> None:
         f"{result['directories']} directories, {result['seconds']:.1f} s"
     )
     if result.get("plan"):
-        print(f"  approve with: sideways deletions --site {result['site']} {result['mirror']} "
-              f"--approve {result['plan']}")
+        print(
+            f"  approve with: sideways deletions --site {result['site']} {result['mirror']} "
+            f"--approve {result['plan']}"
+        )
 
 
 @cli.command()
@@ -337,7 +353,9 @@ async def _daemon_only(site: Site, request: dict[str, Any]) -> dict[str, Any]:
 
     answer = await control.ask(site.state, request)
     if answer is None:
-        raise SidewaysError(f"{site.name}: its daemon does not run; start it with `sideways run --site {site.name}`")
+        raise SidewaysError(
+            f"{site.name}: its daemon does not run; start it with `sideways run --site {site.name}`"
+        )
     return answer
 
 
@@ -387,7 +405,9 @@ def status(setup: Setup, site: str, mirror: str | None, path: str | None, as_jso
 @cli.command()
 @site_option
 @click.argument("mirror")
-@click.option("--after", default=0, metavar="N", type=click.IntRange(min=0), help="Only what came after record N.")
+@click.option(
+    "--after", default=0, metavar="N", type=click.IntRange(min=0), help="Only what came after record N."
+)
 @json_option
 @click.pass_obj
 def journal(setup: Setup, site: str, mirror: str, after: int, as_json: bool) -> int:
@@ -468,19 +488,29 @@ def _plan_json(plan: Plan) -> dict[str, Any]:
         "bytes": plan.bytes,
         "because": plan.held_because,
         "sample": [
-            {"name": shown(p.path), "href": href(p.path), "kind": str(p.kind), "files": p.files, "bytes": p.bytes,
-             "first_missing": p.first_missing, "sightings": p.sightings}
+            {
+                "name": shown(p.path),
+                "href": href(p.path),
+                "kind": str(p.kind),
+                "files": p.files,
+                "bytes": p.bytes,
+                "first_missing": p.first_missing,
+                "sightings": p.sightings,
+            }
             for p in plan.sample
         ],
     }
 
 
 def _print_plan(site: str, mirror: str, plan: Plan) -> None:
-    print(f"{mirror}: {plan.items} names ({plan.files} files, {human(plan.bytes)}) are held: {plan.held_because}")
+    size = human(plan.bytes)
+    print(f"{mirror}: {plan.items} names ({plan.files} files, {size}) are held: {plan.held_because}")
     for planned in plan.sample:
         since = time.strftime("%Y-%m-%d %H:%M", time.gmtime(planned.first_missing))
-        print(f"  {planned.kind:9} {planned.files:>8} files {human(planned.bytes):>9}  missing since {since}  "
-              f"{shown(planned.path)}")
+        print(
+            f"  {planned.kind:9} {planned.files:>8} files {human(planned.bytes):>9}  missing since {since}  "
+            f"{shown(planned.path)}"
+        )
     if plan.items > len(plan.sample):
         print(f"  and {plan.items - len(plan.sample)} more")
     print(f"approve with: sideways deletions --site {site} {mirror} --approve {plan.hash}")
@@ -488,12 +518,15 @@ def _print_plan(site: str, mirror: str, plan: Plan) -> None:
 
 @cli.command()
 @click.option("--once", is_flag=True, help="Stop after the table; exit 0 only if all trees equal the origin.")
-@click.option("--keep", metavar="DIR", help="Work in DIR and leave it there.", type=click.Path(file_okay=False))
-def demo(once: bool, keep: str | None) -> int:
+@click.option(
+    "--keep", metavar="DIR", help="Work in DIR and leave it there.", type=click.Path(file_okay=False)
+)
+@click.pass_obj
+def demo(setup: Setup, once: bool, keep: str | None) -> int:
     """A whole cluster on this machine: an origin and three sites."""
     from cluster.demo import run_demo
 
-    return _run(run_demo(once=once, keep=keep))
+    return _run(run_demo(setup.folder, once=once, keep=keep))
 
 
 # -- progress --------------------------------------------------------------------------------------
@@ -521,8 +554,10 @@ class Progress:
             self._show()
 
     def _show(self) -> None:
-        line = (f"{self._directories} directories, {self._files} files, {human(self._bytes)} from the origin, "
-                f"{human(self._sideways)} sideways")
+        line = (
+            f"{self._directories} directories, {self._files} files, {human(self._bytes)} from the origin, "
+            f"{human(self._sideways)} sideways"
+        )
         end = "\r" if self._terminal else "\n"
         print(f"{line:78}", end=end, file=sys.stderr, flush=True)
         self._shown = self._terminal

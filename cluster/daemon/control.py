@@ -12,7 +12,7 @@ import contextlib
 import json
 import os
 import socket
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
 from typing import Any
 
 from cluster.errors import SidewaysError, StoreError, UsageError
@@ -84,10 +84,8 @@ class ControlServer:
             if not writer.is_closing() and writer.transport.get_write_buffer_size() < MAX_LINE:
                 writer.write(json.dumps(message).encode() + b"\n")
 
-        command = self._commands.get(str(request.get("command")))
+        command = self._commands.get(str(request.get("command")), _unknown)
         try:
-            if command is None:
-                raise UsageError(f"{request.get('command')}: this daemon does not know the command")
             answer: Message = {"result": await command(request, tell)}
         except UsageError as error:
             answer = {"error": str(error), "status": 2}
@@ -95,6 +93,10 @@ class ControlServer:
             answer = {"error": str(error), "status": 1}
         writer.write(json.dumps(answer).encode() + b"\n")
         await writer.drain()
+
+
+async def _unknown(request: Message, _tell: Tell) -> Message:
+    raise UsageError(f"{request.get('command')}: this daemon does not know the command")
 
 
 async def _answers(path: str) -> bool:
@@ -112,7 +114,7 @@ async def _connect(path: str) -> tuple[asyncio.StreamReader, asyncio.StreamWrite
 
 
 @contextlib.contextmanager
-def _beside(path: str) -> Any:
+def _beside(path: str) -> Iterator[str]:
     """A name for a socket that fits into `sun_path` (108 bytes), however deep its folder is."""
     if len(os.fsencode(path)) < 100:
         yield path
@@ -135,13 +137,14 @@ async def ask(state: str, request: Message, on_event: Tell | None = None) -> Mes
     try:
         writer.write(json.dumps(request).encode() + b"\n")
         async for message in _lines(reader):
-            if "error" in message:
+            if "event" in message:
+                if on_event is not None:
+                    on_event(message)
+            elif "error" in message:
                 kind = UsageError if message.get("status") == 2 else StoreError
                 raise kind(str(message["error"]))
-            if "result" in message:
+            else:
                 return dict(message["result"])
-            if on_event is not None:
-                on_event(message)
     finally:
         writer.close()
     raise StoreError("the site's daemon went away before the command was done")

@@ -1,11 +1,11 @@
-"""A pass in the command's own process, for a site whose daemon does not run. It answers siblings meanwhile."""
+"""A pass in the command's own process, where the site's daemon does not run; siblings are answered too."""
 
 from __future__ import annotations
 
+import asyncio
 import logging
 import os
 import signal
-import asyncio
 import time
 from collections.abc import Callable
 from contextlib import AsyncExitStack
@@ -50,20 +50,26 @@ async def foreground_pass(
             raise SidewaysError(f"{mirror.name}: interrupted; the next pass goes on from here") from None
 
 
-async def _siblings(
-    stack: AsyncExitStack, cluster: Cluster, site: Site, claims: Claims
-) -> Siblings | None:
-    """The siblings, and our own answers to them; None where this site has no keys (yet)."""
+async def _siblings(stack: AsyncExitStack, cluster: Cluster, site: Site, claims: Claims) -> Siblings | None:
+    """The siblings, and our own answers to them; None where this site has no key (yet)."""
     if site.peer is None or not os.path.exists(keys.key_path(site.state)):
         return None
-    siblings = Siblings(cluster, site)
-    await siblings.start()
+    siblings = Siblings(site, cluster, time.monotonic)
+    siblings.start()
     stack.push_async_callback(siblings.stop)
 
     async def open_reader(name: str) -> Reader:
         return await Reader.open(name, site)
 
-    server = PeerServer(site, cluster, claims, open_reader)
+    server = PeerServer(
+        site,
+        cluster,
+        claims=claims,
+        open_reader=open_reader,
+        wake=lambda _site, _mirror, _path: None,
+        clock=time.monotonic,
+        seen=siblings.heard,
+    )
     try:
         await server.start()
     except OSError as error:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import time
 from collections.abc import Callable
 
-from cluster.errors import ConfigError, UsageError
+from cluster.errors import UsageError
 from cluster.model import SECOND, Entry, Limits, Listing, OriginSpec, Stamp, href, shown
 from cluster.origin.open import Shared, open_origin
 
@@ -17,13 +17,12 @@ async def look(
     url: str, private: bool, emit: Callable[[object], None] | None, say: Callable[[str], None]
 ) -> int:
     """List one directory of an origin. Raises OriginError, or UsageError for a URL that cannot be read."""
-    from cluster.config.words import checked_url
+    from cluster.config.words import origin_url
 
     try:
-        checked_url(url)
-    except (ValueError, ConfigError) as error:
+        spec = OriginSpec(origin_url(url if url.endswith("/") else url + "/"), private=private)
+    except ValueError as error:
         raise UsageError(f"URL: {error}") from None
-    spec = OriginSpec(url if url.endswith("/") else url + "/", private=private)
     origin = open_origin(spec, Limits(), Shared())
     try:
         listing = await origin.listing(b"")

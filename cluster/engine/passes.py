@@ -5,8 +5,9 @@ from __future__ import annotations
 import asyncio
 import hashlib
 import os
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from collections.abc import Set as AbstractSet
+from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 
 from cluster.engine.batch import Batcher
@@ -49,7 +50,6 @@ async def run_pass(
     scope: bytes = b"",
     dry: bool = False,
     reporter: Reporter | None = None,
-    store_opened: Callable[[], Awaitable[None]] | None = None,
 ) -> Report:
     """Run one pass and say what came of it.
 
@@ -59,17 +59,25 @@ async def run_pass(
     clock, reporter = around.clock, reporter or Reporter()
     report = Report(mirror.name, around.site.name)
     began = clock.monotonic()
-    store = await MirrorStore.open(mirror, around.site, int(clock.now()), dry=dry)
+    now = int(clock.now())
+    opening = MirrorStore.copied(mirror, around.site, now) if dry else _opened(mirror, around.site, now)
     try:
-        if store_opened is not None:
-            await store_opened()
-        reporter.started(report)
-        await _Pass(around, mirror, store, report, reporter, scope, dry).run()
+        async with opening as store:
+            reporter.started(report)
+            await _Pass(around, mirror, store, report, reporter, scope, dry).run()
     finally:
-        await store.close()
         report.seconds = clock.monotonic() - began
     reporter.ended(report)
     return report
+
+
+@asynccontextmanager
+async def _opened(mirror: Mirror, site: Site, now: int) -> AsyncIterator[MirrorStore]:
+    store = await MirrorStore.open(mirror, site, now)
+    try:
+        yield store
+    finally:
+        await store.close()
 
 
 class _Pass:

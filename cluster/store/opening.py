@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import logging
 import os
+import sqlite3
 from dataclasses import dataclass
 
 from cluster.errors import StoreError
@@ -73,6 +74,47 @@ def open_store(mirror: Mirror, site: Site, lock: Lock, now: int) -> Opened:
             Publicity(mirror.name, files),
             clean,
             recovered,
+        )
+        failing.pop_all()
+        return opened
+
+
+def open_copy(mirror: Mirror, site: Site, folder: str, now: int) -> Opened:
+    """The same on a copy of the committed records in `folder`, for a pass that only looks: no lock, nothing
+    recovered, and the public tree open for reading. Raises StoreError.
+    """
+    path = os.path.join(folder, f"{mirror.name}.db")
+    original = os.path.join(site.state, f"{mirror.name}.db")
+    try:
+        if os.path.exists(original):
+            with (
+                contextlib.closing(schema.connect(original, read_only=True)) as source,
+                contextlib.closing(sqlite3.connect(path)) as target,
+            ):
+                source.backup(target)
+    except sqlite3.Error as error:
+        raise schema.refusal(error) from error
+    writer, clean, _ = recovery.open_records(path, mirror.name, now)
+    with contextlib.ExitStack() as failing:
+        failing.callback(writer.close)
+        there = os.path.isdir(os.path.join(site.data, mirror.path.strip("/")))
+        data = site.data if there else os.path.join(folder, "data")
+        if not there:
+            os.makedirs(os.path.join(data, mirror.path.strip("/")))
+        tree = Tree(
+            data,
+            mirror.name,
+            mirror.path,
+            site=site.name,
+            state=folder,
+            reserve=site.reserve,
+            attributes=mirror.attributes,
+        )
+        tree.open(writing=False)
+        failing.callback(tree.close)
+        files = StatusFiles(folder, mirror.name)
+        opened = Opened(
+            tree, Connections(path, writer, mirror.name), Publicity(mirror.name, files), clean, set()
         )
         failing.pop_all()
         return opened

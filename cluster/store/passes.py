@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import json
 import sqlite3
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 
 import msgpack  # type: ignore[import-untyped]
 
@@ -170,6 +170,23 @@ def _note_failures(
     connection.execute(
         "UPDATE directories SET fail_first = ?, fail_last = ? WHERE id = ?", (first, record.id, directory)
     )
+
+
+def note_failures(
+    connection: sqlite3.Connection,
+    ids: rows.Ids,
+    failures: Mapping[bytes, Sequence[tuple[bytes, str]]],
+    now: int,
+) -> None:
+    """See `MirrorStore.note_failures`. A failure that is there already keeps when it began."""
+    for path, found in failures.items():
+        directory = ids.of(path)
+        connection.executemany(
+            "INSERT INTO failures (directory, name, error, at, since) VALUES (?, ?, ?, ?, ?) "
+            "ON CONFLICT (directory, name) DO UPDATE SET error = excluded.error, at = excluded.at",
+            [(directory, name, rows.text(error), now, now) for name, error in found],
+        )
+        rows.mark_noted(connection, [directory])
 
 
 def _note_skipped(connection: sqlite3.Connection, directory: int, result: Compared) -> None:

@@ -1,0 +1,165 @@
+"""Running passes for the schedule, and letting whoever asked for one watch it and have its result."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field, replace
+from typing import Any
+
+from cluster.daemon.parts import Events, surroundings
+from cluster.engine.passes import run_pass
+from cluster.engine.report import Report
+from cluster.errors import SidewaysError, StoreError
+from cluster.model import Mirror, OriginSpec, Site, shown
+from cluster.origin.open import Shared
+from cluster.peer.claims import Claims
+from cluster.peer.client import Sibling
+from cluster.plan.due import answered
+from cluster.scheduler.hooks import Ended
+from cluster.web.view import Progress
+
+log = logging.getLogger("sideways.pass")
+
+Tell = Callable[[dict[str, object]], None]
+
+
+@dataclass(slots=True)
+class _Watcher:
+    """Somebody who asked for a pass over `scope`."""
+
+    scope: bytes
+    tell: Tell
+    result: asyncio.Future[dict[str, Any]]
+
+
+@dataclass(slots=True)
+class _Running:
+    began: float
+    events: Events
+    watchers: list[_Watcher] = field(default_factory=list)
+
+
+class Runner:
+    """`definition` looks a mirror up as it is now, with its paused origins left out; `published` is told of
+    every pass that fetched something from an origin, or deleted."""
+
+    def __init__(
+        self,
+        site: Site,
+        shared: Shared,
+        claims: Claims,
+        siblings: Callable[[Mirror], Sequence[Sibling]],
+        definition: Callable[[str], Mirror],
+        published: Callable[[Mirror], None],
+    ) -> None:
+        self._around = surroundings(site, shared, claims, siblings)
+        self._definition, self._published = definition, published
+        self._running: dict[str, _Running] = {}
+        self._waiting: dict[str, list[_Watcher]] = {}
+
+    async def run(self, name: str, scope: bytes) -> Ended:
+        """One pass, as the schedule starts it."""
+        mirror = self._definition(name)
+        watchers = [w for w in self._waiting.get(name, ()) if answered(scope, w.scope)]
+        self._waiting[name] = [w for w in self._waiting.get(name, ()) if w not in watchers]
+
+        def tell(event: dict[str, object]) -> None:
+            if event["event"] == "failed":
+                log.warning("%s: %s: %s", name, event["path"] or "/", event["error"])
+            for watcher in watchers:
+                watcher.tell(event)
+
+        running = _Running(time.time(), Events(tell, time.monotonic), watchers)
+        self._running[name] = running
+        try:
+            report = await run_pass(self._around, mirror, scope=scope, reporter=running.events)
+        except BaseException as error:
+            self._settle(watchers, error)
+            raise
+        finally:
+            del self._running[name]
+        self._log(report, scope)
+        for watcher in watchers:
+            if not watcher.result.done():
+                watcher.result.set_result(report.as_json())
+        changed = report.files.origin + report.files.deleted
+        if changed:
+            self._published(mirror)
+        return Ended(report.outcome, changed + report.files.sideways)
+
+    async def dry(self, name: str, scope: bytes, tell: Tell) -> dict[str, Any]:
+        """What a pass would do now. Runs beside one that works."""
+        mirror = self._definition(name)
+        report = await run_pass(
+            self._around, mirror, scope=scope, dry=True, reporter=Events(tell, time.monotonic)
+        )
+        return report.as_json()
+
+    def watch(self, name: str, scope: bytes, tell: Tell) -> asyncio.Future[dict[str, Any]]:
+        """The result of the next pass that begins and covers `scope`. Cancel it to lose interest."""
+        watcher = _Watcher(scope, tell, asyncio.get_running_loop().create_future())
+        self._waiting.setdefault(name, []).append(watcher)
+        return watcher.result
+
+    def stop(self) -> None:
+        """Nobody's pass will begin any more."""
+        for watchers in self._waiting.values():
+            self._settle(watchers, StoreError("the site's daemon is being stopped"))
+        self._waiting.clear()
+
+    def progress(self) -> dict[str, Progress]:
+        """The passes under way."""
+        return {name: _progress(running) for name, running in self._running.items()}
+
+    @staticmethod
+    def _settle(watchers: Sequence[_Watcher], error: BaseException) -> None:
+        for watcher in watchers:
+            if watcher.result.done():
+                continue
+            if isinstance(error, SidewaysError):
+                watcher.result.set_exception(error)
+            else:
+                why = "interrupted" if isinstance(error, asyncio.CancelledError) else repr(error)
+                watcher.result.set_exception(StoreError(f"the pass was cut off: {why}"))
+
+    @staticmethod
+    def _log(report: Report, scope: bytes) -> None:
+        files = report.files
+        log.info(
+            "%s: %s path=%s origin=%d sideways=%d unchanged=%d deleted=%d held=%d failed=%d "
+            "origin_bytes=%d sideways_bytes=%d listing_bytes=%d requests=%d seconds=%.3f",
+            report.mirror,
+            report.outcome,
+            shown(scope) or "/",
+            files.origin,
+            files.sideways,
+            files.unchanged,
+            files.deleted,
+            files.held,
+            files.failed,
+            report.bytes_origin,
+            report.bytes_sideways,
+            report.bytes_listings,
+            report.requests_origin,
+            report.seconds,
+        )
+
+
+def _progress(running: _Running) -> Progress:
+    events = running.events
+    return Progress(
+        started=running.began,
+        directories=events.directories,
+        origin_bytes=events.origin_bytes,
+        sideways_bytes=events.sideways_bytes,
+        failed=events.failures,
+        current=events.current,
+    )
+
+
+def without_paused(mirror: Mirror, origins: tuple[OriginSpec, ...]) -> Mirror:
+    """The mirror with those origins that may be used now."""
+    return replace(mirror, origins=origins) if origins != mirror.origins else mirror

@@ -1,0 +1,115 @@
+"""`sideways status`: what a site's committed records say, read beside whoever writes them."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from typing import Any, cast
+
+from cluster.errors import StoreError, UsageError
+from cluster.model import Cluster, Mirror, Site, shown
+from cluster.store.mirror import Reader
+from cluster.store.status import directory_status
+from cluster.web.summary import freshness, summarise
+
+Say = Callable[[str], None]
+
+
+async def of_site(cluster: Cluster, site: Site, now: float) -> list[dict[str, Any]]:
+    """One row per mirror of the site; a mirror that was never begun says so."""
+    return [await _of_mirror(site, mirror, now) for mirror in cluster.mirrors_of(site.name)]
+
+
+async def _of_mirror(site: Site, mirror: Mirror, now: float) -> dict[str, Any]:
+    row: dict[str, Any] = {"mirror": mirror.name, "path": mirror.path, "problem": ""}
+    try:
+        reader = await Reader.open(mirror.name, site)
+    except StoreError as error:
+        return row | {"freshness": "never", "problem": str(error)}
+    try:
+        summary = await summarise(reader)
+    finally:
+        await reader.close()
+    return row | {
+        "freshness": freshness(mirror, summary.fresh, now),
+        "complete": summary.fresh,
+        "files": summary.files,
+        "bytes": summary.bytes,
+        "outcome": summary.outcome,
+        "ended": summary.ended,
+        "origin_bytes": summary.origin_bytes,
+        "sideways_bytes": summary.sideways_bytes,
+        "errors": summary.errors,
+        "held": summary.held,
+    }
+
+
+async def of_directory(site: Site, mirror: Mirror, path: bytes, now: float) -> dict[str, Any]:
+    """Everything about one directory. Raises UsageError where the mirror has no such directory."""
+    reader = await Reader.open(mirror.name, site)
+    try:
+        entries = await reader.directory(path)
+        if entries is None:
+            raise UsageError(f"{mirror.name}: {shown(path) or '/'}: no such directory here")
+        skipped, failures, missing = await reader.notes(path)
+        facts = directory_status(
+            mirror.name,
+            path,
+            generated=int(now),
+            compared=await reader.compared_at(path),
+            entries=entries.values(),
+            totals=await reader.totals(path),
+            skipped=skipped,
+            failures=failures,
+            missing=missing,
+        )
+        summary = await summarise(reader)
+    finally:
+        await reader.close()
+    return cast("dict[str, Any]", facts) | {
+        "site": site.name,
+        "freshness": freshness(mirror, summary.fresh, now),
+        "outcome": summary.outcome,
+        "errors": summary.errors,
+        "held": summary.held,
+    }
+
+
+def when(seconds: float | None) -> str:
+    """A time for people, UTC."""
+    return "never" if seconds is None else time.strftime("%Y-%m-%d %H:%M:%S", time.gmtime(seconds)) + " UTC"
+
+
+def print_site(rows: list[dict[str, Any]], say: Say) -> None:
+    """A table, one mirror a line."""
+    width = max([6, *(len(row["mirror"]) for row in rows)])
+    say(f"{'mirror':{width}}  {'state':11} {'files':>9} {'bytes':>15}  {'last complete pass':23}  errors")
+    for row in rows:
+        if row["problem"]:
+            say(f"{row['mirror']:{width}}  {row['freshness']:11} {row['problem']}")
+            continue
+        state = "held" if row["held"] else row["freshness"]
+        say(
+            f"{row['mirror']:{width}}  {state:11} {row['files']:>9} {row['bytes']:>15}  "
+            f"{when(row['complete']):23}  {row['errors']}"
+        )
+
+
+def print_directory(facts: dict[str, Any], say: Say) -> None:
+    """A directory for people: when it was compared, what it holds, what is missing from it and why."""
+    compared, totals = facts["compared"], facts["totals"]
+    say(f"{facts['mirror']} at {facts['site']}: {facts['path'] or '/'}")
+    say(f"  compared {when(compared['at'])} with {compared['origin'] or 'no origin yet'}")
+    say(f"  {totals['files']} files, {totals['bytes']} bytes, {totals['directories']} directories below")
+    if facts["held"]:
+        say(f"  deletions of {facts['held']} files are held: `sideways deletions` shows them")
+    for entry in facts["entries"]:
+        size = entry.get("size")
+        source = entry.get("source") or ""
+        say(f"  {entry['kind']:9} {size if size is not None else '':>14}  {source:12} {entry['name']}")
+    for one in facts["skipped"]:
+        say(f"  left out  {one['name']}: {one['reason']}")
+    for one in facts["missing"]:
+        say(f"  missing at the origin since {when(one['since'])}: {one['name']}")
+    for one in facts["failures"]:
+        say(f"  failed    {one.get('name') or 'this directory'}: {one['error']}")

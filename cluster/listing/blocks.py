@@ -33,6 +33,7 @@ _COLUMNS = {
     "size": re.compile(r"(?:file ?)?size\b", re.IGNORECASE),
     "type": re.compile(r"type\b|kind\b|description|mime", re.IGNORECASE),
 }
+_SAME_KIND = {"table": ("table",), "pre": ("pre",), "ul": ("ul", "ol"), "ol": ("ul", "ol")}
 _UNITS = re.compile(r"\(\s*(?:k|m|g)i?b?\s*\)", re.IGNORECASE)
 _SPACE = re.compile(r"[\s\xa0]+")
 _CUT = re.compile(r"(?:\.\.>|\.\.\.|…|\.\.)$")
@@ -83,15 +84,18 @@ class Reader:
         self.place, self.encode, self.month_first = place, encode, month_first
 
     def blocks(self, root: _Element) -> Iterator[Block]:
+        """Of boxes inside boxes of their kind, the innermost: the others are layout."""
         for element in root.iter("table", "pre", "ul", "ol", "div"):
-            if element.tag == "table":
-                if next(element.iterdescendants("table"), None) is None:
-                    yield self._table(element)
-            elif element.tag == "pre":
-                yield self._pre(element)
-            elif element.tag == "div":
+            kind = str(element.tag)
+            if kind == "div":
                 if len(element) and all(e.tag == "div" and len(e) == 1 and e[0].tag == "a" for e in element):
                     yield self._list(element, "divs")  # Artifactory's simple browser
+            elif next(element.iterdescendants(*_SAME_KIND[kind]), None) is not None:
+                continue
+            elif kind == "table":
+                yield self._table(element)
+            elif kind == "pre":
+                yield self._pre(element)
             elif next(element.iterancestors("table", "pre"), None) is None:
                 yield self._list(element, "list")
 

@@ -16,7 +16,7 @@ from cluster.model import Listing
 MAX_BODY = 64 * 2**20  # decoded; HAZARDS section 5
 ENTRIES = 250_000  # a table of this size costs half a gigabyte while it is read
 
-_HREF = re.compile(rb"<a\s[^>]*?href\s*=\s*[\"']?([^\"'\s>]*)", re.IGNORECASE)
+_HREF = re.compile(rb"<a\s[^>]{0,500}?href\s*=\s*[\"']?([^\"'\s>]*)", re.IGNORECASE)
 _READ = ("text/html", "application/xhtml+xml", "application/json", "text/json", "application/xml", "text/xml")
 
 

@@ -9,6 +9,7 @@ never an empty directory (HAZARDS 27-30, 55).
 from __future__ import annotations
 
 import re
+from itertools import islice
 from typing import TYPE_CHECKING
 
 from lxml import etree
@@ -24,13 +25,16 @@ if TYPE_CHECKING:
     from cluster.listing.rows import Rows
     from cluster.model import Listing
 
-_INVISIBLE = re.compile(
-    rb"<!--.*?-->|<script\b[^>]*>.*?</script\s*>|<style\b[^>]*>.*?</style\s*>|<svg\b[^>]*>.*?</svg\s*>",
-    re.DOTALL | re.IGNORECASE,
-)
+_HIDING = re.compile(rb"<(!--|script\b|style\b|svg\b)", re.IGNORECASE)
+_SHOWING = {
+    b"!--": re.compile(rb"-->"),
+    b"script": re.compile(rb"</script\s*>", re.IGNORECASE),
+    b"style": re.compile(rb"</style\s*>", re.IGNORECASE),
+    b"svg": re.compile(rb"</svg\s*>", re.IGNORECASE),
+}
 _FRAME = re.compile(rb"</?(?:html|body)\b[^<>]*>", re.IGNORECASE)
-_ANCHOR = re.compile(rb"<a\s", re.IGNORECASE)
-_LOGIN = re.compile(rb"<input\b[^>]*\btype\s*=\s*[\"']?password", re.IGNORECASE).search
+_ANCHOR = re.compile(rb"<a[\s/]", re.IGNORECASE)
+_LOGIN = re.compile(rb"<input\b[^>]{0,500}\btype\s*=\s*[\"']?password", re.IGNORECASE).search
 _HTML = re.compile(rb"<html[\s>]", re.IGNORECASE).search
 _HTML_END = re.compile(rb"</html\s*>", re.IGNORECASE)
 _BOXES = (b"div", b"table", b"ul", b"ol", b"pre", b"main", b"section")
@@ -49,7 +53,7 @@ _EMPTY_LIST = re.compile(
 
 def html_listing(body: bytes, rows: Rows) -> Listing:
     """Raises NotAListing, IncompleteListing or TooLarge."""
-    page = _INVISIBLE.sub(b"", body)
+    page = _visible(body, rows.path)
     if _LOGIN(page):
         raise NotAListing(rows.path, "the page asks for a password")
     root, encode = _tree(page, rows.path)
@@ -57,7 +61,7 @@ def html_listing(body: bytes, rows: Rows) -> Listing:
         listing = lister_listing(root, encode, rows, len(body))
         _closed(page, "list", rows.path)
         return listing
-    titles = [" ".join("".join(e.itertext()).split()) for e in root.iter("title", "h1", "h2")]  # type: ignore[arg-type]
+    titles = [" ".join("".join(e.itertext()).split()) for e in islice(root.iter("title", "h1", "h2"), 20)]  # type: ignore[arg-type]
     titled = any(_TITLE(text) or _PATH_TITLE(text) for text in titles)
     reader = Reader(rows.place, encode, month_first(page))
     blocks = _chosen([b for b in reader.blocks(root) if _accepted(b, titled)])
@@ -70,6 +74,21 @@ def html_listing(body: bytes, rows: Rows) -> Listing:
     for block in blocks:
         _closed(page, block.kind, rows.path)
     return _listing(blocks, rows, len(body))
+
+
+def _visible(body: bytes, path: str) -> bytes:
+    """The page without comments, scripts, styles and drawings, in one run over it.
+
+    A regular expression that looked for each pair anew would take minutes over a page of openings alone.
+    """
+    kept, at = [], 0
+    while hidden := _HIDING.search(body, at):
+        kept.append(body[at : hidden.start()])
+        end = _SHOWING[hidden[1].lower()].search(body, hidden.end())
+        if end is None:
+            raise IncompleteListing(path, f"the page ends inside <{hidden[1].decode().lower()}>")
+        at = end.end()
+    return b"".join(kept) + body[at:] if kept else body
 
 
 def _tree(page: bytes, path: str) -> tuple[etree._Element, Callable[[str], bytes]]:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 from typing import NamedTuple
 
+LONGEST = 40  # characters; what is longer is a description
 LARGEST = 2**63 - 1  # beyond it no file system of ours can hold the file
 
 _SIZE = re.compile(
@@ -27,8 +28,10 @@ NO_SIZE = Size()
 def size_of(text: str) -> Size | None:
     """What `text` says, or None where it is not a size at all."""
     text = text.replace("\xa0", " ").strip()
+    if len(text) > LONGEST:
+        return None
     if text.isdecimal() and text.isascii():
-        exact = int(text) if len(text) < 20 else LARGEST + 1
+        exact = int(text)
         return Size(exact) if exact <= LARGEST else Size(None, text)
     if text.lower() in _NOTHING:
         return NO_SIZE
@@ -39,6 +42,11 @@ def size_of(text: str) -> Size | None:
     if _GROUPED(number):
         number = number.replace(",", "").replace("'", "")
     whole, _, zeros = number.partition(".")  # Directory Lister prints whole bytes as "833.00B"
-    if unit in ("b", "byte", "bytes") and whole.isdecimal() and not zeros.strip("0") and len(whole) < 19:
+    if (
+        unit in ("b", "byte", "bytes")
+        and whole.isdecimal()
+        and not zeros.strip("0")
+        and int(whole) <= LARGEST
+    ):
         return Size(int(whole))
     return Size(None, " ".join(text.split()))

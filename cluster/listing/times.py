@@ -13,6 +13,7 @@ from typing import NamedTuple
 
 from cluster.model import DAY, MINUTE, SECOND, Stamp
 
+LONGEST = 64  # characters of the longest time with its weekday and zone
 _MONTHS = {"janfebmaraprmayjunjulaugsepoctnovdec"[i : i + 3]: i // 3 + 1 for i in range(0, 36, 3)}
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 
@@ -46,14 +47,16 @@ class Time(NamedTuple):
     end: int
 
 
-@lru_cache(maxsize=4096)
 def time_of(text: str, month_first: bool | None = None) -> Time | None:
     """The time that `text` begins with, or None.
 
     `month_first` decides how 03/04/2024 is read; None leaves it unread unless a part exceeds 12.
     """
-    if not text[:1].isalnum():
-        return None
+    return _time_of(text[:LONGEST], month_first) if text[:1].isalnum() else None
+
+
+@lru_cache(maxsize=4096)
+def _time_of(text: str, month_first: bool | None) -> Time | None:
     for shape in _SHAPES:
         found = shape.match(text)
         if found and not text[found.end() : found.end() + 1].isalnum():

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import random
+import time
 
 import pytest
 from hypothesis import given
@@ -102,6 +103,21 @@ def test_a_document_that_ended_in_the_notes_above_does_not_vouch_for_the_rows() 
         with pytest.raises(IncompleteListing):
             parse(page + rest, URL)
     assert len(parse(page + b"</pre></html>", URL).entries) == 2
+
+
+OPENINGS = (
+    "<!-- <script> <style> <svg> <html <pre> <ul><li> <div> <table><tr><td> <font> <h1>x < & 1/ <a/href=x> "
+    "<ul><a/href=x>x</a> <pre><a/href=x>x</a> <table><tr><td><a/href=x>x</a>"
+)
+
+
+@pytest.mark.parametrize("piece", [*OPENINGS.encode().split(), b"<a ", b"<input ", b" ", b"\n"])
+def test_a_page_of_openings_alone_costs_no_more_than_its_length(piece: bytes) -> None:
+    page = b"<html><title>Index of /p</title><h1>Index of /p</h1>" + piece * 20_000
+    start = time.process_time()
+    with pytest.raises(OriginError):
+        parse(page, URL)
+    assert time.process_time() - start < 2
 
 
 @pytest.mark.parametrize("hidden", [b"<!-- ", b"<script>", b"<style>"])

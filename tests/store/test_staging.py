@@ -126,7 +126,7 @@ async def test_a_partial_that_is_not_what_was_kept_is_thrown_away(
         assert len(temporaries(tmp_path)) == 1
 
 
-async def test_a_restart_forgets_what_came_before(tree: Tree) -> None:
+async def test_a_restart_forgets_what_came_before(tree: Tree, tmp_path: Path) -> None:
     body = random.Random(3).randbytes(2**20 + 5)
     staging = await Staging.open(tree, b"large", len(body))
     await send(staging, bytes(3 * 2**20))
@@ -134,6 +134,17 @@ async def test_a_restart_forgets_what_came_before(tree: Tree) -> None:
     await send(staging, body)
     one = await staging.finish(LARGE)
     assert (one.held.size, one.held.sha256) == (len(body), hashlib.sha256(body).digest())
+    held(tree.apply([Change(b"", one.held, staged=one)])[0])
+    assert (public(tmp_path) / "large").read_bytes() == body
+
+
+async def test_room_reserved_beyond_what_came_is_given_back(tree: Tree, tmp_path: Path) -> None:
+    staging = await Staging.open(tree, b"large", 8 * 2**20)
+    await staging.write(b"short")
+    one = await staging.finish(LARGE)
+    assert one.held.size == 5
+    held(tree.apply([Change(b"", one.held, staged=one)])[0])
+    assert os.lstat(public(tmp_path) / "large").st_blocks * 512 <= 65_536
 
 
 async def test_a_cancelled_transfer_waits_for_its_thread_before_it_closes(

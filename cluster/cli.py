@@ -241,7 +241,7 @@ def pass_command(
 
 
 async def _pass(cluster: Cluster, site: Site, mirror: Mirror, scope: bytes, dry: bool, as_json: bool) -> int:
-    from cluster.daemon import control
+    from cluster import control
 
     progress = Progress(quiet=as_json or dry)
     show_plan = _show_plan if dry and not as_json else None
@@ -349,7 +349,7 @@ def _pausing(setup: Setup, site: str, mirror: str, origin: str | None, command: 
 
 
 async def _daemon_only(site: Site, request: dict[str, Any]) -> dict[str, Any]:
-    from cluster.daemon import control
+    from cluster import control
 
     answer = await control.ask(site.state, request)
     if answer is None:

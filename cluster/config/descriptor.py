@@ -138,9 +138,12 @@ def _tree(file: str, text: str, problems: Problems) -> etree._Element | None:
             Where(file, 1), "", f"encoding {quoted(encoding[1])} is not allowed; save the file as UTF-8"
         )
         return None
-    doctype = Where(file, text.count("\n", 0, end) + 1)
-    if text.startswith("<!DOCTYPE", end):
-        problems.add(doctype, "<!DOCTYPE>", "not allowed in a descriptor; leave it out")
+    if text.startswith("<!DOCTYPE", end):  # here or nowhere: XML allows it before the first element only
+        problems.add(
+            Where(file, text.count("\n", 0, end) + 1),
+            "<!DOCTYPE>",
+            "not allowed in a descriptor; leave it out",
+        )
         return None
     parser = etree.XMLParser(
         resolve_entities=False,
@@ -151,15 +154,11 @@ def _tree(file: str, text: str, problems: Problems) -> etree._Element | None:
         remove_pis=True,
     )
     try:
-        element = etree.fromstring(text.encode(), parser)
+        return etree.fromstring(text.encode(), parser)
     except etree.XMLSyntaxError as error:
         message = _plain(_POSITION.sub("", error.msg or "no element"))
         problems.add(Where(file, max(1, error.lineno or 1)), "", f"not well-formed XML: {message}")
         return None
-    if cast("Any", element.getroottree().docinfo).doctype:
-        problems.add(doctype, "<!DOCTYPE>", "not allowed in a descriptor; leave it out")
-        return None
-    return element
 
 
 def _check(element: etree._Element, allowed: Grammar, source: Source, problems: Problems) -> None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import time
 from typing import Any
 
-from cluster.daemon import control
+from cluster import control
 from cluster.model import Mirror, Site
 from cluster.store.mirror import MirrorStore
 

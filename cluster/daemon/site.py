@@ -12,8 +12,8 @@ from collections.abc import AsyncIterator, Coroutine, Mapping, Sequence
 from typing import Any
 
 from cluster.config.load import load_tolerant
+from cluster.control import ControlServer, Message, Tell
 from cluster.daemon.approval import approve_here
-from cluster.daemon.control import ControlServer, Message, Tell
 from cluster.daemon.notify import notify, watchdog
 from cluster.daemon.runner import Runner, without_paused
 from cluster.engine.clock import SystemClock

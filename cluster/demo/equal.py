@@ -12,7 +12,10 @@ LEFT_OUT = ("__pycache__/", "site-packages/")  # by the descriptor of the demo's
 
 def differences(origin: str, mirror: str, *, links: bool) -> list[str]:
     """What rsync would change to make `mirror` equal to `origin`: contents and times, and with `links`
-    symbolic and hard links as well. Raises StoreError where there is no rsync."""
+    symbolic and hard links as well.
+
+    Raises StoreError where there is no rsync.
+    """
     if shutil.which("rsync") is None:
         raise StoreError("rsync: not installed; `make setup` installs what the demo needs")
     kinds = ["-lH"] if links else ["-L"]

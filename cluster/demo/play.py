@@ -11,8 +11,8 @@ import sys
 import tempfile
 from collections.abc import Sequence
 
+from cluster import control
 from cluster.config.load import load
-from cluster.daemon import control
 from cluster.demo import show
 from cluster.demo.equal import differences
 from cluster.demo.folder import Place, carried, copied

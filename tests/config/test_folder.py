@@ -218,6 +218,11 @@ def test_two_sites_are_told_apart_by_address_and_certificate(folder):
     ]
 
 
+def test_the_web_server_and_the_siblings_do_not_share_a_port(folder):
+    folder.site("kent", 'web = "0.0.0.0:8443"', peer("kent"))
+    assert folder.errors() == ["sites/kent.toml:7: peer.listen: 0.0.0.0:8443 is where web listens already"]
+
+
 def test_a_cluster_has_sixteen_sites_at_most(folder):
     for n in range(16):
         folder.site(f"s{n:02}")
@@ -314,8 +319,8 @@ def test_what_is_valid_and_will_not_work_is_told(folder):
     assert told[: len(told) - (os.geteuid() == 0)] == [
         "config/mirrors/debian.xml: origin http://a.example/: credentials are sent in clear; use https",
         (
-            f"config/mirrors/debian.xml: origin http://a.example/: credentials file {folder.root}/config/mirrors/"
-            "none.secret is not on this machine"
+            f"config/mirrors/debian.xml: origin http://a.example/: credentials file {folder.root}/config/"
+            "mirrors/none.secret is not on this machine"
         ),
         "config/mirrors/debian.xml: every origin is paused",
         "sites/kent.toml: peer.certificate: there is no kent.pem yet; run `sideways keys --site kent`",

@@ -10,6 +10,8 @@ import time
 
 import pytest
 
+from cluster.config import settings
+
 BODY = '<path>/debian</path><origin url="https://ftp.example.org/"/>'
 LAUGHS = "".join(f'<!ENTITY l{n} "{f"&l{n - 1};" * 10}">' for n in range(1, 10))
 
@@ -55,6 +57,7 @@ def _attacks(url: str, file: str) -> dict[str, str | bytes]:
         "huge attribute": f'<mirror name="{"a" * 900_000}">{BODY}</mirror>',
         "huge text": f"{mirror}<title>{'a' * 900_000}</title></mirror>",
         "many attributes": "<mirror " + " ".join(f'a{n}="1"' for n in range(50_000)) + "/>",
+        "huge name": f"{mirror}<{'a' * 40_000}>",
         "depth": "<mirror>" * 100_000,
         "too large": b" " * (2**20 + 1),
         "UTF-16": ("\ufeff" + mirror + "</mirror>").encode("utf-16-le"),
@@ -90,6 +93,22 @@ def test_the_line_of_a_doctype_is_told(folder):
     assert folder.errors() == [
         "config/mirrors/debian.xml:4: <!DOCTYPE>: not allowed in a descriptor; leave it out"
     ]
+
+
+@pytest.mark.parametrize("file", ["config/cluster.toml", "config/mirrors/debian.xml", "sites/kent.toml"])
+def test_a_file_over_1_mib_is_not_read(folder, file):
+    folder.write(file, b" " * (2**20 + 1))
+    assert folder.errors() == [f"{file}:1: larger than 1 MiB, which no such file is"]
+
+
+def test_what_our_words_let_pass_the_schema_still_refuses(folder, monkeypatch):
+    monkeypatch.setitem(settings.FIELDS, "limits.connections", settings.Field(lambda text: 4))
+    folder.mirror("debian", '<title>a</title>\n<limits connections="lots"/>')
+    (line,) = folder.errors()
+    start = (
+        "config/mirrors/debian.xml:5: not what the schema allows: Element 'limits', attribute 'connections': "
+    )
+    assert line.startswith(start)
 
 
 def test_loading_a_good_descriptor_opens_only_what_it_names(folder):

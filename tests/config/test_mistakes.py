@@ -56,6 +56,7 @@ NAMES = "it has a-z 0-9 . _ -, the first a letter or digit, at most 63"
             "<delete hold-share>: '10' is not a share; write a percentage from 0% to 100%",
         ),
         ('<sites><site name="kant"/></sites>', "<site name>: no such site: 'kant'; did you mean kent?"),
+        ('<sites><site name="kent"/><site name="kent"/></sites>', "<sites>: names a site twice"),
         ("<sites/>", "<sites>: is empty; it holds <site> elements, or is left out"),
         (
             "<contact>Admin</contact>",
@@ -69,8 +70,8 @@ NAMES = "it has a-z 0-9 . _ -, the first a letter or digit, at most 63"
         ),
         ("<alias>debian</alias>", None),
         (
-            '<attributes file-mode="0666"/>',
-            "<attributes file-mode>: '0666' lets everybody write; leave that bit out",
+            '<attributes file-mode="0757"/>',
+            "<attributes file-mode>: '0757' lets everybody write; leave that bit out",
         ),
         (
             '<attributes file-mode="4755"/>',

@@ -20,8 +20,8 @@ def differences(origin: str, mirror: str, *, links: bool) -> list[str]:
         raise StoreError("rsync: not installed; `make setup` installs what the demo needs")
     kinds = ["-lH"] if links else ["-L"]
     left_out = [f"--exclude={name}" for name in LEFT_OUT]
-    # HTTP listings tell a directory's time by the minute: directory times are left aside (-O). Links that lead
-    # out of the tree are refused by every site, and listed as skipped (--safe-links).
+    # HTTP listings tell a directory's time by the minute: directory times are left aside (-O). Links that
+    # lead out of the tree are refused by every site, and listed as skipped (--safe-links).
     command = ["rsync", "-nrtcOi", "--safe-links", *kinds, "--delete", *left_out, origin + "/", mirror + "/"]
     done = subprocess.run(command, capture_output=True, check=False)
     lines = done.stdout.decode("utf-8", "backslashreplace").splitlines()

@@ -164,10 +164,11 @@ async def test_73_the_same_address_at_another_port_is_another_place(canary: Host
 
 
 async def test_73_an_origin_marked_private_may_lead_there(canary: Hostile) -> None:
-    async with Hostile({"/f": redirect(f"http://localhost:{canary.port}/f")}) as server:
+    async with Hostile({"/f": redirect(f"http://user:p4ss@localhost:{canary.port}/f")}) as server:
         origin = HttpOrigin(OriginSpec(server.url, private=True), Limits(timeout=2.0))
         try:
             assert await received(origin, b"f") == b"secret"
+            assert "authorization" not in canary.requests[0].headers  # a redirect sets none either
         finally:
             await origin.close()
 

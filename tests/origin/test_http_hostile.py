@@ -300,6 +300,40 @@ async def test_69_a_drip_is_aborted_within_two_windows(hostile: Hostile, origin:
     assert await received(origin, b"ok") == b"ok"
 
 
+async def test_69_a_good_start_does_not_pay_for_a_drip(hostile: Hostile, origin: HttpOrigin) -> None:
+    async def fades(request: Request, writer: asyncio.StreamWriter) -> None:
+        writer.write(ok(length=10 * SIZE))
+        await asyncio.sleep(QUICK.low_window + 0.05)
+        writer.write(BODY)
+        for byte in BODY:
+            writer.write(bytes([byte]))
+            await asyncio.sleep(0.02)
+
+    hostile.answers["/f"] = fades
+    before = time.monotonic()
+    with pytest.raises(Unreachable, match="bytes/s"):
+        await received(origin, b"f", Want(size=10 * SIZE))
+    assert time.monotonic() - before < 3 * QUICK.low_window + 0.5
+
+
+async def test_69_one_silent_request_does_not_end_a_later_one(hostile: Hostile) -> None:
+    async def late(request: Request, writer: asyncio.StreamWriter) -> None:
+        await asyncio.sleep(60 if request.target == "/silent" else 0.3)
+        writer.write(ok(b"ok"))
+        await writer.drain()
+
+    hostile.answers |= {"/silent": late, "/late": late}
+    origin = HttpOrigin(OriginSpec(hostile.url), Limits(timeout=0.5))
+    try:
+        silent = asyncio.create_task(received(origin, b"silent"))
+        await asyncio.sleep(0.3)
+        assert await received(origin, b"late") == b"ok"
+        with pytest.raises(Unreachable, match="no answer in"):
+            await silent
+    finally:
+        await origin.close()
+
+
 @pytest.mark.parametrize("where", ["nothing", "header", "body"])
 async def test_69_silence_and_a_dripping_header_end_with_the_timeout(hostile: Hostile, where: str) -> None:
     async def silent(request: Request, writer: asyncio.StreamWriter) -> None:
@@ -570,8 +604,11 @@ async def test_a_listing_is_read_in_every_framing(
         unframed(INDEX[:-40], HTML),
         chunked(INDEX[:250], end=False, headers=(HTML,)),
         ok(gzip.compress(INDEX)[:-20], HTML, "Content-Encoding: gzip"),
+        ok(
+            gzip.compress(INDEX)[:-4], HTML, "Content-Encoding: gzip"
+        ),  # the page is there, its checksum is not
     ],
-    ids=["length", "unframed", "chunked", "gzip"],
+    ids=["length", "unframed", "chunked", "gzip", "gzip without its end"],
 )
 async def test_29_30_a_cut_listing_proves_nothing(
     hostile: Hostile, origin: HttpOrigin, answer: bytes

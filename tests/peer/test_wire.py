@@ -220,6 +220,30 @@ def test_a_page_that_breaks_the_rules_is_refused_in_one_line(data, says):
     assert "\n" not in str(caught.value)
 
 
+def nested(depth: int) -> bytes:
+    return b"\x91" * depth + b"\x01"
+
+
+@pytest.mark.parametrize(
+    ("within", "beyond"),
+    [
+        (nested(8), nested(9)),
+        (b"\x91" * 7 + b"\x80", b"\x91" * 8 + b"\x80"),
+        (msgpack.packb([0] * 10_000), msgpack.packb([0] * 10_001)),
+        (msgpack.packb({str(n): n for n in range(64)}), msgpack.packb({str(n): n for n in range(65)})),
+        (msgpack.packb(b"x" * 4096), msgpack.packb(b"x" * 4097)),
+        (msgpack.packb("x" * 4096), msgpack.packb("x" * 4097)),
+        (msgpack.packb(2**63 - 1), msgpack.packb(2**63)),
+        (msgpack.packb(-(2**63)), b"\xca" + bytes(4)),
+    ],
+    ids=["depth", "empty map at depth", "array", "map", "binary", "string", "integer", "no floats"],
+)
+def test_every_limit_holds_exactly(within, beyond):
+    assert codec.unpack(within) == msgpack.unpackb(within)
+    with pytest.raises(WireError):
+        codec.unpack(beyond)
+
+
 def test_names_that_do_not_come_after_the_page_before_are_refused():
     assert wire.page_read(page_of(entry(name=b"b")), b"a").held
     with pytest.raises(WireError, match="not ascending"):

@@ -164,6 +164,8 @@ class Listing:
     format: str = ""
     size: int = 0  # bytes received
     own: Entry | None = None
+    token: bytes = b""  # the same for the same page; empty where the origin has none
+    same: bool = False  # the page is the one whose token was given: its entries are left out
 
 
 @dataclass(frozen=True, slots=True)

@@ -39,6 +39,8 @@ class Visit:
     own: Held | None = None  # the directory's own record: its attributes are set after its names
     listed_at: int = 0  # ns since 1970 when its listing was asked for
     digests: tuple[bytes, ...] = ()  # of the listings of its nearest ancestors
+    token: bytes = b""  # of its listing
+    agrees: bool = True  # nothing of it is put off, unsettled, missing or waiting
     alone: bool = False  # listed again by itself: of what lies below, only what is new is walked
     pending: int = 0
     failures: list[tuple[bytes, str]] = field(default_factory=list)
@@ -85,6 +87,7 @@ class Context:
     policy: Policy
     last: Patterns
     dry: bool = False
+    rules: bytes = b""  # a digest of everything in the descriptor that bears on comparing
     relist: set[bytes] = field(default_factory=set)  # directories whose listing turned out to be old
     late: dict[bytes, list[tuple[bytes, str]]] = field(default_factory=dict)  # failures not yet recorded
     sick: str = ""  # the origin behaves as if it were not well: nothing is deleted by this pass

@@ -134,6 +134,8 @@ class Fetcher:
         return now
 
     async def _later(self, stage: Stage, visit: Visit, wanted: Sequence[Wanted]) -> None:
+        if wanted:
+            visit.agrees = False
         if wanted and not self._context.dry:
             items = [Later(visit.path, want.entry) for want in wanted]
             await self._context.store.later_add(self._context.record, stage, items)

@@ -176,6 +176,7 @@ class _Pass:
                 batcher=batcher,
                 policy=_policy(mirror),
                 last=Patterns(mirror.last),
+                rules=_rules(mirror),
                 dry=self._dry,
             )
             context_of.append(context)
@@ -360,6 +361,14 @@ def _policy(mirror: Mirror) -> Policy:
         max_depth=mirror.limits.depth,
         keep_ids=os.geteuid() == 0,
     )
+
+
+def _rules(mirror: Mirror) -> bytes:
+    """A digest of what in a descriptor decides how a listing compares with what we hold."""
+    text = repr(
+        (mirror.select, mirror.attributes, mirror.limits.file_size, mirror.limits.depth, os.geteuid())
+    )
+    return hashlib.blake2b(text.encode(), digest_size=8).digest()
 
 
 def _fingerprint(mirror: Mirror, origin: str, scope: bytes) -> str:

@@ -61,6 +61,7 @@ class Transfer:
             await self._tries(job)
         except (Changed, Vanished) as error:
             # The listing is older than the file: list once more before anybody is told (HAZARDS 44, 45).
+            job.visit.agrees = False
             if job.visit.path not in context.relist:
                 context.relist.add(job.visit.path)
                 self.settle(job)
@@ -335,6 +336,7 @@ class Transfer:
         entry, context = job.entry, self._context
         mtime = facts.mtime or entry.mtime
         agrees = entry.mtime is None or facts.mtime is None or entry.mtime.agrees(facts.mtime)
+        job.visit.agrees = job.visit.agrees and agrees
         held = record(
             entry,
             context.mirror.attributes,
@@ -379,7 +381,9 @@ class Transfer:
         minute would show the same row.
         """
         mtime = job.entry.mtime
-        return mtime is None or mtime.over(job.visit.listed_at)
+        settled = mtime is None or mtime.over(job.visit.listed_at)
+        job.visit.agrees = job.visit.agrees and settled
+        return settled
 
     def _progress(self, job: Job, received: int) -> None:
         context = self._context

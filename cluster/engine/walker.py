@@ -43,6 +43,7 @@ class Walker:
         self._visiting = 0
         self._slots = asyncio.Semaphore(OPEN_VISITS)
         self._compared: list[Compared] = []
+        self._tokens: dict[bytes, bytes] = {}
         self._changed = asyncio.Event()
         self._listing: tuple[bytes, Listing, int] | None = None  # fetched already when the origin was chosen
         self.kinds_wait: set[bytes] = set()  # directories where a name waits for another kind to go
@@ -77,6 +78,8 @@ class Walker:
     def over(self, visit: Visit) -> None:
         """A visit has nothing outstanding any more."""
         if visit.stage is Stage.WALK and self._open.pop(visit.path, None) is not None:
+            if visit.agrees and visit.token and not visit.failures:
+                self._tokens[visit.path] = visit.token + self._context.rules
             self._slots.release()
             self._changed.set()
 
@@ -112,13 +115,17 @@ class Walker:
 
     async def _visit(self, visit: Visit) -> None:
         context = self._context
-        listing = await self._list(visit)
         view = await context.store.view(visit.path)
+        listing = await self._list(visit, self._known(view))
         if listing is None:
             self._note(visit, view, complete=False)
             return
         self.directories += 1
-        digest = _digest(listing)
+        if listing.same:
+            await self._same(visit, view, listing)
+            return
+        visit.token = listing.token
+        digest = listing.token or _digest(listing)
         if len(visit.digests) >= LOOP and all(d == digest for d in visit.digests[-LOOP:]) and listing.entries:
             context.fail(visit, b"", f"the same listing as in {LOOP} directories above: followed no further")
             self._note(visit, view, complete=False)
@@ -145,7 +152,25 @@ class Walker:
         )
         await self._carry_out(visit, view, listing, difference, digest)
 
-    async def _list(self, visit: Visit) -> Listing | None:
+    def _known(self, view: View) -> bytes:
+        """The token of a listing that need not be taken apart again: everything agreed with it by the same
+        rules, and the disk is as it was left."""
+        clean = not (view.damaged or view.strangers or view.failures or view.missing) and view.present
+        rules = self._context.rules
+        return view.token.removesuffix(rules) if clean and view.token.endswith(rules) else b""
+
+    async def _same(self, visit: Visit, view: View, listing: Listing) -> None:
+        """The listing is byte for byte the one that everything here agrees with."""
+        files = self._context.report.files
+        directories = [held for held in view.held.values() if held.kind is Kind.DIRECTORY]
+        files.unchanged += sum(held.kind is Kind.FILE for held in view.held.values())
+        files.skipped += len(view.skipped)
+        self.entries += len(view.held)
+        visit.agrees = False  # recorded already
+        self._descend(visit, directories, listing.token)
+        self._context.reporter.directory(visit.path)
+
+    async def _list(self, visit: Visit, known: bytes) -> Listing | None:
         context = self._context
         if self._listing is not None and self._listing[0] == visit.path:
             _, listing, visit.listed_at = self._listing
@@ -153,7 +178,7 @@ class Walker:
             return listing
         visit.listed_at = int(context.clock.now() * SECOND)
         try:
-            return await context.origin.listing(visit.path)
+            return await context.origin.listing(visit.path, known)
         except OriginError as error:
             context.fail(visit, b"", error.message)
             if isinstance(error, Unreachable | IncompleteListing | SourceMissing):
@@ -164,6 +189,8 @@ class Walker:
         self, visit: Visit, view: View, listing: Listing, difference: Difference, digest: bytes
     ) -> None:
         context, files = self._context, self._context.report.files
+        if difference.missing or difference.waiting:
+            visit.agrees = False
         files.unchanged += difference.unchanged
         files.skipped += len(difference.skipped)
         if difference.waiting:
@@ -315,6 +342,9 @@ class Walker:
             await context.store.compared(gathered, context.record, now)
         if late:
             await context.store.note_failures(late, now)
+        tokens, self._tokens = self._tokens, {}
+        if tokens and not context.dry:
+            await context.store.agreed(tokens)
 
     async def _checkpoints(self) -> None:
         context = self._context

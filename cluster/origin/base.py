@@ -74,8 +74,12 @@ class Origin(Protocol):
     traffic: Traffic
     url: str  # for people: no credentials in it
 
-    async def listing(self, directory: bytes) -> Listing:
-        """All names of a directory. Raises NotAListing or IncompleteListing rather than guess."""
+    async def listing(self, directory: bytes, known: bytes = b"") -> Listing:
+        """All names of a directory. Raises NotAListing or IncompleteListing rather than guess.
+
+        `known` is the token of an earlier listing: one that is byte for byte the same need not be taken
+        apart again, and comes back as `same`, without entries.
+        """
         ...
 
     async def facts(self, path: bytes) -> Facts:

@@ -161,10 +161,10 @@ class Limited:
     def __repr__(self) -> str:
         return f"<Limited {self.slots!r} {self.inner!r}>"
 
-    async def listing(self, directory: bytes) -> Listing:
+    async def listing(self, directory: bytes, known: bytes = b"") -> Listing:
         await self.admitted()
         try:
-            return await self.inner.listing(directory)
+            return await self.inner.listing(directory, known)
         finally:
             self.slots.give()
 

@@ -80,7 +80,7 @@ class LocalOrigin:
     def __repr__(self) -> str:
         return f"<LocalOrigin {self.url} {self.traffic.requests} requests>"
 
-    async def listing(self, directory: bytes) -> Listing:
+    async def listing(self, directory: bytes, known: bytes = b"") -> Listing:
         """Names by their bytes. A hard link's `link` is `device:inode`; a directory that is its own ancestor
         through a bind mount is rejected (HAZARDS 19). Listed again when it changed meanwhile; after three
         tries raises IncompleteListing.

@@ -26,12 +26,12 @@ class Logged:
     def __repr__(self) -> str:
         return f"<Logged {self.inner!r}>"
 
-    async def listing(self, directory: bytes) -> Listing:
+    async def listing(self, directory: bytes, known: bytes = b"") -> Listing:
         if not log.isEnabledFor(logging.DEBUG):
-            return await self.inner.listing(directory)
+            return await self.inner.listing(directory, known)
         began = self._clock()
         try:
-            listing = await self.inner.listing(directory)
+            listing = await self.inner.listing(directory, known)
         except BaseException as error:
             self.say("listing", directory, began, failed(error))
             raise

@@ -151,7 +151,7 @@ class MemoryOrigin:
 
     # -- Origin
 
-    async def listing(self, directory: bytes) -> Listing:
+    async def listing(self, directory: bytes, known: bytes = b"") -> Listing:
         await self._request("listing", directory)
         node = self._node(directory, Kind.DIRECTORY)
         entries = tuple(

@@ -74,8 +74,8 @@ class Retrying:
     def __repr__(self) -> str:
         return f"<Retrying {self._tries} tries {self.inner!r}>"
 
-    async def listing(self, directory: bytes) -> Listing:
-        return await self._persist(directory, lambda: self.inner.listing(directory))
+    async def listing(self, directory: bytes, known: bytes = b"") -> Listing:
+        return await self._persist(directory, lambda: self.inner.listing(directory, known))
 
     async def facts(self, path: bytes) -> Facts:
         return await self._persist(path, lambda: self.inner.facts(path))

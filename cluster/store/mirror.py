@@ -211,6 +211,10 @@ class MirrorStore:
         """Failures `(name, error)` by directory, found after it had been compared; others stay."""
         await self._records.write(lambda c, ids: passes.note_failures(c, ids, failures, now))
 
+    async def agreed(self, tokens: Mapping[bytes, bytes]) -> None:
+        """By directory: the token of the listing that everything in it agrees with now (`View.token`)."""
+        await self._records.write(lambda c, ids: rows.set_tokens(c, ids, tokens))
+
     async def later_add(self, record: PassRecord, stage: int, items: Sequence[Later]) -> None:
         await self._records.write(lambda c, _: passes.later_add(c, record, stage, items))
 

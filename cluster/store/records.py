@@ -25,6 +25,7 @@ class View:
     skipped: tuple[Skipped, ...] = ()
     failures: tuple[Failure, ...] = ()
     missing: frozenset[bytes] = frozenset()  # names recorded as missing at the origin by earlier passes
+    token: bytes = b""  # of the listing with which everything here agreed when it was last compared
 
 
 @dataclass(frozen=True, slots=True)

@@ -6,7 +6,7 @@ Blocking, on a connection that the caller may use. Nothing here writes but `Ids.
 from __future__ import annotations
 
 import sqlite3
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from sys import intern
 from typing import Any
 
@@ -181,6 +181,20 @@ class Ids:
 def directory_id(connection: sqlite3.Connection, path: bytes) -> int | None:
     row = connection.execute("SELECT id FROM directories WHERE path = ?", (path,)).fetchone()
     return None if row is None else int(row[0])
+
+
+def token(connection: sqlite3.Connection, directory: int) -> bytes:
+    """Of the listing that everything in a directory agrees with; empty where there is none."""
+    row = connection.execute("SELECT token FROM directories WHERE id = ?", (directory,)).fetchone()
+    return b"" if row is None or row[0] is None else bytes(row[0])
+
+
+def set_tokens(connection: sqlite3.Connection, ids: Ids, tokens: Mapping[bytes, bytes]) -> None:
+    """See `MirrorStore.agreed`."""
+    connection.executemany(
+        "UPDATE directories SET token = ? WHERE id = ?",
+        [(token, ids.of(path)) for path, token in tokens.items()],
+    )
 
 
 def is_recorded(connection: sqlite3.Connection, path: bytes) -> bool:

@@ -36,6 +36,7 @@ STEPS: tuple[str, ...] = (
         fail_first INTEGER,             -- ids of the passes from .. to which it could not be compared
         fail_last INTEGER,
         recovered INTEGER NOT NULL DEFAULT 0,
+        token BLOB,                     -- of the listing that everything here agrees with
         dirty INTEGER NOT NULL DEFAULT 0
     );
     CREATE INDEX directories_parent ON directories (parent);

@@ -33,6 +33,7 @@ def look(connection: sqlite3.Connection, tree: Tree, directory: bytes) -> View:
         rows.skipped(connection, identity),
         rows.failures(connection, identity),
         frozenset(rows.missing(connection, identity)),
+        rows.token(connection, identity),
     )
 
 

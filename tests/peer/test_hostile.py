@@ -48,6 +48,25 @@ async def test_an_answer_that_is_no_page_is_refused_within_bounds(cluster, body)
         assert resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before < 64 * 1024
 
 
+async def test_an_answer_without_end_is_left_after_a_mebibyte(cluster):
+    """HAZARDS 125."""
+    sent = 0
+
+    async def endless(target, writer):
+        nonlocal sent
+        writer.write(b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n")
+        while True:
+            writer.write(b"10000\r\n" + b"x" * 65_536 + b"\r\n")
+            await writer.drain()
+            sent += 65_536
+
+    async with running(cluster, "kent") as (kent,), hostile(cluster, "oslo", endless):
+        sibling = await kent.meets("oslo")
+        with pytest.raises(PeerBroke, match="more than 1048576 bytes"):
+            await sibling.offered("debian", b"", 5.0)
+        assert sent < 20_000_000
+
+
 async def test_pages_without_end_are_left_when_patience_ends(cluster):
     count = 0
 

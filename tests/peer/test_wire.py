@@ -128,6 +128,20 @@ def test_random_bytes_in_a_bundle_are_refused_or_wait_for_more(data, step):
         pass
 
 
+def test_a_bundle_announces_no_more_than_its_limits():
+    def header(size: int) -> bytes:
+        return frames.frame(Held(b"a", Kind.FILE, size=size, sha256=bytes(32)))
+
+    assert list(frames.Frames().feed(header(8 * 2**20))) == []
+    with pytest.raises(WireError, match="8388608 bytes in a file"):
+        list(frames.Frames().feed(header(8 * 2**20 + 1)))
+    incoming = frames.Frames()
+    for _ in range(8):
+        assert len(list(incoming.feed(header(8 * 2**20) + bytes(8 * 2**20)))) == 1
+    with pytest.raises(WireError, match="67108864 in all"):
+        list(incoming.feed(header(1)))
+
+
 def test_a_bundle_is_byte_for_byte_what_the_protocol_page_shows():
     digest = hashlib.sha256(b"hi").digest()
     first = frames.frame(Held(b"a", Kind.FILE, size=2, sha256=digest, source=""))

@@ -8,7 +8,7 @@ import pytest
 from cluster.errors import PeerBroke, PeerLacks, PeerSilent
 from cluster.model import Kind, Offer, Row
 from cluster.origin.base import Want
-from cluster.peer import wire
+from cluster.peer import link, wire
 from tests.peer.cluster import running
 
 
@@ -202,9 +202,10 @@ async def test_a_reader_that_lost_its_place_is_told_so(cluster, after, epoch, ke
         assert (page.lost, page.records, page.last, page.epoch) == (True, (), 20, now)
 
 
-async def test_siblings_find_each_other_as_soon_as_both_are_there(cluster):
+async def test_siblings_find_each_other_as_soon_as_both_are_there(cluster, monkeypatch):
+    monkeypatch.setattr(link, "PROBE", 5.0)  # of kent's own accord it would take this long
     async with running(cluster, "kent") as (kent,):
-        await asyncio.sleep(0.6)
+        await asyncio.sleep(0.3)
         assert not kent.sibling("oslo").up
         with pytest.raises(PeerSilent):
             await kent.sibling("oslo").offered("debian", b"", 2.0)

@@ -6,7 +6,7 @@ import asyncio
 import hashlib
 import random
 from collections.abc import Callable
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import Self
 
 from cluster.engine.context import SMALL, Context, Job
@@ -14,7 +14,7 @@ from cluster.errors import Changed, OriginError, PeerBroke, PeerError, StoreErro
 from cluster.model import Facts, Held, Offer, join
 from cluster.origin.base import Body, Copyable, Want
 from cluster.peer.client import Sibling
-from cluster.plan.compare import Evidence, answer, record
+from cluster.plan.compare import Evidence, answer, fetched, record
 from cluster.plan.source import FromSibling
 from cluster.store.tree import Change, Staged
 
@@ -139,7 +139,7 @@ class Transfer:
                     self._progress(job, received)
             facts = body.facts
         data = parts[0] if len(parts) == 1 else b"".join(parts)
-        held = self._held(job, facts, len(data), hashlib.sha256(data).digest())
+        held = self._held(job, facts, len(data), None)  # hashed where it is written, beside the event loop
         await self._small.put(_Small(job, held, data))
 
     async def _large(self, job: Job) -> None:
@@ -337,14 +337,9 @@ class Transfer:
         mtime = facts.mtime or entry.mtime
         agrees = entry.mtime is None or facts.mtime is None or entry.mtime.agrees(facts.mtime)
         job.visit.agrees = job.visit.agrees and agrees
-        held = record(
+        return fetched(
             entry,
             context.mirror.attributes,
-            settled=agrees and self._settled(job),
-            keep_ids=context.policy.keep_ids,
-        )
-        return replace(
-            held,
             size=size,
             sha256=sha256,
             mtime=mtime,
@@ -352,28 +347,26 @@ class Transfer:
             source="origin",
             verified="origin",
             copied=int(context.clock.now()),
+            settled=self._settled(job) and agrees,
+            keep_ids=context.policy.keep_ids,
         )
 
     def _held_sideways(self, job: Job, source: FromSibling, offer: Offer) -> Held:
         context = self._context
-        held = record(
+        listed, told = job.entry.mtime, offer.mtime
+        finer = told if told and listed and told.agrees(listed) else None
+        return fetched(
             job.entry,
             context.mirror.attributes,
-            settled=self._settled(job),
-            keep_ids=context.policy.keep_ids,
-        )
-        finer = (
-            offer.mtime if offer.mtime and job.entry.mtime and offer.mtime.agrees(job.entry.mtime) else None
-        )
-        return replace(
-            held,
             size=offer.size,
             sha256=offer.sha256,
-            mtime=finer or job.entry.mtime,
+            mtime=finer or listed,
             etag=offer.etag,
             source=source.site,
             verified=source.verified,
             copied=int(context.clock.now()),
+            settled=self._settled(job),
+            keep_ids=context.policy.keep_ids,
         )
 
     def _settled(self, job: Job) -> bool:

@@ -9,7 +9,7 @@ from dataclasses import replace
 
 from cluster.engine.context import Context, Stage, Visit
 from cluster.engine.fetcher import Fetcher
-from cluster.errors import IncompleteListing, OriginError, SourceMissing, Unreachable
+from cluster.errors import Blocked, IncompleteListing, OriginError, SourceMissing, Unreachable
 from cluster.model import (
     SECOND,
     Entry,
@@ -115,7 +115,12 @@ class Walker:
 
     async def _visit(self, visit: Visit) -> None:
         context = self._context
-        view = await context.store.view(visit.path)
+        try:
+            view = await context.store.view(visit.path)
+        except Blocked as error:  # what stands there is left alone; everything else goes on
+            context.fail(visit, b"", str(error))
+            self._note(visit, View({}), complete=False)
+            return
         listing = await self._list(visit, self._known(view))
         if listing is None:
             self._note(visit, view, complete=False)

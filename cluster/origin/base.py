@@ -11,10 +11,10 @@ from contextlib import AbstractAsyncContextManager
 from dataclasses import dataclass
 from typing import Protocol
 
-from cluster.model import Facts, Listing
+from cluster.model import Facts, Listing, value
 
 
-@dataclass(frozen=True, slots=True)
+@value
 class Properties:
     """What this kind of origin tells. Decisions look here, never at the class."""
 
@@ -26,7 +26,7 @@ class Properties:
     scheme: str = ""
 
 
-@dataclass(frozen=True, slots=True)
+@value
 class Want:
     """The version of a file that a read must deliver, as far as the listing or a HEAD told it.
 

@@ -21,8 +21,10 @@ from cluster.model import (
     Listing,
     Rule,
     Skipped,
+    Stamp,
     depth,
     join,
+    value,
 )
 from cluster.plan import links
 
@@ -120,6 +122,41 @@ def record(
     )
 
 
+def fetched(
+    entry: Entry,
+    attributes: Attributes,
+    *,
+    size: int,
+    sha256: bytes | None,
+    mtime: Stamp | None,
+    etag: str | None,
+    source: str,
+    verified: str,
+    copied: int,
+    settled: bool,
+    keep_ids: bool,
+) -> Held:
+    """The record of a file whose bytes have just arrived from `source`."""
+    return Held(
+        name=entry.name,
+        kind=entry.kind,
+        size=size,
+        sha256=sha256,
+        mtime=mtime,
+        row=entry.row,
+        mode=mode_for(entry.kind, entry.mode, attributes),
+        uid=entry.uid if keep_ids else None,
+        gid=entry.gid if keep_ids else None,
+        link=entry.link,
+        etag=etag,
+        settled=settled,
+        source=source,
+        verified=verified,
+        copied=copied,
+        private=is_private(entry.kind, entry.mode),
+    )
+
+
 def same_attributes(want: Held, held: Held) -> bool:
     """Whether nothing but bytes could differ on disk."""
     return (
@@ -133,7 +170,7 @@ def same_attributes(want: Held, held: Held) -> bool:
 # -- one directory ---------------------------------------------------------------------------
 
 
-@dataclass(frozen=True, slots=True)
+@value
 class Wanted:
     """A file whose bytes are needed (or whose record must be settled: `ask`), and what we hold of it."""
 
@@ -162,7 +199,7 @@ class Difference:
 Decide = Callable[[bytes, bool], Rule | None]
 
 
-@dataclass(frozen=True, slots=True)
+@value
 class Policy:
     """What of a mirror's descriptor bears on comparing."""
 

@@ -7,20 +7,19 @@ both agree (invariant 1).
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
 
-from cluster.model import Entry, Kind, Offer, Offered, Row, Trust, join
+from cluster.model import Entry, Kind, Offer, Offered, Row, Trust, join, value
 from cluster.plan.order import yields
 
 SPOT_CHECK = 2**20  # bytes from which on a strict mirror takes one sibling's word and checks ranges of it
 
 
-@dataclass(frozen=True, slots=True)
+@value
 class FromOrigin:
     """Nobody else has it."""
 
 
-@dataclass(frozen=True, slots=True)
+@value
 class FromSibling:
     """`site` holds it; `others` do as well. `verified` says what makes its bytes acceptable, `spot_check`
     that ranges of them must be compared with the origin first.
@@ -33,7 +32,7 @@ class FromSibling:
     spot_check: bool = False
 
 
-@dataclass(frozen=True, slots=True)
+@value
 class PutOff:
     """`site` is fetching it at this moment. `contested`: both only ask so far, and we are first in rank."""
 

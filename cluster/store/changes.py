@@ -70,6 +70,8 @@ class Changes:
     def _place_staged(self, change: Change, staged: Staged, folder: int, name: bytes) -> Held:
         self._place(change, staged.temporary, folder, name)
         known = staged.held
+        if change.held is known:
+            return known
         return replace(change.held, disk_mtime=known.disk_mtime, inode=staged.inode, private=known.private)
 
     def _place(self, change: Change, temporary: bytes, folder: int, name: bytes) -> None:

@@ -9,11 +9,10 @@ from __future__ import annotations
 import enum
 import sqlite3
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
 
 import msgpack  # type: ignore[import-untyped]
 
-from cluster.model import Held, Kind, Stamp, join, split
+from cluster.model import Held, Kind, Stamp, join, split, value
 from cluster.store import rows
 from cluster.store.schema import ABOVE
 from cluster.store.tree import Change
@@ -31,7 +30,7 @@ class Way(enum.IntEnum):
     ATTRIBUTES = 3
 
 
-@dataclass(frozen=True, slots=True)
+@value
 class Intended:
     """One change of an open intent. `inode` is what the name will have, 0 where that was not known."""
 

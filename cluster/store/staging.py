@@ -10,7 +10,7 @@ import asyncio
 import contextlib
 import os
 from collections.abc import Awaitable, Callable
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, TypeVar
 
 from cluster.errors import StoreError
@@ -250,8 +250,7 @@ class _Sink:
         with _told(self._temporaries, self._path):
             os.ftruncate(self._descriptor, self._written)  # gives back what was reserved beyond
             linux.start_writing(self._descriptor, self._started, 0)
-            complete = replace(held, sha256=self.digest.sha256)
-            complete = self._temporaries.dressed(self._descriptor, complete)
+            complete = self._temporaries.dressed(self._descriptor, held, self.digest.sha256)
         self._close()
         return Staged(self._name, complete, complete.inode, self.digest.blocks)
 

@@ -7,6 +7,7 @@ their length (HAZARDS 98), and it has its final mode, owner and time before it i
 from __future__ import annotations
 
 import contextlib
+import hashlib
 import os
 from collections.abc import Iterable, Sequence
 from dataclasses import replace
@@ -52,12 +53,13 @@ class Temporaries:
         """A temporary of an earlier attempt, for reading and writing. Raises OSError."""
         return os.open(name, _OLD, dir_fd=self.folder)
 
-    def dressed(self, descriptor: int, held: Held) -> Held:
-        """Set mode, owner and time; `held` with what lstat will tell of it. Raises OSError."""
+    def dressed(self, descriptor: int, held: Held, sha256: bytes | None) -> Held:
+        """Set mode, owner and time; `held` with its digest and what lstat will tell of it. Raises OSError."""
         self._appearance.set(descriptor, held)
         found = os.fstat(descriptor)
         return replace(
             held,
+            sha256=sha256,
             size=found.st_size,
             disk_mtime=found.st_mtime_ns,
             inode=found.st_ino,
@@ -65,7 +67,7 @@ class Temporaries:
         )
 
     def write_small(self, files: Sequence[tuple[Held, bytes]]) -> list[tuple[bytes, Held]]:
-        """One temporary per body: (name, record as it is on disk). All or none.
+        """One temporary per body: (name, record as it is on disk). All or none. What has no digest is hashed.
 
         Raises DiskFull, StoreError; nothing is left behind then.
         """
@@ -80,7 +82,8 @@ class Temporaries:
                 names.append(name)
                 try:
                     write_all(descriptor, body)
-                    result.append((name, self.dressed(descriptor, held)))
+                    sha256 = held.sha256 or hashlib.sha256(body).digest()
+                    result.append((name, self.dressed(descriptor, held, sha256)))
                 finally:
                     os.close(descriptor)
         except OSError as error:

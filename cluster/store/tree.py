@@ -16,11 +16,10 @@ import errno
 import os
 import stat
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 from cluster.errors import Changed, DataMissing, StoreError
-from cluster.model import Attributes, Held, Kind, depth, href, shown
+from cluster.model import Attributes, Held, Kind, depth, href, shown, value
 from cluster.store import linux
 from cluster.store.appearance import Appearance
 from cluster.store.blocks import BLOCK, Digest
@@ -41,7 +40,7 @@ _SYNC_EACH = 8  # directories; more are cheaper with one syncfs
 _FILE = os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_NOCTTY  # a FIFO must not make us wait
 
 
-@dataclass(frozen=True, slots=True)
+@value
 class Stat:
     """What lstat says of a name."""
 
@@ -52,7 +51,7 @@ class Stat:
     mode: int
 
 
-@dataclass(frozen=True, slots=True)
+@value
 class Staged:
     """A complete, verified temporary, with the record that will be true once it is published."""
 
@@ -62,7 +61,7 @@ class Staged:
     blocks: bytes = b""  # concatenated SHA-256 of each 8 MiB block, for files over 8 MiB
 
 
-@dataclass(frozen=True, slots=True)
+@value
 class Change:
     """One thing to do to the public tree. `held` is what will be true afterwards.
 
@@ -229,7 +228,7 @@ class Tree:
     # -- temporaries
 
     def stage_small(self, files: Sequence[tuple[Held, bytes]]) -> list[Staged]:
-        """Write many small bodies to temporaries in one call. `held.sha256` and size are already right.
+        """Write many small bodies to temporaries in one call; a body whose digest is not known is hashed.
 
         All or none: on DiskFull and StoreError nothing is left behind.
         """
@@ -253,7 +252,7 @@ class Tree:
             try:
                 _copy(descriptor, target, before.st_size, digest)
                 _unchanged(held, before, os.fstat(descriptor), digest)
-                complete = self.temporaries.dressed(target, replace(held, sha256=digest.sha256))
+                complete = self.temporaries.dressed(target, held, digest.sha256)
                 linux.start_writing(target, 0, 0)
             except BaseException:
                 self.temporaries.remove([name])

@@ -105,15 +105,17 @@ class Fetcher:
             await self._chunk(visit, chunk)
 
     async def drained(self) -> None:
-        """Return when every file that was taken is published, put off or has failed."""
+        """Return when every file that was taken is published, put off or has failed, and every directory
+        and link is made."""
         batcher = self._context.batcher
         while self._outstanding and self.stopped is None:
-            if self._outstanding == batcher.pending:
+            if self._outstanding <= batcher.pending:  # directories and links are pending there as well
                 await batcher.flush()
             else:
                 await asyncio.sleep(0.01)
         if self.stopped is not None:
             raise self.stopped
+        await batcher.flush()
 
     async def _deferred(self, visit: Visit, wanted: Sequence[Wanted]) -> list[Wanted]:
         """What is not for this stage is kept in the store; the rest is returned."""

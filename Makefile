@@ -22,8 +22,8 @@ fmt: setup ## lay out the code and mend what can be mended by itself
 	@$(BIN)/ruff format .
 	@$(BIN)/ruff check --fix .
 
-bench: setup ## measure, and compare with other tools
-	@$(BIN)/python -m tests.bench
+bench: setup ## measure, and compare with other tools; ARGS="--only 1,2 --write docs/benchmarks.md"
+	@$(BIN)/python -m tests.bench $(ARGS)
 
 soak: setup ## the long runs that `make test` leaves out
 	@$(BIN)/pytest -m soak --timeout 0

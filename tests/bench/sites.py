@@ -1,0 +1,171 @@
+"""Sites of ours for the bench: a configuration folder, keys, daemons."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import os
+import socket
+import subprocess
+import sys
+import time
+from collections.abc import Iterator, Sequence
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+from cluster import control
+from cluster.config.load import load
+from cluster.peer import keys
+from tests.bench.measure import Command, Run, Unusable
+from tests.servers import free_port
+
+MIRROR = "bench"
+READY = 30.0  # s until daemons answer and know each other
+
+_DESCRIPTOR = """<?xml version="1.0" encoding="UTF-8"?>
+<mirror name="{mirror}">
+  <title>Benchmark</title>
+  <path>/{mirror}</path>
+  <origin url="{origin}" private="yes"/>
+  <schedule every="24h" paused="yes"/>
+  <walk order="{order}"/>
+  <limits connections="8"/>
+</mirror>
+"""
+
+
+@dataclass(frozen=True, slots=True)
+class Place:
+    """One site on this machine."""
+
+    name: str
+    configuration: Path
+    folder: Path
+
+    @property
+    def copy(self) -> Path:
+        return self.folder / "data" / MIRROR
+
+    def command(self, verb: str, *arguments: str) -> Command:
+        """`sideways VERB --site NAME ...`, as a user starts it."""
+        sideways = Path(sys.executable).with_name("sideways")
+        return [str(sideways), "-C", str(self.configuration), verb, "--site", self.name, *arguments]
+
+    def one_pass(self) -> Command:
+        return self.command("pass", "--json", MIRROR)
+
+
+def cluster(folder: Path, origin: str, orders: Sequence[str], *, together: bool = True) -> list[Place]:
+    """One site for each walk order, in `folder`; with keys and addresses when they work `together`."""
+    configuration = folder / "cluster"
+    (configuration / "config" / "mirrors").mkdir(parents=True)
+    (configuration / "sites").mkdir()
+    (configuration / "config" / "cluster.toml").write_text('name = "bench"\n')
+    (configuration / "config" / "mirrors" / f"{MIRROR}.xml").write_text(
+        _DESCRIPTOR.format(mirror=MIRROR, origin=origin, order=orders[0])
+    )
+    places = [Place(f"site{n}", configuration, folder / f"site{n}") for n in range(1, len(orders) + 1)]
+    for place, order in zip(places, orders, strict=True):
+        _write_site(place, order, together)
+    if together:
+        for site in load(str(configuration)).sites.values():
+            keys.make(site, site.state)
+    return places
+
+
+def _write_site(place: Place, order: str, together: bool) -> None:
+    for name in ("data", "state"):
+        (place.folder / name).mkdir(parents=True)
+    text = (
+        f'name = "{place.name}"\ndata = "{place.folder / "data"}"\nstate = "{place.folder / "state"}"\n'
+        f'reserve = "0"\n'
+    )
+    if together:
+        peer = f"127.0.0.1:{free_port()}"
+        text += f'[peer]\nurl = "https://{peer}"\nlisten = "{peer}"\ncertificate = "{place.name}.pem"\n'
+    text += f'[mirrors.{MIRROR}.walk]\norder = "{order}"\n'
+    (place.configuration / "sites" / f"{place.name}.toml").write_text(text)
+
+
+def peer_port(place: Place) -> int:
+    """Where its siblings expect this site."""
+    peer = load(str(place.configuration)).sites[place.name].peer
+    assert peer is not None, "this site was made to work alone"
+    return int(peer.listen.rpartition(":")[2])
+
+
+@contextmanager
+def daemons(places: Sequence[Place]) -> Iterator[dict[str, int]]:
+    """The sites' daemons, up and known to each other; yields their process ids by site."""
+    with ExitStack() as stack:
+        running = {place.name: stack.enter_context(_daemon(place)) for place in places}
+        asyncio.run(_ready(places, running))
+        yield {name: process.pid for name, process in running.items()}
+
+
+@contextmanager
+def _daemon(place: Place) -> Iterator[subprocess.Popen[bytes]]:
+    with (place.folder / "log").open("ab") as log:
+        process = subprocess.Popen(
+            ["setpriv", "--pdeathsig", "KILL", *place.command("run")],
+            stdin=subprocess.DEVNULL,
+            stdout=log,
+            stderr=log,
+        )
+    try:
+        yield process
+    finally:
+        process.terminate()
+        try:
+            process.wait(15)
+        except subprocess.TimeoutExpired:
+            process.kill()
+            process.wait()
+
+
+async def _ready(places: Sequence[Place], running: dict[str, subprocess.Popen[bytes]]) -> None:
+    until = time.monotonic() + READY
+    for place in places:
+        while not await _up(place):
+            if running[place.name].poll() is not None or time.monotonic() > until:
+                last = (place.folder / "log").read_text("utf-8", "replace").strip().splitlines()[-1:]
+                raise Unusable(f"{place.name}: its daemon is not ready: {' '.join(last)}")
+            await asyncio.sleep(0.05)
+
+
+async def _up(place: Place) -> bool:
+    """It answers, and its siblings answer it."""
+    told = await control.ask(str(place.folder / "state"), {"command": "siblings"})
+    return told is not None and all(told["siblings"].values())
+
+
+@contextmanager
+def mute(port: int) -> Iterator[None]:
+    """A sibling that accepts connections and never answers: the kernel accepts, nobody reads."""
+    with socket.socket() as listener:
+        listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        listener.bind(("127.0.0.1", port))
+        listener.listen(1024)
+        yield
+
+
+def require_complete(run: Run) -> dict[str, dict[str, int]]:
+    """What a pass says of itself. Raises Unusable unless it was complete."""
+    told: dict[str, dict[str, int]] = json.loads(run.out)
+    if str(told["outcome"]) != "complete":
+        raise Unusable(f"ours: the pass was {told['outcome']}: {told['errors']}")
+    return told
+
+
+def cpu_of(pid: int) -> float:
+    """Seconds of user and system time that a process has used (proc(5))."""
+    with open(f"/proc/{pid}/stat", "rb") as stat:
+        fields = stat.read().rpartition(b")")[2].split()
+    return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
+
+
+def peak_of(pid: int) -> int:
+    """The most memory that a process has held, in bytes (proc(5), VmHWM)."""
+    with open(f"/proc/{pid}/status", encoding="ascii") as status:
+        return next(int(line.split()[1]) * 1024 for line in status if line.startswith("VmHWM:"))

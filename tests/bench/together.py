@@ -1,0 +1,111 @@
+"""Tables 5 and 6: what cooperation saves the origin, and what a broken sibling costs."""
+
+from __future__ import annotations
+
+from tests import servers
+from tests.bench import sites
+from tests.bench.alone import alternating
+from tests.bench.measure import Bench, Run, Started, asked, median, require_copy, timed
+from tests.bench.table import Table, Verdict, megabytes, seconds
+from tests.bench.trees import Tree
+
+ORIGIN_BYTES = 1.05  # times the unique bytes: what a cluster may ask of its origin
+DELAY_SHARE, DELAY = 0.10, 1.0  # of the pass, and s: the larger is what a broken sibling may cost
+
+TWO, THREE = ("forward", "backward"), ("rendezvous",) * 3
+
+
+def cooperation(bench: Bench, table: Table) -> None:
+    """Table 5."""
+    table.head = (
+        "tree",
+        "sites",
+        "file MB sent",
+        "times",
+        "listings asked",
+        "last site done s",
+        "sideways MB",
+    )
+    table.about = (
+        "Every site begins an initial pass in the same second, through its daemon. The origin's own log "
+        "tells the bytes of files that it sent; `times` is them over the bytes of every listed file once. "
+        "Lone sites are the same sites without siblings."
+    )
+    for name, orders, limit in (
+        ("T1", TWO, ORIGIN_BYTES),
+        ("T1", THREE, ORIGIN_BYTES),
+        ("T2", THREE, None),
+    ):
+        tree = bench.tree(name)
+        for together in (True, False):
+            if not together and name == "T2":
+                continue
+            who = f"{len(orders)} {'/'.join(dict.fromkeys(orders))}" if together else f"{len(orders)} lone"
+            share, row = _all_at_once(bench, tree, orders, together)
+            table.rows.append((name, who, *row))
+            if together and limit is not None:
+                table.verdicts.append(Verdict(f"{name}, {who}: bytes sent / unique bytes", share, limit))
+
+
+def _all_at_once(
+    bench: Bench, tree: Tree, orders: tuple[str, ...], together: bool
+) -> tuple[float, tuple[str, ...]]:
+    """One initial pass at every site through its daemon. The origin's bytes in units of the tree's, and
+    the cells of the row."""
+    with servers.nginx(tree.root) as nginx:
+        places = sites.cluster(bench.fresh("together"), nginx.url, orders, together=together)
+        with sites.daemons(places):
+            started = [Started(place.name, [place.one_pass()]) for place in places]
+            runs = [one.wait() for one in started]
+        told = asked(nginx)
+    sideways = 0
+    for place, run in zip(places, runs, strict=True):
+        sideways += sites.require_complete(run)["bytes"]["sideways"]
+        require_copy(place.name, tree, place.copy)
+    bench.fresh("together")
+    share = told.file_bytes / tree.bytes
+    slowest = max(run.wall for run in runs)
+    return share, (
+        megabytes(told.file_bytes),
+        f"{share:.3f}",
+        str(told.listings),
+        f"{slowest:.2f}",
+        megabytes(sideways),
+    )
+
+
+def mute_sibling(bench: Bench, table: Table) -> None:
+    """Table 6."""
+    tree = bench.tree("T1")
+    table.head = ("sibling", "median s", "range s", "CPU s")
+    table.about = (
+        "Initial pass of T1 as a foreground command: with no sibling, and with one whose port accepts and is "
+        f"silent. {bench.rounds} alternating rounds."
+    )
+    runs: dict[str, list[Run]] = {"none": [], "mute": []}
+    with servers.nginx(tree.root) as nginx:
+
+        def lone() -> None:
+            place = sites.cluster(bench.fresh("ours"), nginx.url, ["forward"])[0]
+            runs["none"].append(_initial(tree, place))
+
+        def beside_mute() -> None:
+            place, silent = sites.cluster(bench.fresh("ours"), nginx.url, TWO)
+            with sites.mute(sites.peer_port(silent)):
+                runs["mute"].append(_initial(tree, place))
+
+        alternating(bench.rounds, [lone, beside_mute])
+    for name, measured in runs.items():
+        cpu = sorted(run.cpu for run in measured)[len(measured) // 2]
+        table.rows.append((name, *seconds(measured), f"{cpu:.2f}"))
+    without = median(runs["none"])
+    table.verdicts.append(
+        Verdict("delay s", median(runs["mute"]) - without, max(DELAY, DELAY_SHARE * without))
+    )
+
+
+def _initial(tree: Tree, place: sites.Place) -> Run:
+    run = timed(place.name, place.one_pass())
+    sites.require_complete(run)
+    require_copy(place.name, tree, place.copy)
+    return run

@@ -104,21 +104,17 @@ async def delivered(request: web.Request, sending: Awaitable[None]) -> None:
 
 async def open_files(reader: Reader, paths: Sequence[bytes]) -> list[Opened | None]:
     """Open files of the committed index; None for what it lacks. Cancelled, it leaves nothing open."""
-    opening = asyncio.gather(*(reader.open_file(path) for path in paths), return_exceptions=True)
+    opening = asyncio.ensure_future(reader.open_files(paths))
     try:
-        results = await asyncio.shield(opening)
+        return await asyncio.shield(opening)
     except asyncio.CancelledError:
-        opening.add_done_callback(lambda done: _close(_opened(done.result())))
+        opening.add_done_callback(_closed)
         raise
-    for result in results:
-        if isinstance(result, BaseException):
-            _close(_opened(results))
-            raise result
-    return _opened(results)
 
 
-def _opened(results: Sequence[Opened | BaseException | None]) -> list[Opened | None]:
-    return [None if isinstance(result, BaseException) else result for result in results]
+def _closed(opening: asyncio.Future[list[Opened | None]]) -> None:
+    if not opening.cancelled() and opening.exception() is None:
+        _close(opening.result())
 
 
 def _small(opened: Sequence[Opened | None]) -> list[Opened | None]:

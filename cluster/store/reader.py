@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import os
 import sqlite3
-from collections.abc import AsyncIterator, Callable, Iterator
+from collections.abc import AsyncIterator, Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from functools import partial
@@ -103,6 +103,24 @@ class Reader:
         The caller closes it.
         """
         return await self._ask(lambda c: self._open_file(c, path))
+
+    async def open_files(self, paths: Sequence[bytes]) -> list[tuple[int, Held] | None]:
+        """`open_file` for many at once: one question for all. When it raises, none is left open."""
+        return await self._ask(lambda c: self._open_files(c, paths))
+
+    def _open_files(
+        self, connection: sqlite3.Connection, paths: Sequence[bytes]
+    ) -> list[tuple[int, Held] | None]:
+        opened: list[tuple[int, Held] | None] = []
+        try:
+            for path in paths:
+                opened.append(self._open_file(connection, path))  # noqa: PERF401  # closed when one fails
+        except BaseException:
+            for one in opened:
+                if one is not None:
+                    os.close(one[0])
+            raise
+        return opened
 
     def _open_file(self, connection: sqlite3.Connection, path: bytes) -> tuple[int, Held] | None:
         held = rows.held(connection, path) if path else None

@@ -108,6 +108,18 @@ class FakeReader:
         os.write(descriptor, body)
         return descriptor, record
 
+    async def open_files(self, paths: list[bytes]) -> list[tuple[int, Held] | None]:
+        opened: list[tuple[int, Held] | None] = []
+        try:
+            for path in paths:
+                opened.append(await self.open_file(path))  # noqa: PERF401  # closed when one fails
+        except BaseException:
+            for one in opened:
+                if one is not None:
+                    os.close(one[0])
+            raise
+        return opened
+
     async def close(self) -> None:
         self.closed = True
 

@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 
     from cluster.store.appearance import Appearance
     from cluster.store.temporaries import Temporaries
-    from cluster.store.tree import Change, Staged
+    from cluster.store.values import Change, Staged
 
 _REPLACEABLE = (Kind.FILE, Kind.SYMLINK)
 

@@ -19,7 +19,7 @@ from collections.abc import Iterable, Sequence
 from typing import TYPE_CHECKING
 
 from cluster.errors import Changed, DataMissing, StoreError
-from cluster.model import Attributes, Held, Kind, depth, href, shown, value
+from cluster.model import Attributes, Held, Kind, depth, href, shown
 from cluster.store import linux
 from cluster.store.appearance import Appearance
 from cluster.store.blocks import BLOCK, Digest
@@ -29,6 +29,7 @@ from cluster.store.marker import PRIVATE, check_marker
 from cluster.store.space import Space
 from cluster.store.temporaries import Temporaries, write_all
 from cluster.store.trash import Trash
+from cluster.store.values import Change, Staged, Stat
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -38,46 +39,6 @@ __all__ = ["BLOCK", "Change", "Staged", "Stat", "Tree"]
 _PIECE = 2**20  # bytes read at once
 _SYNC_EACH = 8  # directories; more are cheaper with one syncfs
 _FILE = os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_NOCTTY  # a FIFO must not make us wait
-
-
-@value
-class Stat:
-    """What lstat says of a name."""
-
-    kind: str
-    size: int
-    mtime: int  # ns
-    inode: int
-    mode: int
-
-
-@value
-class Staged:
-    """A complete, verified temporary, with the record that will be true once it is published."""
-
-    temporary: bytes  # file name in the temporaries folder
-    held: Held
-    inode: int
-    blocks: bytes = b""  # concatenated SHA-256 of each 8 MiB block, for files over 8 MiB
-
-
-@value
-class Change:
-    """One thing to do to the public tree. `held` is what will be true afterwards.
-
-    - staged file:  `staged` set -> rename the temporary to the name
-    - hard link:    `link_to` set (a path of this tree) -> link(2) to a temporary name, then rename
-    - symlink, directory: made (symlink: temporary name, then rename; directory: mkdir if absent)
-    - attributes only: `attributes` True -> fchmod/futimens/fchown on what is there
-    `previous` is the record that we had; where it is None and something else stands there: Blocked.
-    """
-
-    directory: bytes
-    held: Held
-    previous: Held | None = None
-    staged: Staged | None = None
-    link_to: bytes | None = None
-    attributes: bool = False
 
 
 class Tree:

@@ -1,1 +1,0 @@
-"""Front-end configurations, rendered from descriptors and a site's file."""

@@ -287,11 +287,13 @@ def removals(connection: sqlite3.Connection) -> list[bytes]:
 
 def mark_changed(connection: sqlite3.Connection, paths: Iterable[bytes]) -> None:
     """The names in these directories changed: their digests, sums and status files, and those of everything
-    above them, are out of date."""
-    every = {above for path in set(paths) for above in ancestors(path)}
+    above them, are out of date; and no listing is known any more that these directories agree with."""
+    changed = set(paths)
+    every = {above for path in changed for above in ancestors(path)}
     connection.executemany(
         "UPDATE directories SET digest = NULL, dirty = dirty + 1 WHERE path = ?", [(path,) for path in every]
     )
+    connection.executemany("UPDATE directories SET token = NULL WHERE path = ?", [(p,) for p in changed])
 
 
 def mark_noted(connection: sqlite3.Connection, directories: Iterable[int]) -> None:

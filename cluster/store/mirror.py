@@ -76,8 +76,16 @@ STATUS_AT_START = 5.0  # s that status files may take when a mirror is opened af
 class MirrorStore:
     """See the module. Opened by one process at a time for writing (`STATE/MIRROR.lock`)."""
 
-    def __init__(self, mirror: Mirror, lock: Lock, opened: Opened, disk: ThreadPoolExecutor) -> None:
-        self._name = mirror.name
+    def __init__(
+        self,
+        mirror: Mirror,
+        lock: Lock,
+        opened: Opened,
+        disk: ThreadPoolExecutor,
+        *,
+        writing: bool = True,
+    ) -> None:
+        self._name, self._writing = mirror.name, writing
         self._lock, self._tree, self._disk = lock, opened.tree, disk
         self._records: Connections = opened.records
         self._publicity = opened.publicity
@@ -129,20 +137,25 @@ class MirrorStore:
             opened = await asyncio.to_thread(open_copy, mirror, site, folder, now)
             lock = Lock(os.path.join(folder, f"{mirror.name}.lock"), mirror.name)
             disk = ThreadPoolExecutor(4, thread_name_prefix=f"look {mirror.name}")
-            store = cls(mirror, lock, opened, disk)
+            store = cls(mirror, lock, opened, disk, writing=False)
             try:
                 yield store
             finally:
                 await store.close()
 
     async def close(self) -> None:
-        """Waits for what is under way."""
+        """Waits for what is under way. Temporaries that nobody goes on with are gone afterwards."""
         if self._protected:
             await asyncio.wait(self._protected)
         try:
-            await self._records.close()
-        finally:
             await asyncio.to_thread(self._disk.shutdown)
+            if self._writing:
+                now = int(time.time())
+                keep = await self._records.write(lambda c, _: adoption.partial_names(c, now))
+                with contextlib.suppress(OSError):
+                    await asyncio.to_thread(self._tree.remove_orphans, keep)
+        finally:
+            await self._records.close()
             self._publicity.files.close()
             self._tree.close()
             self._lock.release()
@@ -199,7 +212,7 @@ class MirrorStore:
         """Checkpoint: these directories are still to do. Unsynced is fine; replaces the last checkpoint."""
         await self._records.write(lambda c, _: passes.frontier_save(c, record, paths, cursor))
 
-    async def frontier_load(self, record: PassRecord) -> tuple[list[bytes], dict[str, object]]:
+    async def frontier_load(self, record: PassRecord) -> tuple[list[bytes], dict[str, Any]]:
         return await self._records.read(lambda c: passes.frontier_load(c, record))
 
     async def compared(self, results: Sequence[Compared], record: PassRecord, now: int) -> None:

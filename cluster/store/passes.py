@@ -10,6 +10,7 @@ from __future__ import annotations
 import json
 import sqlite3
 from collections.abc import Iterable, Iterator, Mapping, Sequence
+from typing import Any
 
 import msgpack  # type: ignore[import-untyped]
 
@@ -260,9 +261,7 @@ def frontier_save(
     )
 
 
-def frontier_load(
-    connection: sqlite3.Connection, record: PassRecord
-) -> tuple[list[bytes], dict[str, object]]:
+def frontier_load(connection: sqlite3.Connection, record: PassRecord) -> tuple[list[bytes], dict[str, Any]]:
     query = "SELECT paths, cursor FROM frontier WHERE pass = ?"
     row = connection.execute(query, (record.id,)).fetchone()
     if row is None:

@@ -37,7 +37,8 @@ class _Batch:
 
 
 class Batcher:
-    """Start with `async with`; leaving it publishes the rest, unless it is left by an error."""
+    """Start with `async with`; leaving it publishes the rest, unless it is left by an error. A pass that is
+    stopped has PATIENCE for it."""
 
     def __init__(self, store: MirrorStore, clock: Clock, renew: Callable[[Change], None]) -> None:
         self._store, self._clock, self._renew = store, clock, renew
@@ -58,13 +59,19 @@ class Batcher:
         self, kind: type[BaseException] | None, error: BaseException | None, _: object
     ) -> None:
         assert self._task is not None
-        if kind is None:
-            await self.flush()
-        self._task.cancel()
-        await asyncio.gather(self._task, return_exceptions=True)
+        try:
+            if kind is None:
+                await self.flush()
+            elif issubclass(kind, asyncio.CancelledError):
+                with contextlib.suppress(TimeoutError, StoreError, OSError):
+                    await asyncio.wait_for(self.flush(), PATIENCE)
+        finally:
+            self._task.cancel()
+            await asyncio.gather(self._task, return_exceptions=True)
 
     async def add(self, change: Change, done: Done, attributes: dict[bytes, Held]) -> None:
-        """Queue one change; `done` is told when it is published or why not. Waits while two batches are full.
+        """Queue one change; `done` is told when it is published or why it was not. Where the store broke it
+        is not told at all: nothing is known of the change then. Waits while two batches are full.
         Raises the StoreError that stopped publication.
         """
         while self.broken is None and self._is_full(self._filling):
@@ -130,10 +137,6 @@ class Batcher:
         renewal = asyncio.create_task(self._renewing(batch), name="renew claims")
         try:
             outcomes = await self._store.publish(batch.changes, batch.attributes, int(self._clock.now()))
-        except (StoreError, OSError) as error:
-            for done in batch.done:
-                done(error)
-            raise
         finally:
             renewal.cancel()
         for done, outcome in zip(batch.done, outcomes, strict=True):

@@ -41,6 +41,7 @@ class Visit:
     digests: tuple[bytes, ...] = ()  # of the listings of its nearest ancestors
     token: bytes = b""  # of its listing
     agrees: bool = True  # nothing of it is put off, unsettled, missing or waiting
+    descended: bool = False  # what lies below is on its way by itself
     alone: bool = False  # listed again by itself: of what lies below, only what is new is walked
     pending: int = 0
     failures: list[tuple[bytes, str]] = field(default_factory=list)
@@ -89,6 +90,7 @@ class Context:
     dry: bool = False
     rules: bytes = b""  # a digest of everything in the descriptor that bears on comparing
     relist: set[bytes] = field(default_factory=set)  # directories whose listing turned out to be old
+    relisted: set[bytes] = field(default_factory=set)  # those that have been listed once more since
     late: dict[bytes, list[tuple[bytes, str]]] = field(default_factory=dict)  # failures not yet recorded
     sick: str = ""  # the origin behaves as if it were not well: nothing is deleted by this pass
 

@@ -299,8 +299,7 @@ class Fetcher:
             except asyncio.CancelledError:
                 raise
             except Exception as error:  # noqa: BLE001  # a broken store ends the pass, whatever broke it
-                self._stop(error)
-                self._finished(job)
+                self._stop(error)  # and the job stays pending: its directory is still to do
 
     async def _overtaken(self, job: Job) -> bool:
         """A larger file that waited longer than a claim holds may be a sibling's by now: ask again."""
@@ -339,8 +338,6 @@ class Fetcher:
                 raise
             except Exception as error:  # noqa: BLE001  # as above
                 self._stop(error)
-                for job, _ in bundle.jobs.values():
-                    self._finished(job)
 
     async def _from_sibling(self, bundle: _Bundle) -> None:
         transfer = self.transfer

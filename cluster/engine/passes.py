@@ -9,6 +9,7 @@ from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from collections.abc import Set as AbstractSet
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
+from typing import Any
 
 from cluster.engine.batch import Batcher
 from cluster.engine.clock import Clock, SystemClock
@@ -26,6 +27,8 @@ from cluster.plan.select import Patterns, Selection
 from cluster.store.mirror import MirrorStore
 from cluster.store.tree import Change
 
+FIRST = (Stage.REST, Stage.PUT_OFF)
+ALL = (*FIRST, Stage.LAST, Stage.LAST_PUT_OFF)
 AT_ONCE = 8  # directories of a later stage that are asked about together
 WAIT_ROUND = 0.2  # s between rounds of asking for what siblings are fetching
 STATUS_BUDGET = 1.0  # s that status files may take while a pass goes on
@@ -94,7 +97,6 @@ class _Pass:
         self._around, self._mirror, self._store = around, mirror, store
         self._report, self._reporter, self._scope, self._dry = report, reporter, scope, dry
         self._root_own: Held | None = None
-        self._relisted: set[bytes] = set()
 
     async def run(self) -> None:
         origin, known = await self._first_listing()
@@ -217,21 +219,53 @@ class _Pass:
     ) -> None:
         begin = await self._beginning(context)
         await self._walk(walker, fetcher, begin, known)
-        await self._again(context, walker, fetcher)
-        for stage in (Stage.REST, Stage.PUT_OFF, Stage.LAST, Stage.LAST_PUT_OFF):
-            await self._later(context, fetcher, stage)
-        await self._again(context, walker, fetcher)
-        await walker.record_compared()
+        await self._through(context, walker, fetcher, FIRST)
+        if context.last and (self._report.files.failed or context.sick):
+            self._report.notes.append(
+                "not everything could be fetched: what is published last stays as it was, nothing is deleted"
+            )
+            return
+        await self._through(context, walker, fetcher, ALL)
         if not self._scope:
             await self._delete(context, walker, fetcher)
 
+    async def _through(
+        self, context: Context, walker: Walker, fetcher: Fetcher, stages: Sequence[Stage]
+    ) -> None:
+        """These stages, and once more where a listing turned out to be older than its files."""
+        while True:
+            for stage in stages:
+                await self._later(context, fetcher, stage)
+            if not context.relist:
+                break
+            again, context.relist = context.relist, set()
+            context.relisted |= again
+            await self._revisit(walker, fetcher, again)
+        await walker.record_compared()
+
     async def _beginning(self, context: Context) -> list[Visit]:
         """Where the walk starts: at its root, or where an interrupted pass had got to."""
-        paths = [self._scope]
+        paths: list[bytes] = [self._scope]
+        listed: set[bytes] = set()
         if context.record.resumed:
-            saved, _ = await self._store.frontier_load(context.record)
+            saved, so_far = await self._store.frontier_load(context.record)
             paths = saved or paths
-        return [Visit(path, Stage.WALK, await self._store.held(path) if path else None) for path in paths]
+            listed = set(so_far.get("listed", ()))
+            context.sick = so_far.get("sick", "")
+            self._remember(so_far)
+        visits: list[Visit] = []
+        for path in dict.fromkeys(paths):
+            own = await self._store.held(path) if path else None
+            if own is not None or path == self._scope:  # else it is not made yet: found again from above
+                visits.append(Visit(path, Stage.WALK, own, alone=path in listed))
+        return visits or [Visit(self._scope, Stage.WALK)]
+
+    def _remember(self, so_far: dict[str, Any]) -> None:
+        """What had failed before the interruption is part of what this pass says."""
+        report = self._report
+        report.errors += so_far.get("errors", [])
+        report.error_count += so_far.get("error_count", 0)
+        report.files.failed += so_far.get("failed", 0)
 
     async def _walk(
         self,
@@ -247,11 +281,6 @@ class _Pass:
             if visit.path == b"" and visit.own is not None:
                 self._root_own = visit.own
         await walker.record_compared()
-
-    async def _again(self, context: Context, walker: Walker, fetcher: Fetcher) -> None:
-        """List those directories once more whose files were not what had been listed (HAZARDS 44)."""
-        await self._revisit(walker, fetcher, context.relist - self._relisted)
-        self._relisted |= context.relist
 
     async def _revisit(self, walker: Walker, fetcher: Fetcher, paths: AbstractSet[bytes]) -> None:
         for path in sorted(paths):
@@ -320,8 +349,7 @@ class _Pass:
         files.deleted += gone
         self._reporter.deleted(gone, size)
         await self._revisit(walker, fetcher, walker.kinds_wait)
-        for stage in (Stage.REST, Stage.PUT_OFF, Stage.LAST, Stage.LAST_PUT_OFF):
-            await self._later(context, fetcher, stage)
+        await self._through(context, walker, fetcher, ALL)
 
     async def _conclude(self, context: Context, walker: Walker) -> None:
         report = self._report

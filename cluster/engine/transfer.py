@@ -18,6 +18,7 @@ from cluster.plan.compare import Evidence, answer, fetched, record
 from cluster.plan.source import FromSibling
 from cluster.store.tree import Change, Staged
 
+WRITERS = 1  # groups of small files that are on their way to the disk at once
 GROUP = 64  # small files that go to the disk in one call
 GROUP_BYTES = 4 * 2**20
 QUEUE = 256
@@ -40,16 +41,16 @@ class Transfer:
     def __init__(self, context: Context, finished: Finished, broken: Callable[[Exception], None]) -> None:
         self._context, self._finished, self._broken = context, finished, broken
         self._small: asyncio.Queue[_Small] = asyncio.Queue(QUEUE)
-        self._task: asyncio.Task[None] | None = None
+        self._tasks: list[asyncio.Task[None]] = []
 
     async def __aenter__(self) -> Self:
-        self._task = asyncio.create_task(self._write_small(), name="small files")
+        self._tasks = [asyncio.create_task(self._write_small(), name="small files") for _ in range(WRITERS)]
         return self
 
     async def __aexit__(self, *_: object) -> None:
-        assert self._task is not None
-        self._task.cancel()
-        await asyncio.gather(self._task, return_exceptions=True)
+        for task in self._tasks:
+            task.cancel()
+        await asyncio.gather(*self._tasks, return_exceptions=True)
 
     # -- from the origin
 
@@ -62,11 +63,11 @@ class Transfer:
         except (Changed, Vanished) as error:
             # The listing is older than the file: list once more before anybody is told (HAZARDS 44, 45).
             job.visit.agrees = False
-            if job.visit.path not in context.relist:
+            if job.visit.path in context.relisted:
+                self.fail(job, error.message)
+            else:
                 context.relist.add(job.visit.path)
                 self.settle(job)
-            else:
-                self.fail(job, error.message)
         except OriginError as error:
             self.fail(job, error.message)
 

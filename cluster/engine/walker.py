@@ -39,6 +39,7 @@ class Walker:
         self._context, self._seed = context, seed
         self._fetcher: Fetcher | None = None
         self._stack: list[Visit] = []
+        self._begun: set[bytes] = set()  # where the walk began: what lies there is not walked twice
         self._open: dict[bytes, Visit] = {}
         self._visiting = 0
         self._slots = asyncio.Semaphore(OPEN_VISITS)
@@ -57,6 +58,7 @@ class Walker:
         """Begin with these visits, the last one first; `known` is a listing that was fetched already."""
         self._fetcher = fetcher
         self._stack = list(paths)
+        self._begun = {visit.path for visit in paths}
         self._listing = known
 
     async def run(self) -> None:
@@ -85,7 +87,7 @@ class Walker:
 
     def remaining(self) -> list[bytes]:
         """What a pass that is interrupted now must still walk."""
-        return [visit.path for visit in self._stack] + list(self._open)
+        return [visit.path for visit in self._stack] + [*self._open, *self._context.relist]
 
     async def _worker(self) -> None:
         while True:
@@ -101,15 +103,15 @@ class Walker:
             visit = self._stack.pop()
             self._open[visit.path] = visit
             self._visiting += 1
-            visit.pending += 1
+            visit.pending += 1  # and stays so where the visit is cut off: it is still to do
             try:
                 await self._visit(visit)
             finally:
                 self._visiting -= 1
-                visit.pending -= 1
-                if visit.pending == 0:
-                    self.over(visit)
                 self._changed.set()
+            visit.pending -= 1
+            if visit.pending == 0:
+                self.over(visit)
 
     # -- one directory
 
@@ -172,7 +174,7 @@ class Walker:
         files.skipped += len(view.skipped)
         self.entries += len(view.held)
         visit.agrees = False  # recorded already
-        self._descend(visit, directories, listing.token)
+        self._descend(visit, [] if visit.alone else directories, listing.token)
         self._context.reporter.directory(visit.path)
 
     async def _list(self, visit: Visit, known: bytes) -> Listing | None:
@@ -220,6 +222,9 @@ class Walker:
     def _descend(self, visit: Visit, directories: Sequence[Held], digest: bytes) -> None:
         """Push the children, so that the first in this site's order is popped first."""
         by_path = {join(visit.path, held.name): held for held in directories}
+        for path in self._begun & by_path.keys():
+            del by_path[path]
+        visit.descended = True
         paths = arranged(list(by_path), self._context.mirror.order, self._seed)
         digests = (*visit.digests, digest)[-LOOP:]
         self._stack.extend(
@@ -363,10 +368,18 @@ class Walker:
                 since = context.clock.monotonic()
 
     async def checkpoint(self) -> None:
-        """Record what is still to do, after everything that is done."""
+        """Record what is still to do, after everything that is done; and what has failed so far."""
+        context = self._context
         remaining = self.remaining()
+        so_far: dict[str, object] = {
+            "listed": [visit.path for visit in self._open.values() if visit.descended],
+            "sick": context.sick,
+            "errors": context.report.errors,
+            "error_count": context.report.error_count,
+            "failed": context.report.files.failed,
+        }
         await self.record_compared()
-        await self._context.store.frontier_save(self._context.record, remaining, {})
+        await context.store.frontier_save(context.record, remaining, so_far)
 
 
 def _digest(listing: Listing) -> bytes:

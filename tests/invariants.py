@@ -1,8 +1,8 @@
 """The oracles of HAZARDS section 2, for every scenario: what must hold at every instant, whatever happened.
 
 A scenario keeps a `Ledger` of every version that its origin ever had and a `Canary` outside of the site's
-folders, and calls `check_invariants` after each pass, each crash and at its end. `check_disk` is the part that
-needs no records: it holds even in the moment after a kill.
+folders, and calls `check_invariants` after each pass, each crash and at its end. `check_disk` is the part
+that needs no records: it holds even in the moment after a kill.
 """
 
 from __future__ import annotations

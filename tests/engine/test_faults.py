@@ -6,26 +6,20 @@ import asyncio
 import os
 import random
 from dataclasses import replace
-from pathlib import Path
 
 import pytest
 
 from cluster.errors import (
-    Changed,
     DiskFull,
     IncompleteListing,
     NotAListing,
     OriginError,
     Refused,
-    SourceMissing,
     Unreachable,
     Vanished,
 )
-from cluster.model import Kind, Limits, Order, OriginSpec, SECOND, Stamp
-from cluster.origin.base import Properties
-from cluster.origin.local import LocalOrigin
+from cluster.model import SECOND, Order
 from cluster.origin.memory import EPOCH
-from cluster.store.tree import Tree
 from cluster.store.temporaries import Temporaries
 from tests.engine.world import Told, World
 

@@ -118,7 +118,7 @@ async def test_too_many_deletions_are_held_as_a_whole_until_they_are_approved(wo
     )
     some(world)
     await world.run()
-    for i in range(0, 10):
+    for i in range(10):
         world.memory.remove(b"pool/%d/file-%03d" % (i % 5, i))
     held = await world.run()
     assert (held.outcome, held.files.held, held.files.deleted) == ("held", 10, 0)

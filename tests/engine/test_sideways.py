@@ -1,0 +1,238 @@
+"""What siblings may do for a pass, and what they can not do to it."""
+
+from __future__ import annotations
+
+import random
+import time
+from dataclasses import replace
+
+import pytest
+
+from cluster.model import Claim, Order, Row, Sideways, Stamp, Trust
+from cluster.origin.memory import EPOCH
+from tests.engine.world import World
+
+STAMP = Stamp(EPOCH)
+
+
+def some(world: World, count: int = 40, size: int = 300) -> None:
+    chance = random.Random(5)
+    for i in range(count):
+        world.memory.put(b"pool/%d/file-%03d" % (i % 5, i), chance.randbytes(size + i))
+
+
+@pytest.mark.parametrize("order", list(Order))
+async def test_what_a_sibling_holds_costs_the_origin_its_listings_only(world: World, order: Order) -> None:
+    world.mirror = replace(world.mirror, order=order)
+    some(world)
+    world.memory.put(b"big", random.Random(1).randbytes(2_000_000))
+    world.sibling().hold_all(world.memory)
+    report = await world.run()
+    world.equal()
+    assert (report.outcome, report.files.sideways, report.files.origin) == ("complete", 41, 0)
+    assert not world.memory.asked("read") and report.bytes_origin == 0
+    assert (await world.records())[b"big"].source == "oslo"
+
+
+async def test_a_sibling_without_the_listed_version_is_not_asked_for_its_own(world: World) -> None:
+    some(world)
+    sibling = world.sibling()
+    sibling.hold_all(world.memory)
+    world.memory.update(b"pool/1/file-001", b"newer than the sibling's")
+    report = await world.run()
+    world.equal()
+    assert (report.files.origin, report.files.sideways) == (1, 39)
+
+
+@pytest.mark.parametrize("size", [300, 400_000])
+async def test_118_a_sibling_that_lies_is_not_believed_and_is_named(world: World, size: int) -> None:
+    some(world, 10, size)
+    sibling = world.sibling()
+    sibling.hold_all(world.memory)
+    sibling.substitute = b"x" * size
+    report = await world.run()
+    world.equal()
+    assert (report.outcome, report.files.origin, report.files.sideways) == ("complete", 10, 0)
+    assert sibling.deceptions
+
+
+async def test_118_where_one_sibling_lies_another_one_may_deliver(world: World) -> None:
+    some(world, 10, 400_000)
+    liar, honest = world.sibling("oslo"), world.sibling("york")
+    for sibling in (liar, honest):
+        sibling.hold_all(world.memory)
+    liar.substitute = b"x" * 400_000
+    report = await world.run()
+    world.equal()
+    assert report.files.origin == 0 and honest.delivered
+
+
+async def test_120_what_only_a_sibling_has_does_not_exist(world: World) -> None:
+    some(world)
+    sibling = world.sibling()
+    sibling.hold_all(world.memory)
+    sibling.hold(b"pool/1/extra", b"nobody's")
+    sibling.hold(b"pool/only-here/x", b"nobody's")
+    del sibling.files[b"pool/2/file-002"]
+    report = await world.run()
+    world.equal()
+    assert (report.files.origin, report.files.deleted) == (1, 0)
+
+
+async def test_a_silent_sibling_costs_its_patience_once_in_a_while_and_no_file(world: World) -> None:
+    some(world)
+    world.sibling().silent = 0.3
+    began = time.monotonic()
+    report = await world.run()
+    world.equal()
+    assert report.outcome == "complete"
+    assert time.monotonic() - began < 4
+
+
+async def test_what_a_sibling_is_fetching_is_put_off_and_taken_from_it(world: World) -> None:
+    some(world)
+    sibling = world.sibling()
+    body = random.Random(2).randbytes(300_000)
+    world.memory.put(b"pool/1/wanted", body)
+    sibling.claims[b"pool/1/wanted"] = Claim(b"wanted", Row(len(body), None, STAMP), received=10)
+    asked = 0
+    real = sibling.offered
+
+    async def offered(mirror: str, directory: bytes, patience: float, **within: object) -> object:
+        nonlocal asked
+        if directory == b"pool/1":
+            asked += 1
+            if asked == 4:
+                sibling.claims.clear()
+                sibling.hold(b"pool/1/wanted", body)
+            elif asked < 4:
+                sibling.claims[b"pool/1/wanted"] = Claim(
+                    b"wanted", Row(len(body), None, STAMP), received=10 * asked
+                )
+        return await real(mirror, directory, patience, **within)  # type: ignore[arg-type]
+
+    sibling.offered = offered  # type: ignore[method-assign, assignment]
+    report = await world.run()
+    world.equal()
+    assert (report.files.origin, report.files.sideways) == (40, 1)
+    assert b"pool/1/wanted" not in world.memory.asked("read")
+
+
+@pytest.mark.parametrize("idle", [0.0, 60.0])
+async def test_a_claim_without_progress_is_void(world: World, idle: float) -> None:
+    """`idle` is the sibling's own word; one that always says 0 is not believed for longer than patience."""
+    world.mirror = replace(world.mirror, sideways=Sideways(patience=0.4))
+    some(world, 5)
+    sibling = world.sibling()
+    for i in range(5):
+        path = b"pool/%d/file-%03d" % (i % 5, i)
+        size = len(world.memory.tree()[path].data)
+        sibling.claims[path] = Claim(path[-8:], Row(size, None, STAMP), received=7, idle=idle)
+    began = time.monotonic()
+    report = await world.run()
+    took = time.monotonic() - began
+    world.equal()
+    assert (report.outcome, report.files.origin) == ("complete", 5)
+    assert took < 3 and (idle or took > 0.4)
+
+
+async def test_a_sibling_that_claims_everything_forever_delays_by_its_patience(world: World) -> None:
+    world.mirror = replace(world.mirror, sideways=Sideways(patience=0.4), last=("pool/4/**",))
+    some(world)
+    sibling = world.sibling()
+    for path, node in world.memory.tree().items():
+        if node.data:
+            sibling.claims[path] = Claim(path, Row(len(node.data), None, STAMP), received=1)
+    began = time.monotonic()
+    report = await world.run()
+    world.equal()
+    assert report.files.origin == 40
+    assert time.monotonic() - began < 5
+
+
+async def test_a_sibling_that_dies_in_the_middle_costs_no_file(world: World) -> None:
+    some(world, 200)
+    sibling = world.sibling()
+    sibling.hold_all(world.memory)
+    real = sibling.bundle
+
+    async def bundle(mirror: str, directory: bytes, names: object) -> object:
+        from cluster.errors import PeerSilent
+
+        count = 0
+        async for one in real(mirror, directory, names):  # type: ignore[arg-type]
+            yield one
+            count += 1
+            if count == 10:
+                sibling.up = False
+                raise PeerSilent("oslo", "gone")
+
+    sibling.bundle = bundle  # type: ignore[method-assign, assignment]
+    report = await world.run()
+    world.equal()
+    assert report.outcome == "complete"
+    assert report.files.origin + report.files.sideways == 200
+
+
+# -- strict
+
+
+@pytest.mark.parametrize(("count", "size"), [(200, 2000), (12, 2_000_000)])
+async def test_119_a_strict_mirror_publishes_none_of_a_siblings_substitutes(
+    world: World, count: int, size: int
+) -> None:
+    """The sibling's whole store is poisoned: sizes, times and digests agree with its bytes."""
+    world.mirror = replace(world.mirror, sideways=Sideways(trust=Trust.STRICT))
+    some(world, count, size)
+    sibling = world.sibling()
+    for path, node in world.memory.tree().items():
+        if node.data:
+            sibling.hold(path, b"x" * len(node.data))
+    report = await world.run()
+    world.equal()
+    assert (report.files.origin, report.files.sideways) == (count, 0)
+    assert size < 2**20 or sibling.deceptions
+
+
+async def test_a_strict_mirror_takes_what_two_siblings_agree_on(world: World) -> None:
+    world.mirror = replace(world.mirror, sideways=Sideways(trust=Trust.STRICT))
+    some(world)
+    for name in ("oslo", "york"):
+        world.sibling(name).hold_all(world.memory)
+    report = await world.run()
+    world.equal()
+    assert (report.files.origin, report.files.sideways) == (0, 40)
+
+
+async def test_a_strict_mirror_takes_a_large_file_of_one_honest_sibling_for_a_few_ranges(
+    world: World,
+) -> None:
+    world.mirror = replace(world.mirror, sideways=Sideways(trust=Trust.STRICT))
+    world.memory.put(b"big", random.Random(1).randbytes(5_000_000))
+    world.sibling().hold_all(world.memory)
+    report = await world.run()
+    world.equal()
+    assert (report.files.sideways, report.files.origin) == (1, 0)
+    assert 0 < report.bytes_origin <= 3 * 64 * 1024
+
+
+async def test_siblings_may_be_left_out_by_the_descriptor(world: World) -> None:
+    world.mirror = replace(world.mirror, sideways=Sideways(enabled=False))
+    some(world)
+    sibling = world.sibling()
+    sibling.hold_all(world.memory)
+    report = await world.run()
+    world.equal()
+    assert (report.files.origin, sibling.asked) == (40, [])
+
+
+async def test_hard_links_are_kept_whoever_delivers_the_body(world: World) -> None:
+    world.memory.put(b"a/one", b"shared" * 1000)
+    world.memory.link(b"a/one", b"b/two")
+    world.memory.link(b"a/one", b"a/three")
+    world.sibling().hold_all(world.memory)
+    world.mirror = replace(world.mirror, order=Order.RENDEZVOUS)
+    report = await world.run()
+    world.equal()
+    assert report.outcome == "complete"
+    assert len({(world.public / p).stat().st_ino for p in ("a/one", "b/two", "a/three")}) == 1

@@ -22,6 +22,7 @@ from cluster.model import Facts, Mirror, OriginSpec, Site, from_href, shown
 from cluster.origin.open import Shared, open_origin
 from cluster.peer import keys
 from cluster.peer.claims import Claims
+from cluster.peer.https import HttpsSibling
 from cluster.peer.server import PeerServer
 from cluster.peer.siblings import Siblings
 from cluster.plan.due import History
@@ -206,7 +207,7 @@ class Daemon:
             raise UsageError(f"{name}: no such mirror at {self._name}")
         return without_paused(mirror, self._scheduler.origins(name))
 
-    def _siblings_of(self, mirror: Mirror) -> Sequence[Any]:
+    def _siblings_of(self, mirror: Mirror) -> Sequence[HttpsSibling]:
         return self._siblings.of(mirror) if self._siblings is not None else ()
 
     async def _open_reader(self, name: str) -> Reader:
@@ -229,7 +230,7 @@ class Daemon:
             if sibling.up:
                 self._spawn(self._tell(sibling, mirror.name))
 
-    async def _tell(self, sibling: Any, mirror: str) -> None:  # noqa: ANN401  # an HttpsSibling
+    async def _tell(self, sibling: HttpsSibling, mirror: str) -> None:
         with contextlib.suppress(PeerError):
             await sibling.wake(mirror)
 
@@ -413,7 +414,7 @@ class Daemon:
                 self._told = {s.name: t for s, t in zip(everybody, told, strict=True)}
             await asyncio.sleep(ASK_SIBLINGS if self._told else 1.0)
 
-    async def _summary(self, sibling: Any) -> SiblingSummary:  # noqa: ANN401  # an HttpsSibling
+    async def _summary(self, sibling: HttpsSibling) -> SiblingSummary:
         before = self._told.get(sibling.name)
         told, mirrors = (before.told, before.mirrors) if before else (None, {})
         if not sibling.up:

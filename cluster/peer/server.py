@@ -25,12 +25,14 @@ from cluster.peer.listener import Listener, bind, streams_for
 from cluster.peer.sending import Sender, delivered, open_files
 
 if TYPE_CHECKING:
-    from cluster.store.mirror import JournalRecord, Reader
+    from cluster.store.mirror import JournalRecord, PassRecord, Reader
 
 MESSAGE = "application/vnd.msgpack"
 MAX_REQUEST_LINE = 40 * 1024  # a bundle's names, percent-encoded
 MAX_BODY = 64 * 1024
 DEADLINE = 10.0  # s for a request's header, its body, and between two requests
+
+COUNTED_ERRORS = 1000  # more are told as this many
 
 SITE = web.RequestKey("site", str)  # who asks
 
@@ -355,7 +357,8 @@ async def _carried(mirror: str, reader: Reader) -> wire.Carried:
     passes = [record for record in await reader.passes(10) if record.ended is not None]
     newest = max(passes, key=lambda record: record.ended or 0, default=None)
     epoch, _, position = await reader.position()
-    complete = [r.ended for r in passes if r.ended is not None and r.outcome in ("complete", "held")]
+    complete = [record.started for record in passes if record.outcome in ("complete", "held")]
+    plan = await reader.held_plan()
     return wire.Carried(
         mirror,
         await reader.digest(b""),
@@ -366,7 +369,18 @@ async def _carried(mirror: str, reader: Reader) -> wire.Carried:
         max(complete, default=None),
         newest.ended if newest else None,
         (newest.outcome or "") if newest else "",
+        _received(newest, "origin"),
+        _received(newest, "sideways"),
+        len(await reader.errors(COUNTED_ERRORS)),
+        plan.files if plan is not None and plan.held_because else 0,
     )
+
+
+def _received(record: PassRecord | None, source: str) -> int:
+    """Bytes of files from `source` in a pass; 0 where its books do not say."""
+    counted = record.counts.get("bytes") if record is not None else None
+    number = counted.get(source) if isinstance(counted, dict) else None
+    return number if isinstance(number, int) and number >= 0 else 0
 
 
 def _answer(body: bytes) -> web.Response:

@@ -46,9 +46,13 @@ class Carried:
     position: int = 0  # the newest record's number
     files: int = 0
     bytes: int = 0
-    complete: int | None = None  # s since 1970: end of the last complete pass, on that site's clock
+    complete: int | None = None  # s since 1970: start of the last complete pass, on that site's clock
     ended: int | None = None  # of the last pass, whatever became of it
     outcome: str = ""
+    origin_bytes: int = 0  # of files that it received in the last pass
+    sideways_bytes: int = 0
+    errors: int = 0  # updates that failed and have not succeeded since
+    held: int = 0  # files in a deletion plan that waits for approval
 
 
 @dataclass(frozen=True, slots=True)
@@ -143,7 +147,10 @@ def hello(message: Hello) -> bytes:
 
 def carried(mirrors: Sequence[Carried]) -> bytes:
     rows = [
-        [m.mirror, m.digest, m.epoch, m.position, m.files, m.bytes, m.complete, m.ended, m.outcome]
+        [
+            *(m.mirror, m.digest, m.epoch, m.position, m.files, m.bytes, m.complete, m.ended, m.outcome),
+            *(m.origin_bytes, m.sideways_bytes, m.errors, m.held),
+        ]
         for m in mirrors
     ]
     return _message(mirrors=rows)
@@ -245,7 +252,7 @@ def hello_read(data: bytes) -> Hello:
 def carried_read(data: bytes) -> list[Carried]:
     mirrors = []
     for item in fields.array(message(data).get("mirrors"), 0, "mirrors"):
-        row = fields.array(item, 9, "mirror")
+        row = fields.array(item, 13, "mirror")
         mirrors.append(
             Carried(
                 fields.text(row[0], "mirror"),
@@ -257,6 +264,10 @@ def carried_read(data: bytes) -> list[Carried]:
                 fields.integer_or_none(row[6], "complete"),
                 fields.integer_or_none(row[7], "ended"),
                 fields.text(row[8], "outcome"),
+                fields.integer(row[9], "origin bytes"),
+                fields.integer(row[10], "sideways bytes"),
+                fields.integer(row[11], "errors"),
+                fields.integer(row[12], "held"),
             )
         )
     return mirrors

@@ -85,7 +85,17 @@ class FakeReader:
         return Facts(files=len(self.files), bytes=sum(len(b) for _, b in self.files.values()))
 
     async def passes(self, limit: int = 10) -> list[Facts]:
-        return [Facts(ended=200, outcome="complete"), Facts(ended=400, outcome="failed")]
+        counted = {"bytes": {"origin": 7, "sideways": 9}}
+        return [
+            Facts(started=150, ended=200, outcome="complete", counts={}),
+            Facts(started=300, ended=400, outcome="failed", counts=counted),
+        ]
+
+    async def errors(self, limit: int = 100) -> list[object]:
+        return [object(), object()]
+
+    async def held_plan(self) -> Facts:
+        return Facts(files=5, held_because="too many")
 
     async def digest(self, directory: bytes) -> bytes | None:
         return hashlib.sha256(repr(sorted(self.files)).encode()).digest()

@@ -164,7 +164,7 @@ async def test_mirrors_are_told_with_their_digest_and_their_last_passes(cluster)
         sibling = await kent.meets("oslo")
         (told,) = await sibling.mirrors()
         assert told == wire.Carried(
-            "debian", await oslo.files.digest(b""), "first", 0, 1, 5, 200, 400, "failed"
+            "debian", await oslo.files.digest(b""), "first", 0, 1, 5, 150, 400, "failed", 7, 9, 2, 5
         )
 
 

@@ -29,8 +29,9 @@ from cluster.plan.due import History
 from cluster.scheduler.loop import Scheduler, history_of, local_zone
 from cluster.scheduler.pauses import Pauses
 from cluster.store.mirror import Reader
+from cluster.store.summary import MirrorSummary
 from cluster.web.server import WebServer
-from cluster.web.view import MirrorSummary, Progress, SiblingSummary
+from cluster.web.view import Progress, SiblingSummary
 
 log = logging.getLogger("sideways.daemon")
 

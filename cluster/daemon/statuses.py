@@ -10,7 +10,8 @@ from cluster.errors import StoreError, UsageError
 from cluster.model import Cluster, Mirror, Site, shown
 from cluster.store.mirror import Reader
 from cluster.store.status import directory_status
-from cluster.web.summary import freshness, summarise
+from cluster.store.summary import summarise
+from cluster.web.freshness import freshness
 
 Say = Callable[[str], None]
 

@@ -23,16 +23,15 @@ from cluster.peer.claims import Claims
 from cluster.peer.codec import WireError
 from cluster.peer.listener import Listener, bind, streams_for
 from cluster.peer.sending import Sender, delivered, open_files
+from cluster.store.summary import summarise
 
 if TYPE_CHECKING:
-    from cluster.store.mirror import JournalRecord, PassRecord, Reader
+    from cluster.store.mirror import JournalRecord, Reader
 
 MESSAGE = "application/vnd.msgpack"
 MAX_REQUEST_LINE = 40 * 1024  # a bundle's names, percent-encoded
 MAX_BODY = 64 * 1024
 DEADLINE = 10.0  # s for a request's header, its body, and between two requests
-
-COUNTED_ERRORS = 1000  # more are told as this many
 
 SITE = web.RequestKey("site", str)  # who asks
 
@@ -353,34 +352,23 @@ async def _entries(
 
 
 async def _carried(mirror: str, reader: Reader) -> wire.Carried:
-    totals = await reader.totals()
-    passes = [record for record in await reader.passes(10) if record.ended is not None]
-    newest = max(passes, key=lambda record: record.ended or 0, default=None)
     epoch, _, position = await reader.position()
-    complete = [record.started for record in passes if record.outcome in ("complete", "held")]
-    plan = await reader.held_plan()
+    told = await summarise(reader)
     return wire.Carried(
         mirror,
         await reader.digest(b""),
         epoch,
         position,
-        totals.files,
-        totals.bytes,
-        max(complete, default=None),
-        newest.ended if newest else None,
-        (newest.outcome or "") if newest else "",
-        _received(newest, "origin"),
-        _received(newest, "sideways"),
-        len(await reader.errors(COUNTED_ERRORS)),
-        plan.files if plan is not None and plan.held_because else 0,
+        told.files,
+        told.bytes,
+        told.fresh,
+        told.ended,
+        told.outcome,
+        told.origin_bytes,
+        told.sideways_bytes,
+        told.errors,
+        told.held,
     )
-
-
-def _received(record: PassRecord | None, source: str) -> int:
-    """Bytes of files from `source` in a pass; 0 where its books do not say."""
-    counted = record.counts.get("bytes") if record is not None else None
-    number = counted.get(source) if isinstance(counted, dict) else None
-    return number if isinstance(number, int) and number >= 0 else 0
 
 
 def _answer(body: bytes) -> web.Response:

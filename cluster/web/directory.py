@@ -13,8 +13,8 @@ from cluster.model import Kind, Mirror, href, join, shown
 from cluster.store.mirror import Reader
 from cluster.store.status import directory_status
 from cluster.web.context import Context
+from cluster.web.freshness import freshness
 from cluster.web.resolve import link_target
-from cluster.web.summary import freshness
 
 PAGE = 1000  # entries on one page of HTML
 JSON_PAGE = 10_000  # entries in one answer of JSON

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping
 
-from cluster.web.view import MirrorSummary, Progress, SiblingSummary
+from cluster.store.summary import MirrorSummary
+from cluster.web.view import Progress, SiblingSummary
 
 CONTENT_TYPE = "text/plain; version=0.0.4; charset=utf-8"
 

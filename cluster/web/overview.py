@@ -7,10 +7,10 @@ from dataclasses import asdict
 
 from cluster.errors import SidewaysError
 from cluster.model import Mirror, shown
+from cluster.store.summary import MirrorSummary, summarise
 from cluster.web.context import Context
 from cluster.web.directory import Facts, printable
-from cluster.web.summary import freshness, summarise
-from cluster.web.view import MirrorSummary
+from cluster.web.freshness import freshness
 
 SHOWN_ERRORS = 100  # failed updates of one mirror on the cluster page
 

@@ -6,6 +6,8 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Protocol
 
+from cluster.store.summary import MirrorSummary
+
 
 @dataclass(frozen=True, slots=True)
 class Progress:
@@ -18,26 +20,6 @@ class Progress:
     sideways_bytes: int = 0
     failed: int = 0
     current: bytes = b""  # the directory it is at
-
-
-@dataclass(frozen=True, slots=True)
-class MirrorSummary:
-    """One mirror at one site, on one line. Times are seconds since 1970; None: never, or not told.
-
-    `fresh` is the start of the last complete pass: everything was compared with the origin at or after it.
-    The byte counts are those of the last pass that ended.
-    """
-
-    fresh: float | None = None
-    files: int = 0
-    bytes: int = 0
-    outcome: str = ""  # of the last pass: complete, incomplete, held, failed; "" before the first has ended
-    ended: float | None = None
-    origin_bytes: int = 0
-    sideways_bytes: int = 0
-    errors: int = 0  # updates that failed and have not succeeded since
-    held: int = 0  # files in a deletion plan that waits for approval
-    problem: str = ""  # why nothing can be said: its store cannot be read
 
 
 @dataclass(frozen=True, slots=True)

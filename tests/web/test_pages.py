@@ -12,10 +12,11 @@ from lxml import html
 from cluster.errors import StoreError
 from cluster.model import SECOND, Failure, Kind, OriginSpec, Schedule, Skipped, Stamp
 from cluster.store.mirror import PassRecord, Plan
+from cluster.store.summary import MirrorSummary
 from cluster.web.directory import PAGE, origin_link
+from cluster.web.freshness import freshness
 from cluster.web.pages import age, day, size
-from cluster.web.summary import freshness
-from cluster.web.view import MirrorSummary, Progress, SiblingSummary
+from cluster.web.view import Progress, SiblingSummary
 from tests.web.fakes import MTIME, NOW, ORIGIN, FakeReader, mirror, serving
 
 EVIL = (b"<script>alert(1)<script>", b'" onmouseover="alert(1)', b"javascript:alert(1)",
@@ -436,7 +437,7 @@ def test_an_impossible_time_does_no_harm(seconds):
 
 
 @pytest.mark.parametrize(
-    ("hours", "state"), [(None, "never"), (12, "fresh"), (12.1, "stale"), (24, "stale"), (24.1, "old")]
+    ("hours", "state"), [(None, "never"), (12, "fresh"), (12.1, "stale"), (24, "stale"), (24.1, "error")]
 )
 def test_staleness_follows_from_the_schedule(hours, state):
     assert freshness(mirror(), None if hours is None else NOW - hours * 3600, NOW) == state

@@ -3,15 +3,34 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import dataclass
 from typing import cast
 
-from cluster.model import Mirror
-from cluster.store.mirror import PassRecord, Reader
-from cluster.web.view import MirrorSummary
+from cluster.store.reader import Reader
+from cluster.store.records import PassRecord
 
+LOOKED_BACK = 20  # passes
 COUNTED_ERRORS = 1000  # more failures than this are shown as this many
-LOOKED_BACK = 100  # passes in which the last complete one is looked for
-STALE, OLD = 2, 4  # intervals of the schedule without a complete pass (HAZARDS section 5)
+
+
+@dataclass(frozen=True, slots=True)
+class MirrorSummary:
+    """One mirror at one site, on one line. Times are seconds since 1970; None: never, or not told.
+
+    `fresh` is the start of the last complete pass: everything was compared with the origin at or after it.
+    The byte counts are those of the last pass that ended.
+    """
+
+    fresh: int | None = None
+    files: int = 0
+    bytes: int = 0
+    outcome: str = ""  # of the last pass: complete, incomplete, held, failed; "" before the first has ended
+    ended: int | None = None
+    origin_bytes: int = 0
+    sideways_bytes: int = 0
+    errors: int = 0  # updates that failed and have not succeeded since
+    held: int = 0  # files in a deletion plan that waits for approval
+    problem: str = ""  # why nothing can be said: its store cannot be read
 
 
 async def summarise(reader: Reader) -> MirrorSummary:
@@ -39,14 +58,3 @@ def _received(record: PassRecord | None, source: str) -> int:
     counted = record.counts.get("bytes") if record else None
     number = cast("Mapping[str, object]", counted).get(source) if isinstance(counted, Mapping) else None
     return number if isinstance(number, int) else 0
-
-
-def freshness(mirror: Mirror, compared: float | None, now: float) -> str:
-    """`fresh`, `stale` (twice the schedule's interval has passed), `old` (four times) or `never`. A schedule
-    by cron line tells no interval: what was ever compared is `fresh`, and its age is shown beside it."""
-    if compared is None:
-        return "never"
-    every = mirror.schedule.every
-    if every is None or mirror.schedule.cron is not None or now - compared <= STALE * every:
-        return "fresh"
-    return "stale" if now - compared <= OLD * every else "old"

@@ -155,6 +155,7 @@ class Walker:
             view.held,
             context.policy,
             damaged=view.damaged,
+            worn=view.worn,
             strangers=view.strangers,
         )
         await self._carry_out(visit, view, listing, difference, digest)
@@ -162,7 +163,8 @@ class Walker:
     def _known(self, view: View) -> bytes:
         """The token of a listing that need not be taken apart again: everything agreed with it by the same
         rules, and the disk is as it was left."""
-        clean = not (view.damaged or view.strangers or view.failures or view.missing) and view.present
+        deviates = view.damaged or view.worn or view.strangers or view.failures or view.missing
+        clean = view.present and not deviates
         rules = self._context.rules
         return view.token.removesuffix(rules) if clean and view.token.endswith(rules) else b""
 

@@ -217,6 +217,7 @@ def compare(
     policy: Policy,
     *,
     damaged: Collection[bytes] = (),
+    worn: Collection[bytes] = (),
     strangers: Collection[bytes] = (),
 ) -> Difference:
     """What to do so that directory `path` becomes what `listing` says. Decides nothing about deletion:
@@ -238,7 +239,7 @@ def compare(
         elif entry.kind is Kind.FILE:
             _file(difference, entry, have, policy, damaged, strangers)
         else:
-            _made(difference, entry, have, policy, entry.name in damaged)
+            _made(difference, entry, have, policy, entry.name in damaged, entry.name in worn)
     difference.missing.update(name for name in held if name not in mirrored)
     return difference
 
@@ -296,7 +297,9 @@ def _file(
         difference.unchanged_bytes += have.size
 
 
-def _made(difference: Difference, entry: Entry, have: Held | None, policy: Policy, damaged: bool) -> None:
+def _made(
+    difference: Difference, entry: Entry, have: Held | None, policy: Policy, damaged: bool, worn: bool
+) -> None:
     want = record(
         entry,
         policy.attributes,
@@ -312,5 +315,5 @@ def _made(difference: Difference, entry: Entry, have: Held | None, policy: Polic
         or (entry.kind is Kind.SYMLINK and have.target != entry.target)
     ):
         difference.made.append(want)
-    elif not same_attributes(want, have):
+    elif worn or not same_attributes(want, have):
         difference.attributes.append(want)

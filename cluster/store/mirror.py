@@ -179,7 +179,7 @@ class MirrorStore:
         """Raises Blocked where something else stands in the place of the directory or above it."""
         moves = self._moves
         seen = await self._records.read(lambda c: look(c, self._tree, directory))
-        if (seen.damaged or seen.strangers) and (moves % 2 or moves != self._moves):
+        if (seen.damaged or seen.strangers or seen.worn) and (moves % 2 or moves != self._moves):
             async with self._effects:  # names moved while we looked: look again while none does
                 seen = await self._records.read(lambda c: look(c, self._tree, directory))
         return seen

@@ -25,6 +25,7 @@ class View:
     skipped: tuple[Skipped, ...] = ()
     failures: tuple[Failure, ...] = ()
     missing: frozenset[bytes] = frozenset()  # names recorded as missing at the origin by earlier passes
+    worn: frozenset[bytes] = frozenset()  # directories that have another time on disk than was recorded
     token: bytes = b""  # of the listing with which everything here agreed when it was last compared
 
 

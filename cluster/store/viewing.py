@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import sqlite3
 
-from cluster.model import Kind, join
+from cluster.model import SECOND, Held, Kind, join
 from cluster.store import rows
 from cluster.store.records import View
 from cluster.store.recovery import is_damaged
@@ -20,11 +20,13 @@ def look(connection: sqlite3.Connection, tree: Tree, directory: bytes) -> View:
     if identity is None:
         return View({}, strangers=_strangers(connection, directory, names), present=present)
     held = rows.entries(connection, identity)
-    damaged = []
+    damaged, worn = [], []
     for name, record in held.items():
         stat = names.pop(name, None)
         if is_damaged(record, stat) or (record.unknown and record.kind is not Kind.FILE):
             damaged.append(name)
+        elif stat is not None and record.kind is Kind.DIRECTORY and not _keeps_time(record, stat):
+            worn.append(name)
     return View(
         held,
         frozenset(damaged),
@@ -33,8 +35,18 @@ def look(connection: sqlite3.Connection, tree: Tree, directory: bytes) -> View:
         rows.skipped(connection, identity),
         rows.failures(connection, identity),
         frozenset(rows.missing(connection, identity)),
+        frozenset(worn),
         rows.token(connection, identity),
     )
+
+
+def _keeps_time(record: Held, stat: Stat) -> bool:
+    """Whether a directory has its time, as finely as the file system keeps it. A crash, and whoever puts
+    something into it, leave another one."""
+    if record.mtime is None:
+        return True
+    wanted = record.mtime.ns
+    return stat.mtime in (wanted, wanted // 1000 * 1000, wanted // SECOND * SECOND)
 
 
 def _strangers(

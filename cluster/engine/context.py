@@ -96,9 +96,10 @@ class Context:
 
     def fail(self, visit: Visit, name: bytes, error: str) -> None:
         """Something of a directory could not be done; it is told to everybody."""
+        path = join(visit.path, name) if name else visit.path
+        error = error.removeprefix(f"{shown(path)}: ")  # the store's errors name it as well
         visit.failures.append((name, error))
         self.late.setdefault(visit.path, []).append((name, error))
-        path = join(visit.path, name) if name else visit.path
         self.report.files.failed += 1
         self.report.failed(f"{shown(path) or '/'}: {error}")
         self.reporter.failed(path, error)

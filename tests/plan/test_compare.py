@@ -25,7 +25,10 @@ def policy(*rules: Rule, **more) -> Policy:
     return Policy(Attributes(), Selection(rules).excluded, file_size=2**40, max_depth=64, **more)
 
 
-def held(name=b"a", size=3, mtime=Stamp(NOON, MINUTE), **more) -> Held:
+THEN = Stamp(NOON, MINUTE)
+
+
+def held(name=b"a", size=3, mtime=THEN, **more) -> Held:
     row = more.pop("row", Row(size, None, mtime))
     return Held(name, Kind.FILE, size=size, sha256=b"d" * 32, mtime=mtime, row=row, mode=0o644, **more)
 
@@ -33,26 +36,24 @@ def held(name=b"a", size=3, mtime=Stamp(NOON, MINUTE), **more) -> Held:
 @pytest.mark.parametrize(
     ("entry", "have", "expected"),
     [
-        (Entry(b"a", size=3, mtime=Stamp(NOON, MINUTE)), held(), Evidence.SAME),
-        (Entry(b"a", size=4, mtime=Stamp(NOON, MINUTE)), held(), Evidence.CHANGED),
+        (Entry(b"a", size=3, mtime=THEN), held(), Evidence.SAME),
+        (Entry(b"a", size=4, mtime=THEN), held(), Evidence.CHANGED),
         (Entry(b"a", size=3, mtime=Stamp(NOON + MINUTE, MINUTE)), held(), Evidence.CHANGED),
         # A time that goes back is a change as well: never "newer".
         (Entry(b"a", size=3, mtime=Stamp(NOON - DAY, MINUTE)), held(), Evidence.CHANGED),
         # HAZARDS 51: the listing knows the minute, the file carries the second.
-        (Entry(b"a", size=3, mtime=Stamp(NOON, MINUTE)), held(mtime=Stamp(NOON + 42 * SECOND, SECOND)), Evidence.SAME),
+        (Entry(b"a", size=3, mtime=THEN), held(mtime=Stamp(NOON + 42 * SECOND, SECOND)), Evidence.SAME),
         # HAZARDS 52: a rounded size proves a difference, never equality.
-        (Entry(b"a", rounded="1.2M", mtime=Stamp(NOON, MINUTE)), held(row=Row(None, "1.2M", Stamp(NOON, MINUTE))),
-         Evidence.SAME),
-        (Entry(b"a", rounded="1.3M", mtime=Stamp(NOON, MINUTE)), held(row=Row(None, "1.2M", Stamp(NOON, MINUTE))),
-         Evidence.CHANGED),
+        (Entry(b"a", rounded="1.2M", mtime=THEN), held(row=Row(None, "1.2M", THEN)), Evidence.SAME),
+        (Entry(b"a", rounded="1.3M", mtime=THEN), held(row=Row(None, "1.2M", THEN)), Evidence.CHANGED),
         (Entry(b"a", rounded="1.2M"), held(row=Row(None, "1.2M")), Evidence.ASK),
         (Entry(b"a", size=3), held(row=Row(3)), Evidence.ASK),
-        (Entry(b"a", size=3, mtime=Stamp(NOON, MINUTE), ambiguous=True), held(), Evidence.ASK),
+        (Entry(b"a", size=3, mtime=THEN, ambiguous=True), held(), Evidence.ASK),
         # The listed minute was not over when the file was fetched.
-        (Entry(b"a", size=3, mtime=Stamp(NOON, MINUTE)), held(settled=False), Evidence.ASK),
-        (Entry(b"a", size=4, mtime=Stamp(NOON, MINUTE)), held(settled=False), Evidence.CHANGED),
+        (Entry(b"a", size=3, mtime=THEN), held(settled=False), Evidence.ASK),
+        (Entry(b"a", size=4, mtime=THEN), held(settled=False), Evidence.CHANGED),
     ],
-)  # fmt: skip
+)
 def test_what_a_row_proves(entry, have, expected):
     assert evidence(entry, have) is expected
 

@@ -8,7 +8,10 @@ NOON = 1_700_000_040 * SECOND
 ENTRY = Entry(b"f", size=10, mtime=Stamp(NOON // MINUTE * MINUTE, MINUTE))
 
 
-def offer(size=10, mtime=Stamp(NOON, SECOND), digest=b"d", **more) -> Offer:
+THEN = Stamp(NOON, SECOND)
+
+
+def offer(size=10, mtime=THEN, digest=b"d", **more) -> Offer:
     return Offer(b"f", Kind.FILE, size, digest * 32, mtime, Row(size, None, mtime), **more)
 
 

@@ -125,6 +125,10 @@ def _emit(value: object) -> None:
     sys.stdout.write("\n")
 
 
+def _counted(count: int, noun: str) -> str:
+    return f"{count} {noun}" if count == 1 else f"{count} {noun}s"
+
+
 def _path(text: str | None) -> bytes:
     """A path argument: percent-encoded or as typed, relative to the mirror. Raises UsageError."""
     raw = (text or "").strip("/")
@@ -178,7 +182,8 @@ def check(setup: Setup, show: str | None, site: str | None, as_json: bool) -> in
         return DONE
     for line in found:
         print(f"warning: {line}", file=sys.stderr)
-    print(f"{cluster.name}: {len(cluster.sites)} sites, {len(cluster.mirrors)} mirrors: valid")
+    sites, mirrors = _counted(len(cluster.sites), "site"), _counted(len(cluster.mirrors), "mirror")
+    print(f"{cluster.name}: {sites}, {mirrors}: valid")
     return DONE
 
 
@@ -289,9 +294,11 @@ def _print_result(result: dict[str, Any], dry: bool) -> None:
         print(f"error: and {hidden} more; `sideways status` has them all", file=sys.stderr)
     for line in result.get("notes", []):
         print(f"note: {line}")
-    counts = ", ".join(f"{n} {name}" for name, n in files.items() if n) or "nothing there"
-    verb = "would be" if dry else "is"
-    print(f"{result['mirror']} at {result['site']} {verb} {result['outcome']}: {counts}")
+    failed = result["outcome"] == "failed"
+    counts = ", ".join(f"{n} {name}" for name, n in files.items() if n)
+    counts = counts or ("nothing could be compared" if failed else "nothing there")
+    ended = "failed" if failed else f"{'would be' if dry else 'is'} {result['outcome']}"
+    print(f"{result['mirror']} at {result['site']} {ended}: {counts}")
     print(
         f"  {human(size['origin'])} from the origin, {human(size['sideways'])} sideways, "
         f"{human(size['listings'])} of listings; {result['requests']['origin']} origin requests, "

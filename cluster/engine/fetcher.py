@@ -14,7 +14,7 @@ from typing import Self
 from cluster.engine.context import SMALL, Context, Job, Stage, Visit
 from cluster.engine.transfer import Transfer
 from cluster.errors import PeerError
-from cluster.model import Offered, Order, join
+from cluster.model import Held, Offered, Order, join
 from cluster.peer.client import Sibling
 from cluster.plan.compare import Evidence, Wanted, evidence
 from cluster.plan.order import SPLIT, owner
@@ -176,7 +176,7 @@ class Fetcher:
         to = await store.by_link(link)
         if to is not None and to != job.path:
             known = await store.held(to)
-            if known is not None and evidence(job.entry, known) is Evidence.SAME and not known.unknown:
+            if known is not None and self._same_file(job, known):
                 await self.transfer.link(job, to, known)
                 return True
         if link in self._links:
@@ -184,6 +184,13 @@ class Fetcher:
             return True
         self._links[link] = job
         return False
+
+    def _same_file(self, job: Job, known: Held) -> bool:
+        """Whether a file of ours is the one that this name is a link to. What this very pass has fetched is,
+        even where its minute was not over: both names were listed together."""
+        seen = evidence(job.entry, known)
+        fresh = known.copied >= self._context.record.started and not job.entry.ambiguous
+        return not known.unknown and (seen is Evidence.SAME or (seen is Evidence.ASK and fresh))
 
     # -- asking siblings
 

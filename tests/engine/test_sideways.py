@@ -226,6 +226,16 @@ async def test_siblings_may_be_left_out_by_the_descriptor(world: World) -> None:
     assert (report.files.origin, sibling.asked) == (40, [])
 
 
+async def test_hard_links_are_kept_in_the_second_in_which_they_were_made(world: World) -> None:
+    world.memory.precision = 10**9
+    now = int(world.clock.now() + 3600) * 10**9  # the origin's clock is an hour ahead
+    world.memory.put(b"a/one", b"shared" * 1000, mtime=now)
+    world.memory.link(b"a/one", b"a/two")
+    report = await world.run()
+    world.equal()
+    assert (report.bytes_origin, report.files.origin) == (6000, 1)
+
+
 async def test_hard_links_are_kept_whoever_delivers_the_body(world: World) -> None:
     world.memory.put(b"a/one", b"shared" * 1000)
     world.memory.link(b"a/one", b"b/two")

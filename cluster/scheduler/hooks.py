@@ -145,17 +145,29 @@ async def run_command(
 
 
 async def _keep(descriptor: int, kept: bytearray) -> None:
-    """Read everything, so that the command is never blocked, and keep the beginning."""
-    reader = asyncio.StreamReader()
-    with open(descriptor, "rb") as pipe:
-        transport, _ = await asyncio.get_running_loop().connect_read_pipe(
-            lambda: asyncio.StreamReaderProtocol(reader), pipe
-        )
+    """Read everything, so that the command is never blocked, and keep the beginning; closes `descriptor`.
+
+    Not by a pipe transport: uvloop's and the file object that it wants close the same number twice.
+    """
+    loop = asyncio.get_running_loop()
+    ended: asyncio.Future[None] = loop.create_future()
+
+    def readable() -> None:
         try:
-            while chunk := await reader.read(2**16):
-                kept += chunk[: OUTPUT - len(kept)]
-        finally:
-            transport.close()
+            chunk = os.read(descriptor, 2**16)
+        except BlockingIOError:
+            return
+        kept.extend(chunk[: OUTPUT - len(kept)])
+        if not chunk and not ended.done():
+            ended.set_result(None)
+
+    os.set_blocking(descriptor, False)
+    loop.add_reader(descriptor, readable)
+    try:
+        await ended
+    finally:
+        loop.remove_reader(descriptor)
+        os.close(descriptor)
 
 
 async def _kill(process: asyncio.subprocess.Process) -> None:

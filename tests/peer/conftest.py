@@ -1,15 +1,15 @@
 from collections.abc import Callable, Mapping
 
 import pytest
-import uvloop
 
+from cluster.eventloop import Loop
 from cluster.model import Cluster
 from tests.peer.cluster import make_cluster, moved
 
 
 def pytest_asyncio_loop_factories(config, item) -> Mapping[str, Callable]:
     """The loop that a daemon runs on."""
-    return {"uvloop": uvloop.new_event_loop}
+    return {"uvloop": Loop}
 
 
 @pytest.fixture(scope="session")

@@ -7,7 +7,7 @@ import hashlib
 import os
 from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from collections.abc import Set as AbstractSet
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -17,8 +17,8 @@ from cluster.engine.context import Context, Stage, Visit
 from cluster.engine.fetcher import Fetcher
 from cluster.engine.report import Report, Reporter
 from cluster.engine.walker import Walker
-from cluster.errors import OriginError, Vanished
-from cluster.model import SECOND, Held, Listing, Mirror, OriginSpec, Site, shown, split
+from cluster.errors import OriginError, StoreError, Vanished
+from cluster.model import SECOND, Held, Kind, Listing, Mirror, OriginSpec, Site, shown, split
 from cluster.origin.base import Origin
 from cluster.peer.claims import Claims
 from cluster.peer.client import Sibling
@@ -79,6 +79,10 @@ async def _opened(mirror: Mirror, site: Site, now: int) -> AsyncIterator[MirrorS
     store = await MirrorStore.open(mirror, site, now)
     try:
         yield store
+    except BaseException:  # cut off: what has been published by now is told all the same
+        with suppress(StoreError):
+            await store.write_status(STATUS_BUDGET)
+        raise
     finally:
         await store.close()
 
@@ -118,8 +122,12 @@ class _Pass:
     async def _first_listing(self) -> tuple[Origin | None, tuple[bytes, Listing, int] | None]:
         """The first origin that lists the directory where this pass begins."""
         clock = self._around.clock
-        while self._scope and await self._store.held(self._scope) is None:
+        asked = self._scope
+        while self._scope and not await self._is_directory(self._scope):
             self._scope = split(self._scope)[0]
+        if self._scope != asked:
+            where = shown(self._scope) or "the whole mirror"
+            self._report.notes.append(f"{shown(asked)}: no directory here yet; {where} is compared instead")
         for spec in self._mirror.origins:
             if spec.paused:
                 self._report.notes.append(f"{spec.url}: paused")
@@ -146,6 +154,10 @@ class _Pass:
                 await origin.close()
                 raise
         return None, None
+
+    async def _is_directory(self, path: bytes) -> bool:
+        held = await self._store.held(path)
+        return held is not None and held.kind is Kind.DIRECTORY
 
     # -- stages
 

@@ -409,6 +409,13 @@ class Attributes:
     file_mode: int | None = None
     directory_mode: int | None = None
 
+    @property
+    def modes(self) -> tuple[int, int] | None:
+        """As a descriptor says them: of files, of directories."""
+        if self.file_mode is None or self.directory_mode is None:
+            return None
+        return self.file_mode, self.directory_mode
+
 
 @value
 class Hooks:

@@ -72,15 +72,11 @@ def mirror(
     settings = effective([*below, descriptor, *above])
     values: dict[str, Any] = {key: settings[key].value for key in _IDENTITY}
     for group, kind in _GROUPS.items():
-        values[group] = kind(
-            **{
-                "probes"
-                if key == "schedule.probe"
-                else key[len(group) + 1 :].replace("-", "_"): setting.value
-                for key, setting in settings.items()
-                if key.startswith(group + ".")
-            }
-        )
+        fields: dict[str, Any] = {}
+        for key, setting in settings.items():
+            if key.startswith(group + "."):
+                fields |= _fields(key[len(group) + 1 :], setting.value)
+        values[group] = kind(**fields)
     return Mirror(
         name=name,
         origins=tuple(_spec(attributes) for attributes in origins(below, descriptor, above)),
@@ -91,6 +87,14 @@ def mirror(
         sites=tuple(sorted(set(settings["sites"].value or sites))),
         **values,
     )
+
+
+def _fields(attribute: str, said: Any) -> dict[str, Any]:  # noqa: ANN401  # every setting has its own type
+    """What an attribute of an element is called in the model."""
+    if attribute == "modes":
+        files, directories = said or (None, None)
+        return {"file_mode": files, "directory_mode": directories}
+    return {"probes" if attribute == "probe" else attribute.replace("-", "_"): said}
 
 
 def _spec(attributes: Mapping[str, Setting]) -> OriginSpec:

@@ -105,7 +105,7 @@ LINE = _optional(Field(words.line))
 RATE = Field(units.rate, units.shown_rate)
 SIZE = Field(units.size, units.shown_size)
 SHARE = Field(units.share, units.shown_share)
-MODE = _optional(Field(words.mode, lambda v: f"{v:04o}"))
+MODES = _optional(Field(words.modes, lambda v: f"{v[0]:04o} {v[1]:04o}"))
 SECRET = _optional(Field(words.file_name, file=True, secret=True))
 
 ORIGIN: Mapping[str, Field] = {
@@ -160,8 +160,7 @@ FIELDS: Mapping[str, Field] = {
     "sideways.patience": _duration(0.1, 600),
     "attributes.owner": _optional(Field(words.account)),
     "attributes.group": _optional(Field(words.account)),
-    "attributes.file-mode": MODE,
-    "attributes.directory-mode": MODE,
+    "attributes.modes": MODES,
     "serve.http": YES,
     "serve.ftp": YES,
     "serve.rsync": YES,

@@ -279,13 +279,14 @@ def cron(text: str) -> str:
     return text
 
 
-def mode(text: str) -> int:
-    """Permission bits in octal, without set-id bits and without write for others (HAZARDS 26)."""
-    if not re.fullmatch(r"0?[0-7]{3}", text):
-        raise ValueError(f"{quoted(text)} is not a mode; write 0644 or 0755")
-    if int(text, 8) & 0o002:
+def modes(text: str) -> tuple[int, int]:
+    """Of files and of directories: octal, without set-id bits and without write for others (HAZARDS 26)."""
+    if not re.fullmatch(r"0?[0-7]{3} +0?[0-7]{3}", text):
+        raise ValueError(f"{quoted(text)} is not a mode for files and one for directories; write 0644 0755")
+    files, directories = (int(word, 8) for word in text.split())
+    if (files | directories) & 0o002:
         raise ValueError(f"{quoted(text)} lets everybody write; leave that bit out")
-    return int(text, 8)
+    return files, directories
 
 
 def yes(text: str) -> bool:

@@ -70,12 +70,12 @@ NAMES = "it has a-z 0-9 . _ -, the first a letter or digit, at most 63"
         ),
         ("<alias>debian</alias>", None),
         (
-            '<attributes file-mode="0757"/>',
-            "<attributes file-mode>: '0757' lets everybody write; leave that bit out",
+            '<attributes modes="0644 0757"/>',
+            "<attributes modes>: '0644 0757' lets everybody write; leave that bit out",
         ),
         (
-            '<attributes file-mode="4755"/>',
-            "<attributes file-mode>: '4755' is not a mode; write 0644 or 0755",
+            '<attributes modes="4755"/>',
+            "<attributes modes>: '4755' is not a mode for files and one for directories; write 0644 0755",
         ),
         ('<hooks><hook on="later" command="x"/></hooks>', None),
         (

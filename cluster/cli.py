@@ -38,21 +38,25 @@ class Setup:
     verbose: bool
 
     def cluster(self, site: str | None = None) -> Cluster:
+        """Raises ConfigErrors where any file is not valid."""
         from cluster.config.load import load
 
         return load(self.folder, site)
 
-    def site(self, name: str) -> tuple[Cluster, Site]:
-        """Raises UsageError for a site that is not configured."""
-        cluster = self.cluster(name)
+    def site(self, name: str, *, strict: bool = False) -> tuple[Cluster, Site]:
+        """As much as is valid, or (`strict`) only where everything is. Raises UsageError for a site that is
+        not configured, ConfigErrors."""
+        from cluster.config.load import load_tolerant
+
+        cluster = self.cluster(name) if strict else load_tolerant(self.folder, name)[0]
         if name not in cluster.sites:
             known = ", ".join(sorted(cluster.sites)) or "none"
             raise UsageError(f"{shown(os.fsencode(name))}: no such site; there are: {known}")
         return cluster, cluster.sites[name]
 
-    def mirror(self, site: str, name: str) -> tuple[Cluster, Site, Mirror]:
-        """Raises UsageError for a mirror that the site does not carry."""
-        cluster, own = self.site(site)
+    def mirror(self, site: str, name: str, *, strict: bool = False) -> tuple[Cluster, Site, Mirror]:
+        """Raises UsageError for a mirror that the site does not carry, ConfigErrors as `site`."""
+        cluster, own = self.site(site, strict=strict)
         mirrors = {m.name: m for m in cluster.mirrors_of(site)}
         if name not in mirrors:
             known = ", ".join(mirrors) or "none"
@@ -155,7 +159,7 @@ def check(setup: Setup, show: str | None, site: str | None, as_json: bool) -> in
     """Validate cluster, sites and descriptors; warn about what will not work."""
     from cluster.config.load import explain, warnings
 
-    cluster = setup.site(site)[0] if site else setup.cluster()
+    cluster = setup.site(site, strict=True)[0] if site else setup.cluster()
     if show is not None:
         if show not in cluster.mirrors:
             known = ", ".join(sorted(cluster.mirrors)) or "none"
@@ -237,7 +241,7 @@ def pass_command(
     Where the site's daemon runs, it does the pass; otherwise this process does, and answers siblings for
     as long as it runs.
     """
-    cluster, own, found = setup.mirror(site, mirror)
+    cluster, own, found = setup.mirror(site, mirror, strict=True)
     from cluster.daemon.logs import to_file
 
     with to_file(log, verbose=setup.verbose):
@@ -466,8 +470,8 @@ def deletions(setup: Setup, site: str, mirror: str, approve: str | None, as_json
     """Show or approve a held deletion plan."""
     _, own, found = setup.mirror(site, mirror)
     if approve is not None:
-        if not re.fullmatch(r"[0-9a-f]{6,64}", approve):
-            raise UsageError(f"{_printable(approve)}: a plan's hash is 6 to 64 hexadecimal digits")
+        if not re.fullmatch(r"[0-9a-f]{64}", approve):
+            raise UsageError(f"{_printable(approve)}: a plan's hash is 64 hexadecimal digits")
         from cluster.daemon.approval import approve_plan
 
         answer = _run(approve_plan(own, found, approve))

@@ -91,8 +91,9 @@ class ControlServer:
             answer = {"error": str(error), "status": 2}
         except SidewaysError as error:
             answer = {"error": str(error), "status": 1}
-        writer.write(json.dumps(answer).encode() + b"\n")
-        await writer.drain()
+        if not writer.is_closing():
+            writer.write(json.dumps(answer).encode() + b"\n")
+            await writer.drain()
 
 
 async def _unknown(request: Message, _tell: Tell) -> Message:

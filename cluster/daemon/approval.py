@@ -6,6 +6,7 @@ import time
 from typing import Any
 
 from cluster import control
+from cluster.config.units import shown_duration
 from cluster.model import Mirror, Site
 from cluster.store.mirror import MirrorStore
 
@@ -26,5 +27,6 @@ async def approve_here(site: Site, mirror: Mirror, digest: str) -> dict[str, Any
         await store.write_status()
     finally:
         await store.close()
-    message = f"{files} files ({size} bytes) moved to the trash, where they stay {mirror.delete.trash:.0f} s"
+    stay = shown_duration(mirror.delete.trash)
+    message = f"{files} files ({size} bytes) moved to the trash, where they stay for {stay}"
     return {"mirror": mirror.name, "site": site.name, "files": files, "bytes": size, "message": message}

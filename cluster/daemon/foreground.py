@@ -11,7 +11,7 @@ from collections.abc import Callable
 from contextlib import AsyncExitStack
 from typing import Any
 
-from cluster.daemon.parts import Events, surroundings
+from cluster.daemon.parts import Events, log_report, surroundings
 from cluster.engine.passes import run_pass
 from cluster.errors import SidewaysError
 from cluster.model import Cluster, Mirror, Site
@@ -39,13 +39,15 @@ async def foreground_pass(
         siblings = await _siblings(stack, cluster, site, claims)
         around = surroundings(site, Shared(), claims, siblings.of if siblings else lambda mirror: ())
         work = asyncio.ensure_future(
-            run_pass(around, mirror, scope=scope, dry=dry, reporter=Events(tell, time.monotonic))
+            run_pass(around, mirror, scope=scope, dry=dry, reporter=Events(mirror.name, tell, time.monotonic))
         )
         loop = asyncio.get_running_loop()
         for number in (signal.SIGTERM, signal.SIGINT):
             loop.add_signal_handler(number, work.cancel)
         try:
-            return (await work).as_json()
+            report = await work
+            log_report(report, scope)
+            return report.as_json()
         except asyncio.CancelledError:
             raise SidewaysError(f"{mirror.name}: interrupted; the next pass goes on from here") from None
 

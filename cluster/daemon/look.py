@@ -5,7 +5,7 @@ from __future__ import annotations
 import time
 from collections.abc import Callable
 
-from cluster.errors import UsageError
+from cluster.errors import OriginError, SidewaysError, UsageError
 from cluster.model import SECOND, Entry, Limits, Listing, OriginSpec, Stamp, href, shown
 from cluster.origin.open import Shared, open_origin
 
@@ -16,7 +16,7 @@ _PRECISION = {1: "ns", SECOND: "s", 60 * SECOND: "min", 86_400 * SECOND: "day"}
 async def look(
     url: str, private: bool, emit: Callable[[object], None] | None, say: Callable[[str], None]
 ) -> int:
-    """List one directory of an origin. Raises OriginError, or UsageError for a URL that cannot be read."""
+    """List one directory of an origin. Raises SidewaysError, or UsageError for a URL that cannot be read."""
     from cluster.config.words import origin_url
 
     try:
@@ -26,6 +26,8 @@ async def look(
     origin = open_origin(spec, Limits(), Shared())
     try:
         listing = await origin.listing(b"")
+    except OriginError as error:
+        raise SidewaysError(f"{origin.url}: {error.message}") from None
     finally:
         await origin.close()
     if emit is not None:

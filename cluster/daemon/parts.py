@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Callable, Sequence
 
 from cluster.engine.passes import Surroundings
@@ -11,6 +12,8 @@ from cluster.origin.base import Origin
 from cluster.origin.open import Shared, open_origin
 from cluster.peer.claims import Claims
 from cluster.peer.client import Sibling
+
+log = logging.getLogger("sideways.pass")
 
 PROGRESS_EVERY = 0.2  # s between two events of progress
 
@@ -27,24 +30,30 @@ def surroundings(
 
 
 class Events(Reporter):
-    """A reporter that tells a pass as JSON-able events: `progress` now and then, `planned`, `failed`."""
+    """A reporter that tells a pass as JSON-able events (`progress` now and then, `planned`, `failed`), and
+    logs a line for each event: failures always, files and directories where `-v` asks for them."""
 
-    def __init__(self, tell: Callable[[dict[str, object]], None], monotonic: Callable[[], float]) -> None:
-        self._tell, self._monotonic = tell, monotonic
+    def __init__(
+        self, mirror: str, tell: Callable[[dict[str, object]], None], monotonic: Callable[[], float]
+    ) -> None:
+        self._mirror, self._tell, self._monotonic = mirror, tell, monotonic
         self._last = monotonic()
         self.directories = self.files = self.origin_bytes = self.sideways_bytes = self.failures = 0
         self.current = b""
 
     def started(self, report: Report) -> None:
+        log.debug("%s: pass begins at %s", report.mirror, report.site)
         self._tell({"event": "started", "mirror": report.mirror, "site": report.site})
 
     def directory(self, path: bytes) -> None:
         self.directories += 1
         self.current = path
+        log.debug("%s: compared path=%s", self._mirror, shown(path) or "/")
         self._progress()
 
     def file(self, path: bytes, size: int, source: str) -> None:
         self.files += 1
+        log.debug("%s: published path=%s size=%d source=%s", self._mirror, shown(path), size, source)
         if source == "origin":
             self.origin_bytes += size
         elif source != "link":
@@ -53,6 +62,7 @@ class Events(Reporter):
 
     def failed(self, path: bytes, error: str) -> None:
         self.failures += 1
+        log.warning("%s: failed path=%s error=%s", self._mirror, shown(path) or "/", error)
         self._tell({"event": "failed", "path": shown(path), "href": href(path), "error": error})
 
     def planned(self, action: str, path: bytes, detail: str = "") -> None:
@@ -74,3 +84,26 @@ class Events(Reporter):
                     "path": shown(self.current),
                 }
             )
+
+
+def log_report(report: Report, scope: bytes) -> None:
+    """One line about a pass that has ended."""
+    files = report.files
+    log.info(
+        "%s: %s path=%s origin=%d sideways=%d unchanged=%d deleted=%d held=%d failed=%d "
+        "origin_bytes=%d sideways_bytes=%d listing_bytes=%d requests=%d seconds=%.3f",
+        report.mirror,
+        report.outcome,
+        shown(scope) or "/",
+        files.origin,
+        files.sideways,
+        files.unchanged,
+        files.deleted,
+        files.held,
+        files.failed,
+        report.bytes_origin,
+        report.bytes_sideways,
+        report.bytes_listings,
+        report.requests_origin,
+        report.seconds,
+    )

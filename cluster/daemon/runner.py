@@ -3,25 +3,21 @@
 from __future__ import annotations
 
 import asyncio
-import logging
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
 
-from cluster.daemon.parts import Events, surroundings
+from cluster.daemon.parts import Events, log_report, surroundings
 from cluster.engine.passes import run_pass
-from cluster.engine.report import Report
 from cluster.errors import SidewaysError, StoreError
-from cluster.model import Mirror, OriginSpec, Site, shown
+from cluster.model import Mirror, OriginSpec, Site
 from cluster.origin.open import Shared
 from cluster.peer.claims import Claims
 from cluster.peer.client import Sibling
 from cluster.plan.due import answered
 from cluster.scheduler.hooks import Ended
 from cluster.web.view import Progress
-
-log = logging.getLogger("sideways.pass")
 
 Tell = Callable[[dict[str, object]], None]
 
@@ -67,12 +63,10 @@ class Runner:
         self._waiting[name] = [w for w in self._waiting.get(name, ()) if w not in watchers]
 
         def tell(event: dict[str, object]) -> None:
-            if event["event"] == "failed":
-                log.warning("%s: %s: %s", name, event["path"] or "/", event["error"])
             for watcher in watchers:
                 watcher.tell(event)
 
-        running = _Running(time.time(), Events(tell, time.monotonic), watchers)
+        running = _Running(time.time(), Events(name, tell, time.monotonic), watchers)
         self._running[name] = running
         try:
             report = await run_pass(self._around, mirror, scope=scope, reporter=running.events)
@@ -81,7 +75,7 @@ class Runner:
             raise
         finally:
             del self._running[name]
-        self._log(report, scope)
+        log_report(report, scope)
         for watcher in watchers:
             if not watcher.result.done():
                 watcher.result.set_result(report.as_json())
@@ -94,7 +88,7 @@ class Runner:
         """What a pass would do now. Runs beside one that works."""
         mirror = self._definition(name)
         report = await run_pass(
-            self._around, mirror, scope=scope, dry=True, reporter=Events(tell, time.monotonic)
+            self._around, mirror, scope=scope, dry=True, reporter=Events(name, tell, time.monotonic)
         )
         return report.as_json()
 
@@ -124,28 +118,6 @@ class Runner:
             else:
                 why = "interrupted" if isinstance(error, asyncio.CancelledError) else repr(error)
                 watcher.result.set_exception(StoreError(f"the pass was cut off: {why}"))
-
-    @staticmethod
-    def _log(report: Report, scope: bytes) -> None:
-        files = report.files
-        log.info(
-            "%s: %s path=%s origin=%d sideways=%d unchanged=%d deleted=%d held=%d failed=%d "
-            "origin_bytes=%d sideways_bytes=%d listing_bytes=%d requests=%d seconds=%.3f",
-            report.mirror,
-            report.outcome,
-            shown(scope) or "/",
-            files.origin,
-            files.sideways,
-            files.unchanged,
-            files.deleted,
-            files.held,
-            files.failed,
-            report.bytes_origin,
-            report.bytes_sideways,
-            report.bytes_listings,
-            report.requests_origin,
-            report.seconds,
-        )
 
 
 def _progress(running: _Running) -> Progress:

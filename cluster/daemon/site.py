@@ -153,7 +153,7 @@ class Daemon:
             await self._peer.start()
         except OSError as error:
             self._peer = None
-            raise UsageError(
+            raise StoreError(
                 f"{self._name}: peer: cannot listen on {self._site.peer.listen}: {error}"
             ) from None
 
@@ -264,16 +264,14 @@ class Daemon:
         name, scope = self._asked(request)
         if request.get("dry"):
             return await self._runner.dry(name, scope, tell)
-        if why := self.paused(name):
-            if why == "operator":
-                raise StoreError(f"{name}: paused; `sideways resume --site {self._name} {name}` first")
-            tell({"event": "note", "text": f"paused by the {why}; this pass is run all the same"})
+        self._not_paused(name)
         result = self._runner.watch(name, scope, tell)
         self._scheduler.wake(name, scope, "asked for on the command line", urgent=True)
         return await result
 
     async def _command_push(self, request: Message, _tell: Tell) -> Message:
         name, scope = self._asked(request)
+        self._not_paused(name)
         self._scheduler.wake(name, scope, "push", urgent=True)
         return {"message": f"a pass over {shown(scope) or 'everything'} is due now"}
 
@@ -304,6 +302,14 @@ class Daemon:
     async def _command_reload(self, _request: Message, _tell: Tell) -> Message:
         await self._read_config()
         return {"message": "; ".join(self.config_errors()) or "the configuration is read again"}
+
+    def _not_paused(self, name: str) -> None:
+        """Raises StoreError where an operator's pause is in the way. What the descriptor pauses is the
+        schedule; whoever asks for a pass has it."""
+        if name in self._scheduler.pauses.mirrors:
+            raise StoreError(f"{name}: paused; `sideways resume --site {self._name} {name}` first")
+        if not self._scheduler.origins(name):
+            raise StoreError(f"{name}: every origin of it is paused; `sideways resume --origin URL` first")
 
     def _asked(self, request: Message) -> tuple[str, bytes]:
         name = str(request.get("mirror"))

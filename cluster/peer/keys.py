@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import contextlib
 import datetime as dt
+import errno
 import hashlib
 import os
 import re
@@ -59,6 +60,9 @@ def make(site: Site, state: str, *, replace: bool = False, now: float | None = N
         old = _read(certificate_file) if os.path.exists(certificate_file) else ""
         key, certificate = _generate(site.name, at)
         os.makedirs(state, mode=0o700, exist_ok=True)
+        for folder in (state, os.path.dirname(certificate_file) or "."):
+            if not os.access(folder, os.W_OK):  # else a key would stay behind without its certificate
+                raise PermissionError(errno.EACCES, os.strerror(errno.EACCES), folder)
         _write(key_file, key, 0o600)
         _write(certificate_file, certificate + "".join(certificates(old)[:1]), 0o644)
     except OSError as error:

@@ -311,7 +311,9 @@ class Scheduler:
 
 def history_of(records: Sequence[PassRecord], now: float) -> History:
     """What the schedule goes on from after a restart; `records` newest first. A pass that was cut off is due
-    at once, to go on where it was."""
+    at once, to go on where it was; one over a single directory does not move the schedule.
+    """
+    records = [record for record in records if not record.scope]
     if not records or records[0].outcome is None:
         return History(since=now)
     failures = 0

@@ -10,6 +10,7 @@ from __future__ import annotations
 import json
 import sqlite3
 from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import replace
 from typing import Any
 
 import msgpack  # type: ignore[import-untyped]
@@ -22,12 +23,12 @@ RESUME_WITHIN = 86_400  # s; what was compared earlier must be compared again
 KEPT_PASSES = 500
 KEPT_JOURNAL = 1_000_000  # records; a follower further behind compares digests instead
 
-_COLUMNS = "id, started, ended, outcome, origin, counts"
+_COLUMNS = "id, started, ended, outcome, origin, counts, scope"
 
 
-def _record(row: tuple[int, int, int | None, str | None, str, str]) -> PassRecord:
-    identity, started, ended, outcome, origin, counts = row
-    return PassRecord(identity, started, ended, outcome, origin, json.loads(counts))
+def _record(row: tuple[int, int, int | None, str | None, str, str, bytes]) -> PassRecord:
+    identity, started, ended, outcome, origin, counts, scope = row
+    return PassRecord(identity, started, ended, outcome, origin, json.loads(counts), scope=scope)
 
 
 def begin(
@@ -35,12 +36,12 @@ def begin(
 ) -> PassRecord:
     """A new pass, or the open one to go on with; other open ones end as interrupted and cover nothing."""
     resumed: PassRecord | None = None
-    query = f"SELECT {_COLUMNS}, fingerprint, scope FROM passes WHERE ended IS NULL ORDER BY id DESC"  # noqa: S608
-    for *columns, known, its_scope in connection.execute(query).fetchall():
+    query = f"SELECT {_COLUMNS}, fingerprint FROM passes WHERE ended IS NULL ORDER BY id DESC"  # noqa: S608
+    for *columns, known in connection.execute(query).fetchall():
         record = _record(tuple(columns))
-        same = known == fingerprint and its_scope == scope and record.origin == origin
+        same = known == fingerprint and record.scope == scope and record.origin == origin
         if resumed is None and same and 0 <= now - record.started < RESUME_WITHIN:
-            resumed = PassRecord(record.id, record.started, None, None, record.origin, {}, resumed=True)
+            resumed = replace(record, counts={}, resumed=True)
             continue
         connection.execute(
             "UPDATE passes SET ended = ?, outcome = 'interrupted' WHERE id = ?", (now, record.id)
@@ -53,7 +54,7 @@ def begin(
         (now, origin, scope, fingerprint),
     )
     assert cursor.lastrowid is not None
-    return PassRecord(cursor.lastrowid, now, None, None, origin, {})
+    return PassRecord(cursor.lastrowid, now, None, None, origin, {}, scope=scope)
 
 
 def end(

@@ -66,6 +66,7 @@ class PassRecord:
     origin: str
     counts: dict[str, object]
     resumed: bool = False
+    scope: bytes = b""  # the directory that it was limited to
 
 
 @dataclass(frozen=True, slots=True)

@@ -39,7 +39,7 @@ async def summarise(reader: Reader) -> MirrorSummary:
     last = max(passes, key=lambda record: record.id, default=None)
     totals = await reader.totals()
     plan = await reader.held_plan()
-    complete = [record.started for record in passes if record.outcome in ("complete", "held")]
+    complete = [r.started for r in passes if r.outcome in ("complete", "held") and not r.scope]
     return MirrorSummary(
         fresh=max(complete, default=None),
         files=totals.files,

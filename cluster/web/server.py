@@ -14,7 +14,7 @@ from collections.abc import Awaitable, Callable
 from aiohttp import web
 from aiohttp.http_exceptions import HttpProcessingError
 
-from cluster.errors import SidewaysError, UsageError
+from cluster.errors import SidewaysError, StoreError, UsageError
 from cluster.model import Cluster, Site
 from cluster.store.mirror import Reader
 from cluster.web import metrics
@@ -55,7 +55,7 @@ class WebServer:
         self._runner: web.AppRunner | None = None
 
     async def start(self) -> None:
-        """Listen on `site.web`. Raises UsageError where that is not possible."""
+        """Listen on `site.web`. Raises UsageError for what is no address, StoreError where it is taken."""
         site = self._context.site
         host, colon, port = (site.web or "").rpartition(":")
         if not colon or not port.isdecimal():
@@ -80,7 +80,7 @@ class WebServer:
             await web.TCPSite(runner, host.strip("[]"), int(port)).start()
         except (OSError, OverflowError) as error:
             await runner.cleanup()
-            raise UsageError(f"{site.name}: web: cannot listen on {site.web}: {error}") from error
+            raise StoreError(f"{site.name}: web: cannot listen on {site.web}: {error}") from error
         self._runner = runner
 
     @property

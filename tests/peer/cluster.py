@@ -87,8 +87,8 @@ class FakeReader:
     async def passes(self, limit: int = 10) -> list[Facts]:
         counted = {"bytes": {"origin": 7, "sideways": 9}}
         return [
-            Facts(id=1, started=150, ended=200, outcome="complete", counts={}),
-            Facts(id=2, started=300, ended=400, outcome="failed", counts=counted),
+            Facts(id=1, scope=b"", started=150, ended=200, outcome="complete", counts={}),
+            Facts(id=2, scope=b"", started=300, ended=400, outcome="failed", counts=counted),
         ]
 
     async def errors(self, limit: int = 100) -> list[object]:

@@ -8,7 +8,7 @@ from dataclasses import replace
 
 import pytest
 
-from cluster.errors import UsageError
+from cluster.errors import SidewaysError
 from cluster.model import Schedule
 from cluster.store.mirror import PassRecord
 from cluster.web.server import WebServer
@@ -141,7 +141,7 @@ async def test_an_address_that_cannot_be_listened_on_is_one_clear_line(web):
         raise AssertionError
 
     server = WebServer(site, made, open_reader=opener, view=FakeView(), clock=lambda: NOW)
-    with pytest.raises(UsageError, match=r"^kent: web: [^\n]+$"):
+    with pytest.raises(SidewaysError, match=r"^kent: web: [^\n]+$"):
         await server.start()
     await server.stop()
 

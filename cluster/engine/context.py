@@ -9,6 +9,7 @@ from dataclasses import dataclass, field
 from cluster.engine.batch import Batcher
 from cluster.engine.clock import Clock
 from cluster.engine.report import Report, Reporter
+from cluster.errors import Changed, Vanished
 from cluster.model import Entry, Held, Mirror, join, shown
 from cluster.origin.base import Origin
 from cluster.peer.claims import Claims
@@ -93,6 +94,15 @@ class Context:
     relisted: set[bytes] = field(default_factory=set)  # those that have been listed once more since
     late: dict[bytes, list[tuple[bytes, str]]] = field(default_factory=dict)  # failures not yet recorded
     sick: str = ""  # the origin behaves as if it were not well: nothing is deleted by this pass
+
+    def look_again(self, visit: Visit, error: Exception) -> bool:
+        """Whether a directory is listed once more because of this, before anybody is told of a failure: what
+        was listed, or what a link was to be made to, is not there any more (HAZARDS 44, 45)."""
+        if not isinstance(error, Changed | Vanished) or visit.path in self.relisted:
+            return False
+        visit.agrees = False
+        self.relist.add(visit.path)
+        return True
 
     def fail(self, visit: Visit, name: bytes, error: str) -> None:
         """Something of a directory could not be done; it is told to everybody."""

@@ -61,13 +61,10 @@ class Transfer:
         try:
             await self._tries(job)
         except (Changed, Vanished) as error:
-            # The listing is older than the file: list once more before anybody is told (HAZARDS 44, 45).
-            job.visit.agrees = False
-            if job.visit.path in context.relisted:
-                self.fail(job, error.message)
-            else:
-                context.relist.add(job.visit.path)
+            if context.look_again(job.visit, error):
                 self.settle(job)
+            else:
+                self.fail(job, error.message)
         except OriginError as error:
             self.fail(job, error.message)
 
@@ -301,6 +298,9 @@ class Transfer:
 
     async def _add(self, job: Job, change: Change, source: str) -> None:
         def done(error: Exception | None) -> None:
+            if error is not None and self._context.look_again(job.visit, error):
+                self.settle(job)
+                return
             if error is not None:
                 self.fail(job, str(error))
                 return

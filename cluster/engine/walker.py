@@ -290,15 +290,16 @@ class Walker:
             if known is None or known.sha256 != held.sha256:
                 await context.store.refresh(visit.path, [held])
                 continue
+            linked = replace(held, inode=known.inode, disk_mtime=known.disk_mtime)
             await self._publish(
-                visit, Change(visit.path, held, previous=view.held.get(held.name), link_to=to)
+                visit, Change(visit.path, linked, previous=view.held.get(held.name), link_to=to)
             )
 
     async def _publish(self, visit: Visit, change: Change) -> None:
         visit.pending += 1
 
         def done(error: Exception | None) -> None:
-            if error is not None:
+            if error is not None and not self._context.look_again(visit, error):
                 self._context.fail(visit, change.held.name, str(error))
             visit.pending -= 1
             if visit.pending == 0:

@@ -8,7 +8,7 @@ import stat
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
-from cluster.errors import Blocked, SidewaysError, StoreError
+from cluster.errors import Blocked, Changed, SidewaysError, StoreError
 from cluster.model import Held, Kind, checked_name, join, shown, split
 from cluster.store import linux
 from cluster.store.appearance import is_private
@@ -93,6 +93,8 @@ class Changes:
         wanted = _lstat(source_folder, checked_name(source_name))
         if wanted is None or not stat.S_ISREG(wanted.st_mode):
             raise StoreError(f"{_path(change)}: {shown(source)}, which it is a link to, is no file here")
+        if change.held.inode and not _is_known(change.held, wanted):
+            raise Changed(_path(change), f"{shown(source)}, which it is a link to, was replaced meanwhile")
         folder = self._folders[change.directory]  # the other one may have pushed it out
         found = _lstat(folder, name)
         if found is None or (found.st_ino, found.st_dev) != (wanted.st_ino, wanted.st_dev):
@@ -180,6 +182,12 @@ def _expect(change: Change, found: os.stat_result) -> None:
         same = same and found.st_ino == known.inode and found.st_mtime_ns in (known.disk_mtime, wanted)
     if not same:
         raise StoreError(f"{_path(change)}: changed on disk since it was examined")
+
+
+def _is_known(held: Held, found: os.stat_result) -> bool:
+    """Whether a file is still the one whose record lent `held` its inode and times."""
+    times = (held.disk_mtime, held.mtime.ns if held.mtime is not None else held.disk_mtime)
+    return (found.st_ino, found.st_size) == (held.inode, held.size) and found.st_mtime_ns in times
 
 
 def _lstat(folder: int, name: bytes) -> os.stat_result | None:

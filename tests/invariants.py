@@ -56,8 +56,10 @@ class Ledger:
                 kind = there.get(split(path)[1])
                 if kind is None:
                     self.lacked.add(path)
-                elif kind is not Kind.DIRECTORY:
-                    self.lacked.add(path + b"/")  # everything below it
+                elif kind is Kind.DIRECTORY and path in self.versions.keys() | self.targets.keys():
+                    self.lacked.add(path)  # it is no file any more, and goes before the directory comes
+                elif kind is not Kind.DIRECTORY and path in self.folders:
+                    self.lacked |= {path, path + b"/"}  # with everything below it
 
     def tree(self, root: Path) -> None:
         """Note all that a folder holds now; what it held before and does not now, it lacks."""
@@ -206,7 +208,10 @@ def _check_status(site: Site, mirror: Mirror, ledger: Ledger, *, exact: bool) ->
             )
             if entry["kind"] == "file" and exact:
                 _holds(
-                    ledger.hash(place) == entry["sha256"] and os.path.getsize(place) == entry["size"],
+                    os.path.isfile(place)
+                    and not os.path.islink(place)
+                    and ledger.hash(place) == entry["sha256"]
+                    and os.path.getsize(place) == entry["size"],
                     "INV5 status",
                     f"{shown(path)}: a status file tells another version than the disk has",
                 )

@@ -90,6 +90,20 @@ async def test_45_a_file_that_never_holds_still_fails_alone(world: World) -> Non
     assert (report.outcome, report.files.failed, report.files.origin) == ("incomplete", 1, 40)
 
 
+async def test_a_link_to_a_file_that_is_being_replaced_never_gets_the_new_content(world: World) -> None:
+    """The name that a new hard link would be made to gets another version in the same batch."""
+    world.memory.put(b"a/old-name", b"one version")
+    world.memory.put(b"a/third", b"x")
+    world.memory.link(b"a/old-name", b"z/kept")
+    await world.run()
+    node = world.memory.tree()[b"z/kept"]
+    world.memory.link(b"z/kept", b"b/new-name")
+    world.memory.put(b"a/old-name", b"quite another version", mtime=node.mtime + 10**9)
+    report = await world.run()
+    world.equal()
+    assert report.outcome == "complete", report
+
+
 async def test_a_file_that_changes_in_the_last_stage_is_fetched_in_the_same_pass(world: World) -> None:
     world.mirror = replace(world.mirror, last=("dists/**",))
     some(world)

@@ -24,6 +24,7 @@ from cluster.model import href, shown
 from cluster.origin.http_deadline import Deadline
 from cluster.origin.http_guard import ForbiddenAddress, Guard, GuardedResolver
 from cluster.origin.http_headers import retry_after
+from cluster.origin.http_plain import NotPlain, Plain
 from cluster.origin.http_redirect import MAX_REDIRECTS, REDIRECTS, next_url
 
 if TYPE_CHECKING:
@@ -31,6 +32,7 @@ if TYPE_CHECKING:
 
     from cluster.model import Limits, OriginSpec
     from cluster.origin.base import Traffic
+    from cluster.origin.http_plain import Exchange
 
 USER_AGENT = f"Sideways/{__version__}"
 
@@ -77,7 +79,10 @@ class HttpSession:
         self._guard = Guard(spec, self.base)
         self._resolver = resolver
         self._client: aiohttp.ClientSession | None = None
+        self._guarded: GuardedResolver  # with the client
         self._home: dict[str, str] | None = None  # with credentials, for the origin alone
+        self._plain: Plain | None = None  # once an answer has shown that the origin can be asked so
+        self._may_be_plain = self.base.scheme == "http" and spec.proxy is None
         self.has_head = True  # until an answer says otherwise
         self.deadline = Deadline(limits.timeout)
 
@@ -86,6 +91,8 @@ class HttpSession:
 
     async def close(self) -> None:
         self.deadline.close()
+        if self._plain is not None:
+            self._plain.close()
         if self._client is not None:
             await self._client.close()
 
@@ -110,6 +117,8 @@ class HttpSession:
         url = URL(target, encoded=True)
         answer = await self._once(client, method, url, path, headers)
         if answer.status not in REDIRECTS:
+            if self._plain is None and self._may_be_plain and answer.status == 200:
+                self._plain = self._plainly(client)
             return answer
         for _ in range(MAX_REDIRECTS):
             answer.release()
@@ -128,6 +137,30 @@ class HttpSession:
                 return answer
         answer.release()
         raise Refused(href(path), f"redirect: more than {MAX_REDIRECTS}, the last to {url.host}")
+
+    async def small(self, path: bytes) -> Exchange | None:
+        """The answer to a GET of a small file, as far as it can be had without aiohttp; else None, and
+        `ask` must be. The same duties as with `ask`.
+        """
+        plain = self._plain
+        if plain is None or not self._may_be_plain:
+            return None
+        waiting = self.deadline.begin()
+        try:
+            connection = await plain.connection()
+            self.traffic.requests += 1
+            return await connection.ask(plain.request(href(path)))
+        except NotPlain as error:
+            self._may_be_plain = self._may_be_plain and not error.never
+            return None
+        except asyncio.CancelledError:
+            if self.deadline.expired(waiting):
+                raise Unreachable(href(path), f"no answer in {self.deadline.within:g} s") from None
+            raise
+        except (aiohttp.ClientError, OSError, ValueError) as error:
+            raise classified(path, error) from None
+        finally:
+            self.deadline.end(waiting)
 
     async def _once(
         self,
@@ -150,7 +183,7 @@ class HttpSession:
         finally:
             self.deadline.end(waiting)
 
-    def refusal(self, answer: aiohttp.ClientResponse, path: bytes) -> OriginError:
+    def refusal(self, answer: aiohttp.ClientResponse | Exchange, path: bytes) -> OriginError:
         """The error that an answer with an unwelcome status means; the answer is released."""
         answer.release()
         status, name = answer.status, href(path)
@@ -177,15 +210,15 @@ class HttpSession:
                 self._home = {"Authorization": f"Basic {token}"}
             elif proxy is not None:
                 proxy = proxy.with_user(user).with_password(password)
+        guarded = GuardedResolver(self._resolver or aiohttp.ThreadedResolver(), self._guard, patience.connect)
+        self._guarded = guarded
         connector = aiohttp.TCPConnector(
             limit=0,
             limit_per_host=self._limits.connections,
             ttl_dns_cache=300,
             family=self._guard.family,
             local_addr=(spec.bind, 0) if spec.bind else None,
-            resolver=GuardedResolver(
-                self._resolver or aiohttp.ThreadedResolver(), self._guard, patience.connect
-            ),
+            resolver=guarded,
             ssl=self._tls(path),
             socket_factory=self._guard.open_socket,
         )
@@ -200,6 +233,16 @@ class HttpSession:
             proxy=proxy,
         )
         return self._client
+
+    def _plainly(self, client: aiohttp.ClientSession) -> Plain:
+        return Plain(
+            self.base,
+            {**client.headers, **(self._home or {})},
+            resolver=self._guarded,
+            guard=self._guard,
+            bind=self._spec.bind,
+            patience=self.patience.connect,
+        )
 
     def _tls(self, path: bytes) -> ssl.SSLContext | bool:
         """Verified against the system's authorities, or against `ca` alone. Fails closed (HAZARDS 78)."""
@@ -239,7 +282,7 @@ class Reader:
 
     __slots__ = ("_content", "_deadline", "_mark", "_path", "_patience", "_waited", "received")
 
-    def __init__(self, session: HttpSession, answer: aiohttp.ClientResponse, path: bytes) -> None:
+    def __init__(self, session: HttpSession, answer: aiohttp.ClientResponse | Exchange, path: bytes) -> None:
         self._content = answer.content
         self._deadline = session.deadline
         self._patience = session.patience

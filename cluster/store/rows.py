@@ -213,11 +213,16 @@ def is_recorded(connection: sqlite3.Connection, path: bytes) -> bool:
 
 def entries(connection: sqlite3.Connection, directory: int) -> dict[bytes, Held]:
     """Everything recorded in a directory, by name and sorted by it."""
+    return {held.name: held for held in each(connection, directory)}
+
+
+def each(connection: sqlite3.Connection, directory: int) -> Iterator[Held]:
+    """The same, one after the other."""
     found = connection.execute(
         f"SELECT {COLUMNS} FROM entries WHERE directory = ? ORDER BY name",  # noqa: S608
         (directory,),
     )
-    return {columns[0]: unpack(columns) for columns in found}
+    return (unpack(columns) for columns in found)
 
 
 def page(connection: sqlite3.Connection, directory: int, after: bytes | None, limit: int) -> list[Held]:

@@ -125,6 +125,13 @@ class StoreError(SidewaysError):
     """This site's own disk or records are not as they must be; the mirror stops, nothing is lost."""
 
 
+class HookFailed(SidewaysError):
+    """A command that runs before each pass did not succeed: the pass was not begun."""
+
+    def __init__(self, mirror: str) -> None:
+        super().__init__(f"{mirror}: its `before` hook failed, so no pass was begun; the log says why")
+
+
 class Locked(StoreError):
     """Somebody else works on this mirror. `holder` says who."""
 

@@ -7,19 +7,21 @@ import logging
 import os
 import signal
 import time
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 from contextlib import AsyncExitStack
 from typing import Any
 
 from cluster.daemon.parts import Events, log_report, surroundings
 from cluster.engine.passes import run_pass
-from cluster.errors import SidewaysError
+from cluster.engine.report import Report
+from cluster.errors import HookFailed, SidewaysError
 from cluster.model import Cluster, Mirror, Site
 from cluster.origin.open import Shared
 from cluster.peer import keys
 from cluster.peer.claims import Claims
 from cluster.peer.server import PeerServer
 from cluster.peer.siblings import Siblings
+from cluster.scheduler.hooks import Ended, around
 from cluster.store.mirror import Reader
 
 log = logging.getLogger("sideways.pass")
@@ -33,14 +35,20 @@ async def foreground_pass(
     dry: bool,
     tell: Callable[[dict[str, object]], None],
 ) -> dict[str, Any]:
-    """Run one pass here and return its JSON. Raises Locked, StoreError, UsageError."""
+    """Run one pass here, with the mirror's hooks around it unless it is a dry one, and return its JSON.
+
+    Raises HookFailed, Locked, StoreError, UsageError, and SidewaysError where a signal ends it.
+    """
     claims = Claims()
     async with AsyncExitStack() as stack:
         siblings = await _siblings(stack, cluster, site, claims)
-        around = surroundings(site, Shared(), claims, siblings.of if siblings else lambda mirror: ())
-        work = asyncio.ensure_future(
-            run_pass(around, mirror, scope=scope, dry=dry, reporter=Events(mirror.name, tell, time.monotonic))
-        )
+        needed = surroundings(site, Shared(), claims, siblings.of if siblings else lambda mirror: ())
+
+        async def plain() -> Report:
+            events = Events(mirror.name, tell, time.monotonic)
+            return await run_pass(needed, mirror, scope=scope, dry=dry, reporter=events)
+
+        work = asyncio.ensure_future(plain() if dry else _hooked(site, mirror, scope, plain))
         loop = asyncio.get_running_loop()
         for number in (signal.SIGTERM, signal.SIGINT):
             loop.add_signal_handler(number, work.cancel)
@@ -50,6 +58,26 @@ async def foreground_pass(
             return report.as_json()
         except asyncio.CancelledError:
             raise SidewaysError(f"{mirror.name}: interrupted; the next pass goes on from here") from None
+
+
+async def _hooked(site: Site, mirror: Mirror, scope: bytes, run: Callable[[], Awaitable[Report]]) -> Report:
+    """What a daemon does around a pass. Raises what `run` raises, after the hooks for a failure."""
+    outcome: Report | SidewaysError = HookFailed(mirror.name)
+
+    async def work() -> Ended:
+        nonlocal outcome
+        try:
+            outcome = await run()
+        except SidewaysError as error:
+            outcome = error
+            return Ended("failed")
+        files = outcome.files
+        return Ended(outcome.outcome, files.origin + files.sideways + files.deleted)
+
+    await around(mirror, site, scope, work)
+    if isinstance(outcome, SidewaysError):
+        raise outcome
+    return outcome
 
 
 async def _siblings(stack: AsyncExitStack, cluster: Cluster, site: Site, claims: Claims) -> Siblings | None:

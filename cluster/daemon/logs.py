@@ -25,21 +25,21 @@ class Line(logging.Formatter):
 
 @contextmanager
 def to_file(path: str | None, *, verbose: bool = False, console: bool = False) -> Iterator[None]:
-    """Send the log to `path` and (`console`) to standard error while the block runs.
+    """Send the log to `path` and (`console`) to standard error while the block runs; what only a log can tell
+    and somebody should know goes to standard error in any case.
 
     Raises OSError when the file cannot be opened."""
     root = logging.getLogger()
     handlers: list[logging.Handler] = []
     if path is not None:
         handlers.append(logging.FileHandler(path, encoding="utf-8", errors="backslashreplace"))
-    if console or verbose:
-        handlers.append(logging.StreamHandler(sys.stderr))
+    handlers.append(logging.StreamHandler(sys.stderr))
+    if not (console or verbose):
+        handlers[-1].setLevel(logging.WARNING)
+        handlers[-1].addFilter(lambda record: record.name != "sideways.pass")  # the result has these
     for handler in handlers:
         handler.setFormatter(Line())
         root.addHandler(handler)
-    if not handlers:
-        handlers.append(logging.NullHandler())
-        root.addHandler(handlers[0])
     ours = logging.getLogger("sideways")
     root.setLevel(logging.WARNING)
     ours.setLevel(logging.DEBUG if verbose else logging.INFO)

@@ -10,7 +10,7 @@ from typing import Any
 
 from cluster.daemon.parts import Events, log_report, surroundings
 from cluster.engine.passes import run_pass
-from cluster.errors import SidewaysError, StoreError
+from cluster.errors import HookFailed, SidewaysError, StoreError
 from cluster.model import Mirror, OriginSpec, Site
 from cluster.origin.open import Shared
 from cluster.peer.claims import Claims
@@ -97,6 +97,12 @@ class Runner:
         watcher = _Watcher(scope, tell, asyncio.get_running_loop().create_future())
         self._waiting.setdefault(name, []).append(watcher)
         return watcher.result
+
+    def stopped(self, name: str, scope: bytes) -> None:
+        """A hook let a pass over `scope` not begin: whoever waits for it is told."""
+        watchers = [w for w in self._waiting.get(name, ()) if answered(scope, w.scope)]
+        self._waiting[name] = [w for w in self._waiting.get(name, ()) if w not in watchers]
+        self._settle(watchers, HookFailed(name))
 
     def stop(self) -> None:
         """Nobody's pass will begin any more."""

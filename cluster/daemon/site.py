@@ -117,6 +117,7 @@ class Daemon:
             histories=await self._histories(),
             ask=self._ask,
             watch=_watch,
+            stopped=self._runner.stopped,
         )
         try:
             await self._control.start()
@@ -153,8 +154,9 @@ class Daemon:
             await self._peer.start()
         except OSError as error:
             self._peer = None
+            reason = os.strerror(error.errno) if error.errno else str(error)
             raise StoreError(
-                f"{self._name}: peer: cannot listen on {self._site.peer.listen}: {error}"
+                f"{self._name}: peer: cannot listen on {self._site.peer.listen}: {reason}"
             ) from None
 
     async def stop(self) -> None:

@@ -61,10 +61,11 @@ class Scheduler:
         histories: Mapping[str, History] | None = None,
         ask: Ask | None = None,
         watch: Watch | None = None,
+        stopped: Callable[[str, bytes], None] | None = None,
     ) -> None:
         self._site, self._run_pass = site, run_pass
         self._clock, self._pauses, self._zone = clock, pauses, zone
-        self._ask, self._watch = ask, watch
+        self._ask, self._watch, self._stopped = ask, watch, stopped
         self._histories = dict(histories or {})
         self._carried: dict[str, _Carried] = {}
         self._leaving: set[asyncio.Task[None]] = set()  # cancelled, and not over yet
@@ -240,13 +241,22 @@ class Scheduler:
     async def _pass(self, carried: _Carried, start: Start) -> None:
         mirror, began = carried.mirror, self._clock.now()
         log.info("%s: pass of %s begins: %s", mirror.name, shown(start.scope) or "everything", start.reason)
+        worked = False
+
+        async def work() -> Ended:
+            nonlocal worked
+            worked = True
+            return await self._work(start)
+
         try:
-            ended = await around(mirror, self._site, start.scope, lambda: self._work(start))
+            ended = await around(mirror, self._site, start.scope, work)
         finally:
             if carried.running is start:
                 carried.running = carried.task = None
             self._happened.set()
         log.info("%s: pass ended: %s", mirror.name, ended.outcome)
+        if not worked and self._stopped is not None:
+            self._stopped(mirror.name, start.scope)
         if not start.scope:
             failures = carried.history.failures + 1 if ended.outcome == "failed" else 0
             carried.history = History(carried.history.since, began, self._clock.now(), failures)

@@ -89,7 +89,7 @@ def main() -> NoReturn:
         click.echo(error.format_message())
         status = DONE
     except click.ClickException as error:
-        status = _complain(_printable(error.format_message()), USAGE)
+        status = _complain(" ".join(error.format_message().split()), USAGE)
     except ConfigErrors as error:
         status = _complain(str(error), USAGE)
     except (UsageError, UnsafeName) as error:
@@ -99,13 +99,30 @@ def main() -> NoReturn:
     except BrokenPipeError:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         status = FAILED
+    except OSError as error:
+        name = error.filename if isinstance(error.filename, str) else ""
+        status = _complain(f"{name}: {error.strerror}" if name else str(error), FAILED)
     except KeyboardInterrupt:
         status = _complain("interrupted", FAILED)
+    except Exception as error:  # noqa: BLE001  # whoever types a command is never shown a traceback
+        status = _complain(f"a mistake of this program: {_where(error)}: {error!r}", FAILED)
     sys.exit(status if isinstance(status, int) else DONE)
 
 
+def _where(error: BaseException) -> str:
+    """The file and line in which it happened, for a report."""
+    import traceback
+
+    frame = traceback.extract_tb(error.__traceback__)[-1]
+    return f"{os.path.basename(frame.filename)}:{frame.lineno}"
+
+
 def _complain(text: str, status: int) -> int:
-    print(text, file=sys.stderr)
+    """Say what is wrong; to whoever asked for JSON, in an object as well."""
+    lines = [_printable(line) for line in text.splitlines()]
+    if "--json" in sys.argv[1:]:
+        _emit({"errors": lines})
+    print("\n".join(lines), file=sys.stderr)
     return status
 
 

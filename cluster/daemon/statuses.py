@@ -7,13 +7,15 @@ from collections.abc import Callable
 from typing import Any, cast
 
 from cluster.errors import StoreError, UsageError
-from cluster.model import Cluster, Mirror, Site, shown
+from cluster.model import Cluster, Failure, Mirror, Site, href, join, shown
 from cluster.store.mirror import Reader
 from cluster.store.status import directory_status
 from cluster.store.summary import summarise
 from cluster.web.freshness import freshness
 
 Say = Callable[[str], None]
+
+MAX_ERRORS = 1000  # of a mirror that are looked at: the newest
 
 
 async def of_site(cluster: Cluster, site: Site, now: float) -> list[dict[str, Any]]:
@@ -64,16 +66,26 @@ async def of_directory(site: Site, mirror: Mirror, path: bytes, now: float) -> d
             failures=failures,
             missing=missing,
         )
+        below = [
+            _failure(join(at, one.name) if one.name else at, one)
+            for at, one in await reader.errors(MAX_ERRORS)
+            if at != path and (not path or at.startswith(path + b"/"))
+        ]
         summary = await summarise(reader)
     finally:
         await reader.close()
     return cast("dict[str, Any]", facts) | {
+        "failures_below": below,
         "site": site.name,
         "freshness": freshness(mirror, summary.fresh, now),
         "outcome": summary.outcome,
         "errors": summary.errors,
         "held": summary.held,
     }
+
+
+def _failure(path: bytes, one: Failure) -> dict[str, Any]:
+    return {"path": shown(path), "href": href(path), "error": one.error, "at": one.at, "since": one.since}
 
 
 def when(seconds: float | None) -> str:
@@ -114,3 +126,5 @@ def print_directory(facts: dict[str, Any], say: Say) -> None:
         say(f"  missing at the origin since {when(one['since'])}: {one['name']}")
     for one in facts["failures"]:
         say(f"  failed    {one.get('name') or 'this directory'}: {one['error']}")
+    for one in facts["failures_below"]:
+        say(f"  failed    {one['path']}: {one['error']}")

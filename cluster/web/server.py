@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import os
 from collections import Counter
 from collections.abc import Awaitable, Callable
 
@@ -80,7 +81,8 @@ class WebServer:
             await web.TCPSite(runner, host.strip("[]"), int(port)).start()
         except (OSError, OverflowError) as error:
             await runner.cleanup()
-            raise StoreError(f"{site.name}: web: cannot listen on {site.web}: {error}") from error
+            reason = os.strerror(error.errno) if isinstance(error, OSError) and error.errno else str(error)
+            raise StoreError(f"{site.name}: web: cannot listen on {site.web}: {reason}") from error
         self._runner = runner
 
     @property

@@ -1,35 +1,37 @@
-"""SHA-256 of a file and of each of its 8 MiB blocks, in one read."""
+"""SHA-256 of a file, and BLAKE3 of each of its 8 MiB blocks, in one read.
+
+The whole hash is the file's identity; block hashes only tell which ranges of a known version are right.
+A second SHA-256 for them was a third of the processor time of a large copy; BLAKE3 is four times as fast.
+"""
 
 from __future__ import annotations
 
 import hashlib
 
+from blake3 import blake3
+
 BLOCK = 8 * 2**20
 
 
 class Digest:
-    """Feed it the bytes in order. `blocks` stays empty for files of one block, which the whole hash names.
-
-    The first block's hash is the whole's at that point, so that nothing is hashed twice up to 8 MiB.
-    """
+    """Feed it the bytes in order. `blocks` stays empty for files of one block, which the whole hash names."""
 
     def __init__(self) -> None:
         self.length = 0
         self._whole = hashlib.sha256()
-        self._block = hashlib.sha256()
+        self._block = blake3()
         self._done: list[bytes] = []
 
     def update(self, data: bytes | bytearray | memoryview) -> None:
         view = memoryview(data)
+        self._whole.update(view)
         while view:
             part = view[: BLOCK - self.length % BLOCK]
-            self._whole.update(part)
-            if self.length >= BLOCK:
-                self._block.update(part)
+            self._block.update(part)
             self.length += len(part)
             if self.length % BLOCK == 0:
-                self._done.append((self._whole if self.length == BLOCK else self._block).digest())
-                self._block = hashlib.sha256()
+                self._done.append(self._block.digest())
+                self._block = blake3()
             view = view[len(part) :]
 
     @property
@@ -38,7 +40,7 @@ class Digest:
 
     @property
     def blocks(self) -> bytes:
-        """Concatenated SHA-256 of each block; `b""` for a file of at most 8 MiB."""
+        """Concatenated BLAKE3 of each block; `b""` for a file of at most 8 MiB."""
         if self.length <= BLOCK:
             return b""
         last = [self._block.digest()] if self.length % BLOCK else []

@@ -94,7 +94,7 @@ class Reader:
         return await self._ask(lambda c: digest.stored_digest(c, directory))
 
     async def blocks(self, path: bytes) -> bytes:
-        """The SHA-256 of each 8 MiB block, concatenated; empty for files up to 8 MiB."""
+        """The BLAKE3 of each 8 MiB block, concatenated; empty for files up to 8 MiB."""
         return await self._ask(lambda c: rows.blocks(c, path))
 
     async def open_file(self, path: bytes) -> tuple[int, Held] | None:

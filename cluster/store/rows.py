@@ -247,7 +247,7 @@ def held(connection: sqlite3.Connection, path: bytes) -> Held | None:
 
 
 def blocks(connection: sqlite3.Connection, path: bytes) -> bytes:
-    """The SHA-256 of each 8 MiB block of a file, concatenated; empty for files up to 8 MiB."""
+    """The BLAKE3 of each 8 MiB block of a file, concatenated; empty for files up to 8 MiB."""
     directory, name = split(path)
     row = connection.execute(
         """SELECT hashes FROM blocks WHERE name = ?

@@ -23,7 +23,7 @@ class Staged:
     temporary: bytes  # file name in the temporaries folder
     held: Held
     inode: int
-    blocks: bytes = b""  # concatenated SHA-256 of each 8 MiB block, for files over 8 MiB
+    blocks: bytes = b""  # concatenated BLAKE3 of each 8 MiB block, for files over 8 MiB
 
 
 @value

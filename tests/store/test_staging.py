@@ -13,6 +13,7 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
+from blake3 import blake3
 
 from cluster.errors import Changed, DiskFull, StoreError
 from cluster.model import Held, Kind, Stamp
@@ -29,7 +30,7 @@ LARGE = Held(b"large", Kind.FILE, mtime=Stamp(AT))
 def blocks_of(body: bytes) -> bytes:
     if len(body) <= BLOCK:
         return b""
-    return b"".join(hashlib.sha256(body[at : at + BLOCK]).digest() for at in range(0, len(body), BLOCK))
+    return b"".join(blake3(body[at : at + BLOCK]).digest() for at in range(0, len(body), BLOCK))
 
 
 async def send(staging: Staging, body: bytes, chunk: int = 65_536) -> None:

@@ -272,6 +272,15 @@ async def test_damage_by_an_admin_is_healed_by_the_next_pass(world: World) -> No
     ].mtime
 
 
+async def test_a_directory_that_lost_its_time_gets_it_back(world: World) -> None:
+    some(world)
+    await world.run()
+    os.utime(world.public / "pool/1", ns=(1, 1))
+    report = await world.run()
+    assert (world.public / "pool/1").stat().st_mtime_ns == world.memory.tree()[b"pool/1"].mtime
+    assert (report.outcome, report.bytes_origin) == ("complete", 0)
+
+
 async def test_a_whole_directory_that_an_admin_removed_comes_back(world: World) -> None:
     some(world)
     await world.run()

@@ -9,9 +9,10 @@ import shutil
 import signal
 import subprocess
 import sysconfig
+import threading
 import time
 import urllib.request
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 
 from cluster.demo.processes import end_with_parent, free_port
@@ -53,6 +54,7 @@ class Origin:
         self._run = os.path.join(folder, "nginx")
         self.port = free_port()
         self._process: subprocess.Popen[bytes] | None = None
+        self._stopped = threading.Event()
 
     def tree(self, mirror: str) -> str:
         """The folder of one mirror's origin."""
@@ -70,12 +72,19 @@ class Origin:
         os.makedirs(self._run)
         library = sysconfig.get_path("stdlib")
         left_out = shutil.ignore_patterns("site-packages", "dist-packages", "__pycache__", "test", "tests")
-        shutil.copytree(library, self.tree("python"), symlinks=False, ignore=left_out)
-        _copy_some("/usr/share/doc", self.tree("doc"), DOC_FILES)
+        shutil.copytree(
+            library, self.tree("python"), symlinks=False, ignore=left_out, copy_function=self._copy_one
+        )
+        _copy_some("/usr/share/doc", self.tree("doc"), DOC_FILES, self._copy_one)
         if os.path.exists("/usr/share/zoneinfo/zone.tab"):
             subprocess.run(["cp", "-a", "/usr/share/zoneinfo", self.tree("zoneinfo")], check=True)
         else:
             _made_zones(self.tree("zoneinfo"))
+
+    def _copy_one(self, source: str, target: str) -> None:
+        if self._stopped.is_set():
+            raise StoreError("the demo is being stopped")
+        shutil.copy2(source, target)
 
     def start(self) -> None:
         """Start nginx. Raises StoreError where it is not installed or does not answer."""
@@ -104,6 +113,8 @@ class Origin:
                 return
 
     def stop(self) -> None:
+        """End nginx, and a `copy` that another thread is at."""
+        self._stopped.set()
         if self._process is not None and self._process.poll() is None:
             self._process.send_signal(signal.SIGTERM)
             self._process.wait(5)
@@ -171,7 +182,7 @@ def _write(path: str, content: bytes) -> None:
     os.replace(path + ".new", path)
 
 
-def _copy_some(source: str, target: str, limit: int) -> None:
+def _copy_some(source: str, target: str, limit: int, copy: Callable[[str, str], None]) -> None:
     """The first files of a tree, in the order of their names; links become what they lead to."""
     os.makedirs(target)
     copied = 0
@@ -183,7 +194,7 @@ def _copy_some(source: str, target: str, limit: int) -> None:
                 continue
             place = os.path.join(target, os.path.relpath(path, source))
             os.makedirs(os.path.dirname(place), exist_ok=True)
-            shutil.copy2(path, place)
+            copy(path, place)
             os.chmod(place, 0o644)
             copied += 1
             if copied >= limit:

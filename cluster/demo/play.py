@@ -57,6 +57,7 @@ async def run_demo(source: str, *, once: bool, keep: str | None) -> int:
         return 0 if equal else 1
     finally:
         demo.stop()
+        await loop.shutdown_default_executor()  # a thread that still copies would make the folder again
         if keep is None:
             shutil.rmtree(folder, ignore_errors=True)
 

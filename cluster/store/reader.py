@@ -211,7 +211,7 @@ class Reader:
 def _connect(path: str, mirror: str) -> tuple[sqlite3.Connection, str]:
     try:
         connection = schema.connect(path, read_only=True)
-    except sqlite3.OperationalError as error:
+    except sqlite3.DatabaseError as error:
         if not os.path.exists(path):
             raise StoreError(f"{mirror}: no records yet") from error
         raise StoreError(f"{mirror}: {error}") from error

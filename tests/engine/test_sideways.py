@@ -134,6 +134,7 @@ async def test_a_claim_without_progress_is_void(world: World, idle: float) -> No
     world.equal()
     assert (report.outcome, report.files.origin) == ("complete", 5)
     assert took < 3 and (idle or took > 0.4)
+    assert not idle or len(sibling.asked) == 5, "what it calls idle itself was waited for"
 
 
 async def test_a_sibling_that_claims_everything_forever_delays_by_its_patience(world: World) -> None:

@@ -104,6 +104,8 @@ def main() -> NoReturn:
         status = _complain(f"{name}: {error.strerror}" if name else str(error), FAILED)
     except KeyboardInterrupt:
         status = _complain("interrupted", FAILED)
+    except ModuleNotFoundError as error:
+        status = _complain(f"{error.name}: this Python package is missing; `make setup` installs it", FAILED)
     except Exception as error:  # noqa: BLE001  # whoever types a command is never shown a traceback
         status = _complain(f"a mistake of this program: {_where(error)}: {error!r}", FAILED)
     sys.exit(status if isinstance(status, int) else DONE)

@@ -25,16 +25,18 @@ class Place:
     web: str
 
 
-def copied(source: str, folder: str, origin: Origin) -> tuple[str, list[Place]]:
-    """Copy `config/` and `sites/`, and rewrite what must be another one here.
-
-    Raises UsageError, ConfigErrors.
-    """
+def check(source: str) -> None:
+    """Raises UsageError, ConfigErrors where there is no cluster to be played."""
     for name in ("config", "sites"):
         if not os.path.isdir(os.path.join(source, name)):
             raise UsageError(
                 f"{source}: there is no {name}/ in it; run the demo in a checkout, or with -C DIR"
             )
+    load(source)
+
+
+def copied(source: str, folder: str, origin: Origin) -> tuple[str, list[Place]]:
+    """Copy `config/` and `sites/`, and rewrite what must be another one here."""
     root = os.path.join(folder, "cluster")
     shutil.copytree(os.path.join(source, "config"), os.path.join(root, "config"))
     os.makedirs(os.path.join(root, "sites"))

@@ -15,7 +15,7 @@ from cluster import control
 from cluster.config.load import load
 from cluster.demo import show
 from cluster.demo.equal import differences
-from cluster.demo.folder import Place, carried, copied
+from cluster.demo.folder import Place, carried, check, copied
 from cluster.demo.origin import Origin
 from cluster.demo.processes import end_with_parent
 from cluster.errors import SidewaysError, StoreError
@@ -31,6 +31,7 @@ async def run_demo(source: str, *, once: bool, keep: str | None) -> int:
 
     Raises SidewaysError when it cannot be played here.
     """
+    check(source)
     folder = keep or tempfile.mkdtemp(prefix="sideways-demo-")
     if keep is not None:
         folder = os.path.abspath(keep)

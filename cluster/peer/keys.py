@@ -53,7 +53,8 @@ def make(site: Site, state: str, *, replace: bool = False, now: float | None = N
         for path in (key_file, certificate_file):
             if os.path.lexists(path):
                 raise UsageError(
-                    f"{path}: exists already; siblings know this site by it, so it is not replaced"
+                    f"{path}: exists already; siblings know this site by it, so it is not replaced; "
+                    "`--rotate` makes a new one"
                 )
     at = dt.datetime.now(dt.UTC) if now is None else dt.datetime.fromtimestamp(now, dt.UTC)
     try:

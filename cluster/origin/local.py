@@ -240,6 +240,8 @@ class _Reading:
         self._descriptor = -1
         self._status: os.stat_result
         self._first = b""
+        self._turns = threading.Lock()  # for the two below, which a thread and the loop change
+        self._read_from = self._left = False
 
     async def __aenter__(self) -> Self:
         self._origin.traffic.requests += 1
@@ -251,7 +253,10 @@ class _Reading:
     async def __aexit__(
         self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
     ) -> None:
-        os.close(self._descriptor)
+        with self._turns:
+            self._left, reading = True, self._read_from
+        if not reading:
+            os.close(self._descriptor)
 
     def _open(self) -> tuple[int, os.stat_result, int, bytes]:
         shown, want = href(self._path), self._want
@@ -295,12 +300,23 @@ class _Reading:
             chunk = await self._origin._on_thread(self._path, lambda at=position: self._next(at))  # type: ignore[misc]
 
     def _next(self, position: int) -> bytes:
+        """On a thread. Who is left meanwhile goes on: the number must not stand for another file before a
+        read from it has returned, so it is closed here then."""
         end = self._end(self._status)
         shown, length = href(self._path), min(CHUNK, end - position)
+        with self._turns:
+            if self._left:
+                raise Changed(shown, "left before it was read")
+            self._read_from = True
         try:
             return _read(shown, self._descriptor, self._status, length, last=position + length >= end)
         except OSError as error:
             raise classified(shown, error) from error
+        finally:
+            with self._turns:
+                self._read_from, left = False, self._left
+            if left:
+                os.close(self._descriptor)
 
     def _end(self, status: os.stat_result) -> int:
         return status.st_size if self._want.stop is None else min(status.st_size, self._want.stop)

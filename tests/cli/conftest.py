@@ -64,6 +64,7 @@ class Desk:
         said = Said(done.returncode, done.stdout, done.stderr)
         assert b"Traceback" not in said.out + said.err, said
         assert b"\x1b" not in said.out + said.err, said
+        assert b"a mistake of this program" not in said.err, said
         assert status in (None, said.status), said
         return said
 

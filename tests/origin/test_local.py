@@ -346,3 +346,41 @@ def test_a_url_that_names_no_folder_is_a_usage_error(url: str) -> None:
 )
 def test_a_url_names_a_folder_by_its_bytes(url: str, path: bytes) -> None:
     assert source_path(OriginSpec(url)) == path
+
+
+async def test_a_file_that_is_left_while_a_thread_reads_it_is_closed_by_that_thread(
+    root: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Closed before, its number could be another file's when the thread reads."""
+    (root / "large").write_bytes(bytes(LARGE))
+    reading, go_on = threading.Event(), threading.Event()
+    real = local._read
+    read: list[os.stat_result] = []
+
+    def slow(shown: str, descriptor: int, status: os.stat_result, length: int, *, last: bool) -> bytes:
+        reading.set()
+        go_on.wait(10)
+        read.append(os.fstat(descriptor))
+        return real(shown, descriptor, status, length, last=last)
+
+    before = len(os.listdir("/proc/self/fd"))
+    origin = origin_at(root)
+
+    async def leave_early() -> None:
+        async with origin.read(b"large", Want()) as body:
+            chunks = body.chunks()
+            await anext(chunks)
+            monkeypatch.setattr(local, "_read", slow)
+            await anext(chunks)
+
+    task = asyncio.create_task(leave_early())
+    await asyncio.to_thread(reading.wait, 10)
+    task.cancel()
+    await asyncio.gather(task, return_exceptions=True)
+    other = os.open("/etc/passwd", os.O_RDONLY)
+    go_on.set()
+    while len(os.listdir("/proc/self/fd")) > before + 1:  # noqa: ASYNC110  # a thread ends its read
+        await asyncio.sleep(0.01)
+    os.close(other)
+    assert [found.st_size for found in read] == [LARGE]
+    await origin.close()

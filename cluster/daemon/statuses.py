@@ -31,9 +31,11 @@ async def _of_mirror(site: Site, mirror: Mirror, now: float) -> dict[str, Any]:
         return row | {"freshness": "never", "problem": str(error)}
     try:
         summary = await summarise(reader)
+        newest = await reader.passes(1)
     finally:
         await reader.close()
     return row | {
+        "unfinished": newest[0].started if newest and newest[0].ended is None else None,
         "freshness": freshness(mirror, summary.fresh, now),
         "complete": summary.fresh,
         "files": summary.files,
@@ -96,7 +98,9 @@ def when(seconds: float | None) -> str:
 def print_site(rows: list[dict[str, Any]], say: Say) -> None:
     """A table, one mirror a line."""
     width = max([6, *(len(row["mirror"]) for row in rows)])
-    say(f"{'mirror':{width}}  {'state':11} {'files':>9} {'bytes':>15}  {'last complete pass':23}  errors")
+    say(
+        f"{'mirror':{width}}  {'state':11} {'files':>9} {'bytes':>15}  {'last complete pass':23}  {'last pass':10}  errors"
+    )
     for row in rows:
         if row["problem"]:
             say(f"{row['mirror']:{width}}  {row['freshness']:11} {row['problem']}")
@@ -104,8 +108,13 @@ def print_site(rows: list[dict[str, Any]], say: Say) -> None:
         state = "held" if row["held"] else row["freshness"]
         say(
             f"{row['mirror']:{width}}  {state:11} {row['files']:>9} {row['bytes']:>15}  "
-            f"{when(row['complete']):23}  {row['errors']}"
+            f"{when(row['complete']):23}  {_last(row):10}  {row['errors']}"
         )
+
+
+def _last(row: dict[str, Any]) -> str:
+    """What became of the last pass. One that has not ended is going on, or was cut off: a log tells which."""
+    return "not ended" if row["unfinished"] is not None else row["outcome"] or "none"
 
 
 def print_directory(facts: dict[str, Any], say: Say) -> None:

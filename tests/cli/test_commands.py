@@ -158,6 +158,18 @@ def test_what_failed_below_is_seen_from_above(desk):
     assert b"\n  failed    sub/deep: " in desk("status", "--site", "kent", "m", "sub").out
 
 
+def test_a_pass_that_a_full_disk_cut_off_does_not_look_like_none(desk):
+    (desk.source / "large").write_bytes(bytes(100))
+    desk(*PASS)
+    assert desk("status", "--site", "kent").out.splitlines()[1].split()[-2:] == [b"complete", b"0"]
+    site = desk.root / "sites/kent.toml"
+    site.write_text(site.read_text().replace("reserve = 0", 'reserve = "9000TB"'))
+    (desk.source / "more").write_bytes(bytes(9_000_000))
+    said = desk(*PASS, status=1)
+    assert b"are kept in reserve" in said.err
+    assert desk("status", "--site", "kent").out.splitlines()[1].split()[-3:] == [b"not", b"ended", b"0"]
+
+
 def test_a_held_deletion_is_approved_by_its_hash(full):
     full.mirror(
         "m",

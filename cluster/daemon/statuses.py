@@ -98,9 +98,8 @@ def when(seconds: float | None) -> str:
 def print_site(rows: list[dict[str, Any]], say: Say) -> None:
     """A table, one mirror a line."""
     width = max([6, *(len(row["mirror"]) for row in rows)])
-    say(
-        f"{'mirror':{width}}  {'state':11} {'files':>9} {'bytes':>15}  {'last complete pass':23}  {'last pass':10}  errors"
-    )
+    head = f"{'mirror':{width}}  {'state':11} {'files':>9} {'bytes':>15}"
+    say(f"{head}  {'last complete pass':23}  {'last pass':10}  errors")
     for row in rows:
         if row["problem"]:
             say(f"{row['mirror']:{width}}  {row['freshness']:11} {row['problem']}")

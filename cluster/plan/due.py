@@ -191,10 +191,13 @@ def interval(schedule: Schedule, now: float, name: str, site: str, zone: tzinfo)
 
 
 def freshness(now: float, last_complete: float | None, interval: float | None) -> Freshness:
-    """What users are told. A mirror without an interval is as fresh as its last push."""
+    """What users are told. A mirror without an interval is as fresh as its last push.
+
+    A time that lies in the future by as much, since the clock was set back, says as little about now.
+    """
     if last_complete is None:
         return Freshness.NEVER
-    age = now - last_complete
+    age = abs(now - last_complete)
     if interval is None or age <= STALE * interval:
         return Freshness.FRESH
     return Freshness.STALE if age <= ERROR * interval else Freshness.ERROR

@@ -35,13 +35,14 @@ class MirrorSummary:
 
 async def summarise(reader: Reader) -> MirrorSummary:
     """The mirror as its committed records have it now."""
-    passes = [record for record in await reader.passes(LOOKED_BACK) if record.ended is not None]
-    last = max(passes, key=lambda record: record.id, default=None)
+    ended = [record for record in await reader.passes(LOOKED_BACK) if record.ended is not None]
+    passes = sorted(ended, key=lambda record: record.id, reverse=True)
+    last = next(iter(passes), None)
     totals = await reader.totals()
     plan = await reader.held_plan()
     complete = [r.started for r in passes if r.outcome in ("complete", "held") and not r.scope]
     return MirrorSummary(
-        fresh=max(complete, default=None),
+        fresh=next(iter(complete), None),  # the newest by number: its clock may have been set back since
         files=totals.files,
         bytes=totals.bytes,
         outcome=(last.outcome or "") if last else "",

@@ -50,11 +50,19 @@ class Desk:
             f'web = "127.0.0.1:{free_port()}"\npublic_url = "http://kent.example"\nreserve = 0\n{more}\n'
         )
 
-    def mirror(self, name: str, inside: str = DEFAULT, *, origin: str = "", path: str = "") -> None:
+    def mirror(
+        self,
+        name: str,
+        inside: str = DEFAULT,
+        *,
+        origin: str = "",
+        path: str = "",
+        schedule: str = 'paused="yes"',
+    ) -> None:
         (self.root / f"config/mirrors/{name}.xml").write_text(
             f'<mirror name="{name}">\n<path>/{path or name}</path>\n'
             f'<origin url="{origin or f"file://{self.source}/"}"/>\n'
-            f'<schedule paused="yes"/>\n{inside}\n</mirror>\n'
+            f"<schedule {schedule}/>\n{inside}\n</mirror>\n"
         )
 
     def __call__(self, *words: str | bytes, status: int | None = 0, cwd: Path | None = None) -> Said:

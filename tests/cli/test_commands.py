@@ -5,11 +5,15 @@ from __future__ import annotations
 import fcntl
 import os
 import signal
+import subprocess
+import sys
+import time
 from pathlib import Path
 
 import pytest
 
 CONTRACT = {"mirror", "site", "outcome", "files", "bytes", "requests", "directories", "seconds"}
+REPOSITORY = Path(__file__).parents[2]
 PASS = ("pass", "--site", "kent", "m")
 
 
@@ -168,6 +172,21 @@ def test_a_pass_that_a_full_disk_cut_off_does_not_look_like_none(desk):
     said = desk(*PASS, status=1)
     assert b"are kept in reserve" in said.err
     assert desk("status", "--site", "kent").out.splitlines()[1].split()[-3:] == [b"not", b"ended", b"0"]
+
+
+def test_a_clock_that_ran_ahead_and_was_set_right_leaves_no_fresh_future(full):
+    """The records of a pass in the year 2100 are made by a clock that says so."""
+    moved = "import sys, time_machine\nfrom cluster.cli import main\n"
+    moved += "with time_machine.travel('2100-01-01 00:00 +0000'):\n    main()\n"
+    words = [sys.executable, "-c", moved, *PASS]
+    subprocess.run(words, cwd=full.root, env=os.environ | {"PYTHONPATH": str(REPOSITORY)}, check=True)
+    full.mirror("m", '<delete sightings="1"/>', schedule='every="1h"')
+    (row,) = full("status", "--site", "kent", "--json").json()["mirrors"]
+    assert row["freshness"] == "error"
+    full(*PASS)
+    (row,) = full("status", "--site", "kent", "--json").json()["mirrors"]
+    assert row["freshness"] == "fresh"
+    assert row["complete"] <= time.time()
 
 
 def test_a_held_deletion_is_approved_by_its_hash(full):

@@ -273,7 +273,8 @@ def test_whatever_is_not_due_now_is_looked_at_again_later(s: Schedule, h: Histor
     ("age", "expected"),
     [
         (None, "never"),
-        (-5, "fresh"),
+        (-2, "fresh"),
+        (-5, "error"),
         (0, "fresh"),
         (2, "fresh"),
         (2.01, "stale"),

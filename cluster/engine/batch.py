@@ -1,7 +1,8 @@
 """Changes to the public tree, gathered into batches that span directories (HAZARDS 3.2).
 
-A batch closes at 256 changes, 256 MiB or 2 s after its first change; one is on its way to the disk while
-the next one fills.
+A batch closes at 256 changes, 256 MiB or 2 s after its first change. While one is on its way to the disk the
+next one goes on filling, up to 1024 changes: each costs the disk two commits and two syncs however large it
+is, so that a slow disk gets fewer and larger ones.
 """
 
 from __future__ import annotations
@@ -19,6 +20,7 @@ from cluster.store.mirror import MirrorStore
 from cluster.store.tree import Change
 
 MAX_CHANGES = 256
+MAX_WAITING = 1024  # changes that wait for the disk to be done with the batch before
 MAX_BYTES = 256 * 2**20
 MAX_AGE = 2.0  # s
 PATIENCE = 6.0  # s that a pass which is being stopped lets its last batch finish
@@ -71,12 +73,12 @@ class Batcher:
 
     async def add(self, change: Change, done: Done, attributes: dict[bytes, Held]) -> None:
         """Queue one change; `done` is told when it is published or why it was not. Where the store broke it
-        is not told at all: nothing is known of the change then. Waits while two batches are full.
+        is not told at all: nothing is known of the change then. Waits while the disk is far behind.
         Raises the StoreError that stopped publication.
         """
-        while self.broken is None and self._is_full(self._filling):
+        while self.broken is None and self._has_no_room():
             async with self._room:
-                await self._room.wait_for(lambda: self.broken is not None or not self._is_full(self._filling))
+                await self._room.wait_for(lambda: self.broken is not None or not self._has_no_room())
         if self.broken is not None:
             raise self.broken
         batch = self._filling
@@ -105,6 +107,9 @@ class Batcher:
     def pending(self) -> int:
         """Changes that were added and are not yet published."""
         return len(self._filling.changes) + (len(self._publishing.changes) if self._publishing else 0)
+
+    def _has_no_room(self) -> bool:
+        return len(self._filling.changes) >= MAX_WAITING or self._filling.bytes >= MAX_BYTES
 
     @staticmethod
     def _is_full(batch: _Batch) -> bool:

@@ -54,9 +54,9 @@ def _identity(descriptor: int) -> tuple[int, int] | None:
 def run(work: Coroutine[Any, Any, T]) -> T:
     """Run `work` to its end, as `asyncio.run` does.
 
-    What was imported will stay, so the collector need not look at it again; and it looks for cycles less often
-    than by default, because a pass makes some fifty objects for each file, which reference counts free. Together
-    a tenth of the processor time of a first copy.
+    What was imported will stay, so the collector need not look at it again; and it looks for cycles less
+    often than by default, because a pass makes some fifty objects for each file, which reference counts
+    free. Together a tenth of the processor time of a first copy.
     """
     gc.freeze()
     gc.set_threshold(*COLLECT)

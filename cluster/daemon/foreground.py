@@ -9,7 +9,7 @@ import signal
 import time
 from collections.abc import Awaitable, Callable
 from contextlib import AsyncExitStack
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from cluster.daemon.parts import Events, log_report, surroundings
 from cluster.engine.passes import run_pass
@@ -19,10 +19,11 @@ from cluster.model import Cluster, Mirror, Site
 from cluster.origin.open import Shared
 from cluster.peer import keys
 from cluster.peer.claims import Claims
-from cluster.peer.server import PeerServer
-from cluster.peer.siblings import Siblings
 from cluster.scheduler.hooks import Ended, around
 from cluster.store.mirror import Reader
+
+if TYPE_CHECKING:
+    from cluster.peer.siblings import Siblings
 
 log = logging.getLogger("sideways.pass")
 
@@ -84,6 +85,10 @@ async def _siblings(stack: AsyncExitStack, cluster: Cluster, site: Site, claims:
     """The siblings, and our own answers to them; None where this site has no key (yet)."""
     if site.peer is None or not os.path.exists(keys.key_path(site.state)):
         return None
+    # A site without siblings has no use for a server: 50 ms of a command that takes 600.
+    from cluster.peer.server import PeerServer
+    from cluster.peer.siblings import Siblings
+
     siblings = Siblings(site, cluster, time.monotonic)
     siblings.start()
     stack.push_async_callback(siblings.stop)

@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import asyncio
-import hashlib
 from collections.abc import Sequence
 from dataclasses import replace
 
 from cluster.engine.context import Context, Stage, Visit
 from cluster.engine.fetcher import Fetcher
 from cluster.errors import Blocked, IncompleteListing, OriginError, SourceMissing, Unreachable
+from cluster.listing import fingerprint
 from cluster.model import (
     SECOND,
     Entry,
@@ -132,7 +132,7 @@ class Walker:
             await self._same(visit, view, listing)
             return
         visit.token = listing.token
-        digest = listing.token or _digest(listing)
+        digest = fingerprint(listing)
         if len(visit.digests) >= LOOP and all(d == digest for d in visit.digests[-LOOP:]) and listing.entries:
             context.fail(visit, b"", f"the same listing as in {LOOP} directories above: followed no further")
             self._note(visit, view, complete=False)
@@ -383,15 +383,6 @@ class Walker:
         }
         await self.record_compared()
         await context.store.frontier_save(context.record, remaining, so_far)
-
-
-def _digest(listing: Listing) -> bytes:
-    """The same for the same rows."""
-    digest = hashlib.blake2b(digest_size=16)
-    for e in listing.entries:
-        mtime = e.mtime.ns if e.mtime else None
-        digest.update(repr((e.name, e.kind, e.size, e.rounded, mtime)).encode())
-    return digest.digest()
 
 
 def _record_of(context: Context, own: Entry) -> Held:

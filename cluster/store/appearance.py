@@ -57,14 +57,18 @@ class Appearance:
         if self._root and attributes.group is not None:
             self._gid = _number("group", attributes.group)
 
+    def of(self, held: Held) -> tuple[int, int, int, int | None]:
+        """(mode, uid, gid, mtime in ns) that a file or directory gets; -1 and None: as it is."""
+        mode = published_mode(held, self._attributes, root=self._root)
+        return mode, *self._owner(held), None if held.mtime is None else _bounded(held.mtime.ns)
+
     def set(self, descriptor: int, held: Held) -> None:
         """Owner, mode and time of an open file or directory. Raises OSError."""
-        uid, gid = self._owner(held)
+        mode, uid, gid, ns = self.of(held)
         if uid != -1 or gid != -1:
             os.fchown(descriptor, uid, gid)
-        os.fchmod(descriptor, published_mode(held, self._attributes, root=self._root))
-        if held.mtime is not None:
-            ns = _bounded(held.mtime.ns)
+        os.fchmod(descriptor, mode)
+        if ns is not None:
             os.utime(descriptor, ns=(ns, ns))
 
     def set_link(self, folder: int, name: bytes, held: Held) -> None:

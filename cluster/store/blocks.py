@@ -45,3 +45,12 @@ class Digest:
             return b""
         last = [self._block.digest()] if self.length % BLOCK else []
         return b"".join(self._done + last)
+
+
+def block_hashes(body: bytes) -> bytes:
+    """`Digest.blocks` of a whole file."""
+    if len(body) <= BLOCK:
+        return b""
+    digest = Digest()
+    digest.update(body)
+    return digest.blocks

@@ -17,7 +17,8 @@ from cluster.errors import StoreError
 from cluster.model import Held
 from cluster.store import linux
 from cluster.store.blocks import Digest
-from cluster.store.temporaries import Temporaries, write_all
+from cluster.store.small import write_all
+from cluster.store.temporaries import Temporaries
 from cluster.store.tree import Staged, Tree
 
 if TYPE_CHECKING:

@@ -7,7 +7,6 @@ their length (HAZARDS 98), and it has its final mode, owner and time before it i
 from __future__ import annotations
 
 import contextlib
-import hashlib
 import os
 from collections.abc import Iterable, Sequence
 from dataclasses import replace
@@ -15,8 +14,10 @@ from typing import TYPE_CHECKING
 
 from cluster.errors import StoreError
 from cluster.model import Held
-from cluster.store import linux
+from cluster.store import linux, small
 from cluster.store.appearance import is_private
+from cluster.store.blocks import block_hashes
+from cluster.store.values import Staged
 
 if TYPE_CHECKING:
     from cluster.store.appearance import Appearance
@@ -27,13 +28,18 @@ _OLD = os.O_RDWR | os.O_NOFOLLOW | os.O_NONBLOCK
 _SYNC_EACH = 8  # more than that many are cheaper with one syncfs: HAZARDS 3.2
 
 
-def write_all(descriptor: int, data: bytes | memoryview) -> None:
-    """Write every byte. A short write is followed by another, which tells why (ENOSPC): HAZARDS 98."""
-    written = os.write(descriptor, data)
-    if written != len(data):
-        view = memoryview(data)
-        while written < len(view):
-            written += os.write(descriptor, view[written:])
+def written(temporary: bytes, held: Held, size: int, answer: small.Answer, blocks: bytes = b"") -> Staged:
+    """A temporary that `small` has written, with the record as it is on disk."""
+    inode, mtime, sha256 = answer
+    complete = replace(
+        held, sha256=sha256, size=size, disk_mtime=mtime, inode=inode, private=is_private(held)
+    )
+    return Staged(temporary, complete, inode, blocks)
+
+
+def new_prefix() -> bytes:
+    """24 random hexadecimal digits: the names of one run's temporaries are nobody else's."""
+    return os.urandom(12).hex().encode()
 
 
 class Temporaries:
@@ -46,7 +52,7 @@ class Temporaries:
 
     def create(self) -> tuple[bytes, int]:
         """A new empty temporary: (name, descriptor). Raises OSError."""
-        name = os.urandom(12).hex().encode()
+        name = new_prefix()
         return name, os.open(name, _NEW, 0o600, dir_fd=self.folder)
 
     def reopen(self, name: bytes) -> int:
@@ -66,34 +72,34 @@ class Temporaries:
             private=is_private(held),
         )
 
-    def write_small(self, files: Sequence[tuple[Held, bytes]]) -> list[tuple[bytes, Held]]:
-        """One temporary per body: (name, record as it is on disk). All or none. What has no digest is hashed.
+    def order(self, held: Held) -> small.Order:
+        """What is to be set on a temporary that will have this record."""
+        return *self._appearance.of(held), held.sha256
+
+    def write_small(self, files: Sequence[tuple[Held, bytes]]) -> list[Staged]:
+        """One temporary per body; what has no digest is hashed. All or none.
 
         Raises DiskFull, StoreError; nothing is left behind then.
         """
         self.space.require(sum(len(body) for _, body in files), len(files))
-        prefix = os.urandom(12).hex().encode()
-        names: list[bytes] = []
-        result: list[tuple[bytes, Held]] = []
+        prefix = new_prefix()
+        result: list[Staged] = []
         try:
             for number, (held, body) in enumerate(files):
-                name = b"%s.%d" % (prefix, number)
-                descriptor = os.open(name, _NEW, 0o600, dir_fd=self.folder)
-                names.append(name)
-                try:
-                    write_all(descriptor, body)
-                    sha256 = held.sha256 or hashlib.sha256(body).digest()
-                    result.append((name, self.dressed(descriptor, held, sha256)))
-                finally:
-                    os.close(descriptor)
+                name = small.name(prefix, number)
+                answer = small.write(self.folder, name, self.order(held), body)
+                result.append(written(name, held, len(body), answer, block_hashes(body)))
         except OSError as error:
             told = self.space.explain(held.name, error)  # before room is made again
-            self.remove(names)
+            self._remove_run(prefix, len(result) + 1)
             raise told from error
         except BaseException:
-            self.remove(names)
+            self._remove_run(prefix, len(result) + 1)
             raise
         return result
+
+    def _remove_run(self, prefix: bytes, count: int) -> None:
+        self.remove(small.name(prefix, number) for number in range(count))
 
     def sync(self, names: Sequence[bytes]) -> None:
         """Make them durable. Raises StoreError: final, a descriptor is never asked twice."""

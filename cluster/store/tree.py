@@ -26,8 +26,9 @@ from cluster.store.blocks import BLOCK, Digest
 from cluster.store.changes import Changes, kind_of
 from cluster.store.dirfd import FOLDER, Folders, make_beneath, open_beneath, store_error
 from cluster.store.marker import PRIVATE, check_marker
+from cluster.store.small import write_all
 from cluster.store.space import Space
-from cluster.store.temporaries import Temporaries, write_all
+from cluster.store.temporaries import Temporaries
 from cluster.store.trash import Trash
 from cluster.store.values import Change, Staged, Stat
 
@@ -193,11 +194,7 @@ class Tree:
 
         All or none: on DiskFull and StoreError nothing is left behind.
         """
-        written = self.temporaries.write_small(files)
-        return [
-            Staged(name, held, held.inode, _blocks(body))
-            for (name, held), (_, body) in zip(written, files, strict=True)
-        ]
+        return self.temporaries.write_small(files)
 
     def copy(self, descriptor: int, held: Held) -> Staged:
         """Copy an open local file to a temporary, holes as holes, hashed in the same read; it stays open.
@@ -329,14 +326,6 @@ def _version(found: os.stat_result) -> tuple[int, int, int]:
 def _unchanged(held: Held, before: os.stat_result, after: os.stat_result, digest: Digest) -> None:
     if _version(before) != _version(after) or digest.length != before.st_size:
         raise Changed(href(held.name), "the source changed while it was copied")
-
-
-def _blocks(body: bytes) -> bytes:
-    if len(body) <= BLOCK:
-        return b""
-    digest = Digest()
-    digest.update(body)
-    return digest.blocks
 
 
 def _copy(source: int, target: int, size: int, digest: Digest) -> None:

@@ -10,6 +10,7 @@ from cluster.engine.report import Report, Reporter
 from cluster.model import Mirror, OriginSpec, Site, href, shown
 from cluster.origin.base import Origin
 from cluster.origin.open import Shared, open_origin
+from cluster.peer import caught
 from cluster.peer.claims import Claims
 from cluster.peer.client import Sibling
 
@@ -26,7 +27,7 @@ def surroundings(
     def opened(spec: OriginSpec, mirror: Mirror) -> Origin:
         return open_origin(spec, mirror.limits, shared)
 
-    return Surroundings(site, opened, siblings, claims)
+    return Surroundings(site, opened, siblings, claims, caught=lambda: caught.known(site.state))
 
 
 class Events(Reporter):

@@ -5,12 +5,13 @@ from __future__ import annotations
 import asyncio
 import hashlib
 import os
-from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
 from collections.abc import Set as AbstractSet
 from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass, field
 from typing import Any
 
+from cluster.engine import suspicion
 from cluster.engine.batch import Batcher
 from cluster.engine.clock import Clock, SystemClock
 from cluster.engine.context import Context, Stage, Visit
@@ -18,11 +19,11 @@ from cluster.engine.fetcher import Fetcher
 from cluster.engine.report import Report, Reporter
 from cluster.engine.walker import Walker
 from cluster.errors import OriginError, StoreError, Vanished
-from cluster.model import SECOND, Held, Kind, Listing, Mirror, OriginSpec, Site, shown, split
+from cluster.model import SECOND, Held, Kind, Listing, Mirror, OriginSpec, Site, Trust, shown, split
 from cluster.origin.base import Origin
 from cluster.peer.claims import Claims
 from cluster.peer.client import Sibling
-from cluster.plan.compare import Policy, Wanted
+from cluster.plan.compare import Policy, Wanted, again
 from cluster.plan.select import Patterns, Selection
 from cluster.store.mirror import MirrorStore
 from cluster.store.tree import Change
@@ -44,6 +45,7 @@ class Surroundings:
     siblings: Callable[[Mirror], Sequence[Sibling]] = lambda mirror: ()
     claims: Claims = field(default_factory=Claims)
     clock: Clock = field(default_factory=SystemClock)
+    caught: Callable[[], Mapping[str, float]] = dict  # siblings that lied, and when last (s since 1970)
 
 
 async def run_pass(
@@ -168,6 +170,7 @@ class _Pass:
         )
         if record.resumed:
             self._report.notes.append("went on where an interrupted pass had stopped")
+        await self._suspect()
         context_of: list[Context] = []
 
         def renew(change: Change) -> None:
@@ -324,8 +327,10 @@ class _Pass:
         entries = await self._store.later_take(context.record, stage, path)
         own = await self._store.held(path) if path else self._root_own
         visit = Visit(path, stage, own, listed_at=context.record.started * SECOND)
-        held = (await self._store.view(path)).held
-        await fetcher.take(visit, [Wanted(entry, held.get(entry.name)) for entry in entries])
+        view = await self._store.view(path)
+        have = ((entry, view.held.get(entry.name)) for entry in entries)
+        wanted = [again(e, h) if h and e.name in view.suspects else Wanted(e, h) for e, h in have]
+        await fetcher.take(visit, wanted)
 
     async def _book_later(self, context: Context, fetcher: Fetcher) -> None:
         over, fetcher.done_later = fetcher.done_later, []
@@ -363,6 +368,11 @@ class _Pass:
         await self._revisit(walker, fetcher, walker.kinds_wait)
         await self._through(context, walker, fetcher, ALL)
 
+    async def _suspect(self) -> None:
+        """One lie of a sibling makes all that it brought lately doubtful (HAZARDS section 4)."""
+        if self._mirror.sideways.trust is Trust.STRICT and not self._dry:
+            await suspicion.cast(self._store, self._around.caught(), self._report)
+
     async def _conclude(self, context: Context, walker: Walker) -> None:
         report = self._report
         if walker.groups and not self._scope:
@@ -370,6 +380,9 @@ class _Pass:
             report.notes.append(
                 f"hard links: {names} names of {len(walker.groups)} files lie outside this tree"
             )
+        if not self._dry:
+            suspicion.tell(await self._store.settle_suspects(), report)
+            await self._suspect()
         if report.error_count or context.sick:
             report.outcome = "incomplete"
         else:

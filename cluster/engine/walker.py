@@ -157,14 +157,15 @@ class Walker:
             damaged=view.damaged,
             worn=view.worn,
             strangers=view.strangers,
+            suspects=view.suspects,
         )
         await self._carry_out(visit, view, listing, difference, digest)
 
     def _known(self, view: View) -> bytes:
         """The token of a listing that need not be taken apart again: everything agreed with it by the same
         rules, and the disk is as it was left."""
-        deviates = view.damaged or view.worn or view.strangers or view.failures or view.missing
-        clean = view.present and not deviates
+        doubtful = view.damaged or view.worn or view.strangers or view.suspects
+        clean = view.present and not (doubtful or view.failures or view.missing)
         rules = self._context.rules
         return view.token.removesuffix(rules) if clean and view.token.endswith(rules) else b""
 

@@ -41,5 +41,6 @@ class Sibling(Protocol):
         ...
 
     def deceived(self, reason: str) -> None:
-        """Its bytes were not what it promised: counts heavily against it, and is shown."""
+        """Its bytes were not what it promised: counts heavily against it, is shown, and is remembered with
+        its time (`cluster.peer.caught`)."""
         ...

@@ -22,15 +22,20 @@ _CONTENT_RANGE = re.compile(r"bytes ([0-9]{1,19})-([0-9]{1,19})/([0-9]{1,19})")
 
 class HttpsSibling:
     """Implements `cluster.peer.client.Sibling`. `start` begins to look for it; until it has answered it is
-    not `up`, and every method raises PeerSilent at once.
+    not `up`, and every method raises PeerSilent at once. `caught` is told its name when it has deceived us.
 
     `traffic` counts what was asked of it since it was made: requests, and bytes of files as received.
     """
 
     def __init__(
-        self, site: Site, own_files: tuple[str, str], cluster: str, clock: Callable[[], float]
+        self,
+        site: Site,
+        own_files: tuple[str, str],
+        cluster: str,
+        clock: Callable[[], float],
+        caught: Callable[[str], None] = lambda site: None,
     ) -> None:
-        self.name = site.name
+        self.name, self._caught = site.name, caught
         self.site = site
         self.link = Link(site, own_files, cluster, clock)
         self.traffic = Traffic()
@@ -52,6 +57,7 @@ class HttpsSibling:
 
     def deceived(self, reason: str) -> None:
         self.link.deceived(reason)
+        self._caught(self.name)
 
     # -- questions
 

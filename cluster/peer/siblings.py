@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Callable
 
 from cluster.model import Cluster, Mirror, Site
-from cluster.peer import keys
+from cluster.peer import caught, keys
 from cluster.peer.https import HttpsSibling
 
 
@@ -60,9 +61,12 @@ class Siblings:
         return {s.name: s for mirror in carried for s in self._cluster.siblings(self._site.name, mirror)}
 
     def _join(self, site: Site) -> None:
-        sibling = HttpsSibling(site, self._own_files, self._cluster.name, self._clock)
+        sibling = HttpsSibling(site, self._own_files, self._cluster.name, self._clock, self._caught)
         self.all[site.name] = sibling
         sibling.start()
+
+    def _caught(self, site: str) -> None:
+        caught.note(self._site.state, site, time.time())
 
     def __repr__(self) -> str:
         return f"<Siblings {sum(s.up for s in self.all.values())} of {len(self.all)} up>"

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import enum
 from collections.abc import Callable, Collection, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 from cluster.model import (
     STATUS_FILE,
@@ -183,6 +183,13 @@ class Wanted:
 class Difference:
     """What one directory needs. Lists are in the order of names."""
 
+def again(entry: Entry, have: Held) -> Wanted:
+    """A file whose bytes are fetched from the origin, whatever its record says: its validator and its time
+    came with the bytes, from a sibling that was caught, and `answer` finds nothing to go by.
+    """
+    return Wanted(entry, replace(have, etag=None, mtime=None), ask=True)
+
+
     unchanged: int = 0
     unchanged_bytes: int = 0
     directories: list[Held] = field(default_factory=list)  # to walk into
@@ -221,8 +228,9 @@ def compare(
     strangers: Collection[bytes] = (),
 ) -> Difference:
     """What to do so that directory `path` becomes what `listing` says. Decides nothing about deletion:
-    `missing` is evidence that a later judgement needs.
+    `missing` is evidence that a later judgement needs. `suspects` are wanted again though their rows agree.
     """
+    suspects: Collection[bytes] = (),
     difference = Difference()
     difference.skipped.extend(Skipped(r.name, r.kind, r.reason) for r in listing.rejected)
     mirrored: set[bytes] = set()
@@ -237,7 +245,7 @@ def compare(
             difference.missing.add(entry.name)
             difference.waiting += 1
         elif entry.kind is Kind.FILE:
-            _file(difference, entry, have, policy, damaged, strangers)
+            _file(difference, entry, have, policy, damaged, strangers, suspects)
         else:
             _made(difference, entry, have, policy, entry.name in damaged, entry.name in worn)
     difference.missing.update(name for name in held if name not in mirrored)
@@ -277,6 +285,7 @@ def _file(
     if have is None or have.kind is not Kind.FILE:
         if entry.name in strangers:
             difference.adopt.append(entry)
+    suspects: Collection[bytes],
         else:
             difference.wanted.append(Wanted(entry, have))
         return
@@ -284,6 +293,9 @@ def _file(
         difference.adopt.append(entry)
         return
     seen = evidence(entry, have)
+    if entry.name in suspects and seen is not Evidence.CHANGED:
+        difference.wanted.append(again(entry, have))
+        return
     if seen is not Evidence.SAME:
         difference.wanted.append(Wanted(entry, have, ask=seen is Evidence.ASK))
         return

@@ -31,6 +31,8 @@ from cluster.store import (
     recovery,
     removing,
     rows,
+    schema,
+    suspects,
 )
 from cluster.store.connections import Connections
 from cluster.store.lock import Lock
@@ -44,6 +46,7 @@ from cluster.store.records import (
     PassRecord,
     Plan,
     Planned,
+    Rechecked,
     Totals,
     View,
 )
@@ -62,6 +65,7 @@ __all__ = [
     "Reader",
     "Staging",
     "Totals",
+    "Rechecked",
     "View",
 ]
 
@@ -253,6 +257,32 @@ class MirrorStore:
         await self._records.write(lambda c, _: passes.later_done(c, record, stage, directory, done))
 
     # -- bytes
+
+    # -- siblings that were caught
+
+    async def suspect(self, site: str, caught: float) -> int | None:
+        """A sibling was caught (s since 1970): what came from it within the window, and was never compared
+        with the origin, is in `View.suspects` until it has been. How many files; None where this was done
+        for this very time before.
+        """
+        key = suspects.handled_key(site)
+        if await self._records.read(lambda c: schema.meta_get(c, key)) == repr(caught):
+            return None
+        count = 0
+        after: suspects.Place | None = suspects.FIRST
+        while after is not None:
+            found, after = await self._records.read(partial(suspects.find, site=site, at=caught, after=after))
+            count += len(found)
+            if found:
+                await self._records.write(lambda c, _: suspects.add(c, found))  # noqa: B023  # awaited
+        await self._records.write(lambda c, _: schema.meta_set(c, key, repr(caught)), durable=True)
+        return count
+
+    async def settle_suspects(self) -> list[Rechecked]:
+        """Those whose bytes have come from the origin since are suspects no longer: what came of them."""
+        if not await self._records.read(suspects.any_left):
+            return []
+        return await self._records.write(lambda c, _: suspects.settle(c), durable=True)
 
     async def stage_small(self, files: Sequence[tuple[Held, bytes]]) -> list[Staged]:
         """Write complete small bodies to temporaries. Raises DiskFull, StoreError."""

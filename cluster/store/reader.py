@@ -13,7 +13,7 @@ from typing import TypeVar
 
 from cluster.errors import DataMissing, StoreError
 from cluster.model import Attributes, Failure, Held, Kind, Site, Skipped
-from cluster.store import deletion, digest, intents, passes, rows, schema
+from cluster.store import deletion, digest, intents, passes, rows, schema, suspects
 from cluster.store.records import JournalRecord, PassRecord, Plan, Totals
 from cluster.store.tree import Tree
 
@@ -179,6 +179,10 @@ class Reader:
             return [(path, Failure(*rest)) for path, *rest in found]
 
         return await self._ask(errors)
+
+    async def suspects(self) -> dict[str, int]:
+        """Files that have still to be compared with the origin, by the caught sibling that they came from."""
+        return await self._ask(suspects.counted)
 
     async def held_plan(self) -> Plan | None:
         return await self._ask(deletion.held_plan)

@@ -26,6 +26,7 @@ class View:
     failures: tuple[Failure, ...] = ()
     missing: frozenset[bytes] = frozenset()  # names recorded as missing at the origin by earlier passes
     worn: frozenset[bytes] = frozenset()  # directories that have another time on disk than was recorded
+    suspects: frozenset[bytes] = frozenset()  # files that came from a sibling which was caught since
     token: bytes = b""  # of the listing with which everything here agreed when it was last compared
 
 
@@ -67,6 +68,17 @@ class PassRecord:
     counts: dict[str, object]
     resumed: bool = False
     scope: bytes = b""  # the directory that it was limited to
+
+
+@dataclass(frozen=True, slots=True)
+class Rechecked:
+    """Files from one sibling that have been compared with the origin's bytes: how many were right, and which
+    were not and have been replaced (the first 100 of `wrong_count`)."""
+
+    site: str
+    right: int
+    wrong: tuple[bytes, ...]
+    wrong_count: int
 
 
 @dataclass(frozen=True, slots=True)

@@ -260,7 +260,9 @@ def blocks(connection: sqlite3.Connection, path: bytes) -> bytes:
 def by_link(connection: sqlite3.Connection, link: str) -> bytes | None:
     row = connection.execute(
         """SELECT d.path, e.name FROM entries e JOIN directories d ON d.id = e.directory
-           WHERE e.link = ? AND e.kind = 0 AND e.unknown = 0 LIMIT 1""",
+           WHERE e.link = ? AND e.kind = 0 AND e.unknown = 0
+           AND NOT EXISTS (SELECT 1 FROM suspects s WHERE s.directory = e.directory AND s.name = e.name)
+           LIMIT 1""",
         (link,),
     ).fetchone()
     return None if row is None else join(row[0], row[1])

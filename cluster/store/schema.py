@@ -125,6 +125,13 @@ STEPS: tuple[str, ...] = (
 
     INSERT INTO directories (id, path, parent) VALUES (1, x'', 0);
     """,
+    """
+    CREATE TABLE suspects (             -- to be compared with the origin's bytes: `cluster.store.suspects`
+        directory INTEGER NOT NULL, name BLOB NOT NULL, site TEXT NOT NULL,
+        size INTEGER NOT NULL, sha256 BLOB, mtime INTEGER, precision INTEGER NOT NULL,
+        PRIMARY KEY (directory, name)
+    ) WITHOUT ROWID;
+    """,
 )
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import sqlite3
 
 from cluster.model import SECOND, Held, Kind, join
-from cluster.store import rows
+from cluster.store import rows, suspects
 from cluster.store.records import View
 from cluster.store.recovery import is_damaged
 from cluster.store.tree import Stat, Tree
@@ -36,6 +36,7 @@ def look(connection: sqlite3.Connection, tree: Tree, directory: bytes) -> View:
         rows.failures(connection, identity),
         frozenset(rows.missing(connection, identity)),
         frozenset(worn),
+        suspects.within(connection, identity, held),
         rows.token(connection, identity),
     )
 

@@ -9,9 +9,10 @@ import asyncio
 import hashlib
 import os
 import time
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field, replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -40,6 +41,7 @@ from cluster.model import (
 from cluster.origin.base import Origin, Want
 from cluster.origin.local import LocalOrigin
 from cluster.origin.memory import EPOCH, MemoryOrigin
+from cluster.peer import caught
 from cluster.peer.claims import Claims
 from tests.invariants import Canary, Ledger, check_invariants, public_root, records
 
@@ -130,6 +132,7 @@ class FakeSibling:
         self.silent: float | None = None  # s without an answer, and then none
         self.substitute: bytes | None = None  # what is sent in the place of every body
         self.deceptions: list[str] = []
+        self.caught: Callable[[str, float], None] = lambda name, at: None
         self.asked: list[bytes] = []
         self.delivered: list[bytes] = []
 
@@ -180,6 +183,7 @@ class FakeSibling:
 
     def deceived(self, reason: str) -> None:
         self.deceptions.append(reason)
+        self.caught(self.name, time.time())
         if len(self.deceptions) >= 3:
             self.up = False
 
@@ -225,6 +229,7 @@ class World:
 
     def sibling(self, name: str = "oslo") -> FakeSibling:
         made = FakeSibling(name)
+        made.caught = partial(caught.note, self.site.state)
         self.siblings.append(made)
         return made
 
@@ -246,7 +251,14 @@ class World:
 
     @property
     def around(self) -> Surroundings:
-        return Surroundings(self.site, self._open, lambda mirror: self.siblings, self.claims, self.clock)
+        return Surroundings(
+            self.site,
+            self._open,
+            lambda mirror: self.siblings,
+            self.claims,
+            self.clock,
+            caught=lambda: caught.known(self.site.state),
+        )
 
     async def run(self, *, told: Told | None = None, **asked: Any) -> Report:
         """One pass, and every invariant after it."""

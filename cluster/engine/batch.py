@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from typing import Self
 
@@ -72,8 +72,13 @@ class Batcher:
             await asyncio.gather(self._task, return_exceptions=True)
 
     async def add(self, change: Change, done: Done, attributes: dict[bytes, Held]) -> None:
-        """Queue one change; `done` is told when it is published or why it was not. Where the store broke it
-        is not told at all: nothing is known of the change then. Waits while the disk is far behind.
+        """`add_all` of one."""
+        await self.add_all([(change, done, attributes)])
+
+    async def add_all(self, added: Sequence[tuple[Change, Done, dict[bytes, Held]]]) -> None:
+        """Queue changes; each `done` is told when its change is published or why it was not. Where the store
+        broke it is not told at all: nothing is known of the change then. `attributes` are those of the
+        directories that the changes are in. Waits while the disk is far behind.
         Raises the StoreError that stopped publication.
         """
         while self.broken is None and self._has_no_room():
@@ -84,10 +89,11 @@ class Batcher:
         batch = self._filling
         if not batch.changes:
             batch.opened = self._clock.monotonic()
-        batch.changes.append(change)
-        batch.done.append(done)
-        batch.attributes.update(attributes)
-        batch.bytes += change.held.size if change.staged else 0
+        for change, done, attributes in added:
+            batch.changes.append(change)
+            batch.done.append(done)
+            batch.attributes.update(attributes)
+            batch.bytes += change.held.size if change.staged else 0
         self._more.set()
         if self._is_full(batch):
             self._full.set()

@@ -11,6 +11,7 @@ from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
 from typing import Self
 
+from cluster.engine.bulk import Bulk
 from cluster.engine.context import SMALL, Context, Job, Stage, Visit
 from cluster.engine.transfer import Transfer
 from cluster.errors import PeerError
@@ -65,6 +66,7 @@ class Fetcher:
     def __init__(self, context: Context, visit_over: Callable[[Visit], None]) -> None:
         self._context, self._visit_over = context, visit_over
         self.transfer = Transfer(context, self._finished, self._stop)
+        self._bulk = Bulk(context, self.transfer, self._alone, self._stop)
         connections = max(1, context.mirror.limits.connections)
         self._origin: asyncio.Queue[Job] = asyncio.Queue(4 * connections)
         self._sideways: asyncio.Queue[_Bundle] = asyncio.Queue(4 * SIDEWAYS_SLOTS)
@@ -87,6 +89,7 @@ class Fetcher:
         for worker in self._workers:
             worker.cancel()
         await asyncio.gather(*self._workers, return_exceptions=True)
+        await self._bulk.close()
         await self.transfer.__aexit__(*error)
 
     def __repr__(self) -> str:
@@ -163,7 +166,7 @@ class Fetcher:
         if not siblings or not context.mirror.sideways.enabled:
             for job in jobs:
                 self._claim(job)
-                await self._origin.put(job)
+            await self._from_origin(jobs)
             return
         await self._ask_and_dispatch(visit, jobs, siblings)
 
@@ -203,8 +206,7 @@ class Fetcher:
             await self._context.clock.sleep(CONTEST)
             offered = await self._ask(visit.path, contested, siblings)
             again = await self._dispatch(contested, offered)
-            for job in again:  # still only asking: we are first in rank
-                await self._origin.put(job)
+            await self._from_origin(again)  # still only asking: we are first in rank
 
     def _claim(self, job: Job) -> None:
         job.claimed = self._context.clock.monotonic()
@@ -235,6 +237,7 @@ class Fetcher:
         small: dict[str, dict[bytes, tuple[Job, FromSibling]]] = {}
         contested: list[Job] = []
         put_off: list[Job] = []
+        ours: list[Job] = []
         for job in jobs:
             source = choose(
                 job.visit.path,
@@ -246,7 +249,7 @@ class Fetcher:
             )
             match source:
                 case FromOrigin():
-                    await self._origin.put(job)
+                    ours.append(job)
                 case PutOff(contested=True):
                     contested.append(job)
                 case PutOff():
@@ -260,7 +263,16 @@ class Fetcher:
         for site, bundle in small.items():
             await self._send(site, bundle, whole=False)
         await self._put_off(put_off)
+        await self._from_origin(ours)
         return contested
+
+    async def _from_origin(self, jobs: Sequence[Job]) -> None:
+        """Small ones by the courier where it goes, the others one by one. Waits while much is under way."""
+        await self._alone(await self._bulk.take(jobs))
+
+    async def _alone(self, jobs: Sequence[Job]) -> None:
+        for job in jobs:
+            await self._origin.put(job)
 
     def _without_lapsed(self, job: Job, offered: Sequence[Offered]) -> Sequence[Offered]:
         if job.visit.stage not in (Stage.PUT_OFF, Stage.LAST_PUT_OFF):

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import hashlib
 import random
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Self
 
@@ -296,13 +296,30 @@ class Transfer:
         change = Change(job.visit.path, staged.held, previous=job.wanted.previous, staged=staged)
         await self._add(job, change, staged.held.source)
 
+    async def publish_all(self, ready: Sequence[tuple[Job, Staged]]) -> None:
+        """Temporaries of files that came from the origin, into the next batch."""
+        await self._context.batcher.add_all(
+            [
+                (
+                    Change(job.visit.path, staged.held, previous=job.wanted.previous, staged=staged),
+                    self._done(job, staged.held),
+                    job.visit.attributes,
+                )
+                for job, staged in ready
+            ]
+        )
+
     async def _add(self, job: Job, change: Change, source: str) -> None:
+        done = self._done(job, change.held, source)
+        await self._context.batcher.add_all([(change, done, job.visit.attributes)])
+
+    def _done(self, job: Job, held: Held, source: str = "origin") -> Callable[[Exception | None], None]:
         def done(error: Exception | None) -> None:
-            if error is not None and self._context.look_again(job.visit, error):
-                self.settle(job)
-                return
             if error is not None:
-                self.fail(job, str(error))
+                if self._context.look_again(job.visit, error):
+                    self.settle(job)
+                else:
+                    self.fail(job, str(error))
                 return
             files = self._context.report.files
             if source == "origin":
@@ -311,10 +328,10 @@ class Transfer:
                 files.unchanged += 1
             else:
                 files.sideways += 1
-            self._context.reporter.file(job.path, change.held.size, source)
+            self._context.reporter.file(job.path, held.size, source)
             self.settle(job)
 
-        await self._context.batcher.add(change, done, job.visit.attributes)
+        return done
 
     async def _write_small(self) -> None:
         """Bodies that arrived while the last group was being written make the next group."""
@@ -333,7 +350,24 @@ class Transfer:
 
     # -- records
 
-    def _held(self, job: Job, facts: Facts, size: int, sha256: bytes | None) -> Held:
+    def listed(self, job: Job) -> Held:
+        """What the listing alone says of how a file will look."""
+        return record(job.entry, self._context.mirror.attributes, keep_ids=self._context.policy.keep_ids)
+
+    def arrived(self, job: Job, facts: Facts, sha256: bytes, disk_mtime: int, inode: int) -> Held:
+        """The record of a file that the courier has fetched and written."""
+        return self._held(job, facts, facts.size or 0, sha256, disk_mtime=disk_mtime, inode=inode)
+
+    def _held(
+        self,
+        job: Job,
+        facts: Facts,
+        size: int,
+        sha256: bytes | None,
+        *,
+        disk_mtime: int = 0,
+        inode: int = 0,
+    ) -> Held:
         entry, context = job.entry, self._context
         mtime = facts.mtime or entry.mtime
         agrees = entry.mtime is None or facts.mtime is None or entry.mtime.agrees(facts.mtime)
@@ -350,6 +384,8 @@ class Transfer:
             copied=int(context.clock.now()),
             settled=self._settled(job) and agrees,
             keep_ids=context.policy.keep_ids,
+            disk_mtime=disk_mtime,
+            inode=inode,
         )
 
     def _held_sideways(self, job: Job, source: FromSibling, offer: Offer) -> Held:

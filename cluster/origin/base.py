@@ -23,6 +23,7 @@ class Properties:
     symlinks: bool = False
     hard_links: bool = False
     network: bool = True
+    lends: bool = False  # see Lending
     scheme: str = ""
 
 
@@ -91,6 +92,37 @@ class Origin(Protocol):
         ...
 
     async def close(self) -> None: ...
+
+
+@value
+class Plain:
+    """How small files are to be asked for over connections of one's own: plain HTTP to one host.
+
+    A request is `head`, the target of `href` without its leading slash, and `tail`. `addresses` are
+    (family, host, port), in the order to be tried; `connections` may be open at once. `connect` and
+    `silence` are seconds.
+    """
+
+    addresses: tuple[tuple[int, str, int], ...]
+    bind: str | None
+    head: bytes
+    tail: bytes
+    connections: int
+    connect: float
+    silence: float
+
+
+class Lending(Protocol):
+    """An origin that can be asked for small files by a program beside ours."""
+
+    async def lend(self, most: int) -> Plain | None:
+        """Up to `most` of its connections, until they are given `back`; None where this origin, at this time,
+        is asked in the ordinary way only. Waits until one is free, not for more."""
+        ...
+
+    def back(self, lent: Plain) -> None:
+        """Its connections are closed, or idle."""
+        ...
 
 
 class Copyable(Protocol):

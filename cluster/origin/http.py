@@ -13,7 +13,7 @@ from cluster.errors import OriginError, Refused
 from cluster.listing import parse
 from cluster.model import Facts, Kind, Limits, Listing, OriginSpec, Stamp, href, join
 from cluster.origin import http_file
-from cluster.origin.base import Body, Properties, Traffic, Want
+from cluster.origin.base import Body, Plain, Properties, Traffic, Want
 from cluster.origin.http_listing import page
 from cluster.origin.http_session import HttpSession, Patience
 from cluster.origin.http_zone import ServerZone
@@ -45,7 +45,8 @@ class HttpOrigin:
             spec, limits, self.traffic, user_agent=user_agent, resolver=resolver, patience=patience
         )
         self.url = self._session.prefix
-        self.properties = Properties(scheme=self._session.base.scheme)
+        scheme = self._session.base.scheme
+        self.properties = Properties(scheme=scheme, lends=scheme == "http" and spec.proxy is None)
         self._limits = limits
         self._timezone = spec.timezone
         self._zone: ServerZone | None = None
@@ -82,6 +83,26 @@ class HttpOrigin:
     def read(self, path: bytes, want: Want) -> AbstractAsyncContextManager[Body]:
         """Open a file. A resumption that the origin does not honour begins again at 0 (`Body.start`)."""
         return http_file.Download(self._session, path, want)
+
+    async def lend(self, most: int) -> Plain | None:
+        """See `Lending`. Who borrows uses as many of the session's places."""
+        places = self._session.places
+        await places.acquire()
+        held = 1
+        while held < most and not places.locked():
+            await places.acquire()
+            held += 1
+        lent = await self._session.plain(held)
+        if lent is None:
+            self._give(held)
+        return lent
+
+    def back(self, lent: Plain) -> None:
+        self._give(lent.connections)
+
+    def _give(self, places: int) -> None:
+        for _ in range(places):
+            self._session.places.release()
 
     async def close(self) -> None:
         await self._session.close()

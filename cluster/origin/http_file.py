@@ -13,7 +13,8 @@ from typing import TYPE_CHECKING, Self
 
 from cluster.errors import Changed, OriginError, Refused, TooLarge, Unreachable
 from cluster.model import Facts, Kind, href
-from cluster.origin.http_headers import coding, content_range, facts_of, length, own_coding, strong
+from cluster.origin.http_fields import strong
+from cluster.origin.http_headers import coding, content_range, facts_of, length, own_coding
 from cluster.origin.http_redirect import BecameDirectory
 from cluster.origin.http_session import HttpSession, Reader
 
@@ -21,7 +22,6 @@ if TYPE_CHECKING:
     from aiohttp import ClientResponse
 
     from cluster.origin.base import Want
-    from cluster.origin.http_plain import Exchange
 
 # Names whose bytes are never HTML: a portal's page under one of them is not the file (HAZARDS 79).
 _NOT_HTML = (
@@ -29,8 +29,6 @@ _NOT_HTML = (
     *(b".gz", b".tgz", b".bz2", b".tbz2", b".xz", b".txz", b".zst", b".lz", b".lzma", b".Z", b".7z", b".zip"),
     *(b".tar", b".pdf", b".ps", b".dmg", b".msi", b".gpg", b".asc", b".sig", b".torrent", b".cab"),
 )
-
-SMALL = 2**18  # bytes: a body that is held in memory while it arrives
 
 
 async def facts(session: HttpSession, path: bytes) -> Facts:
@@ -80,7 +78,7 @@ class Download:
 
     facts: Facts
     start: int
-    _answer: ClientResponse | Exchange
+    _answer: ClientResponse
     _reader: Reader
     _remaining: int | None  # bytes still to come, where it is known
     _most: int
@@ -113,11 +111,6 @@ class Download:
     async def _open(self) -> None:
         """Ask; where a part is not answered as it must be, ask once more from the start."""
         session, path, want = self._session, self._path, self._want
-        if want.size is not None and want.size <= SMALL and want.start == 0 and want.stop is None:
-            small = await session.small(path)
-            if small is not None:
-                self._whole(small)
-                return
         target = session.prefix + href(path)
         if (want.start > 0 or want.stop is not None) and (etag := strong(want.etag)):
             last = "" if want.stop is None else str(want.stop - 1)
@@ -148,7 +141,7 @@ class Download:
         self._take(answer, facts_of(answer.headers, part=part), end - part.first)
         return True
 
-    def _whole(self, answer: ClientResponse | Exchange) -> None:
+    def _whole(self, answer: ClientResponse) -> None:
         """Accept a 200 that can be the wanted version. Raises OriginError; then nothing stays open."""
         path, want = self._path, self._want
         if answer.status != 200:
@@ -163,12 +156,12 @@ class Download:
             self._cut, size = True, want.stop
         self._take(answer, found, size)
 
-    def _take(self, answer: ClientResponse | Exchange, found: Facts, remaining: int | None) -> None:
+    def _take(self, answer: ClientResponse, found: Facts, remaining: int | None) -> None:
         self._answer, self.facts, self._remaining = answer, found, remaining
         self._most = self._want.limit if remaining is None else remaining
         self._reader = Reader(self._session, answer, self._path)
 
-    def _objection(self, answer: ClientResponse | Exchange, found: Facts) -> OriginError | None:
+    def _objection(self, answer: ClientResponse, found: Facts) -> OriginError | None:
         """Why the header alone shows that this is not the wanted version, or None."""
         path, want, headers, size = self._path, self._want, answer.headers, found.size
         if want.stop is not None and want.etag is not None and found.etag != want.etag:

@@ -8,24 +8,17 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping
-from datetime import UTC, datetime
+from datetime import UTC
 from email.utils import parsedate_to_datetime
-from functools import lru_cache
 from typing import NamedTuple
 
 from aiohttp import hdrs
 
 from cluster.model import SECOND, Facts, Kind, Stamp
+from cluster.origin.http_fields import fixed_date, strong
 
 RETRY_CAP = 3600.0  # s: an origin's word on when to come back, at most (HAZARDS 32)
 
-_MONTHS = dict(
-    zip(
-        ("Jan", "Feb", "Mar", "Apr", "May", "Jun", "Jul", "Aug", "Sep", "Oct", "Nov", "Dec"),
-        range(1, 13),
-        strict=True,
-    )
-)
 _CONTENT_RANGE = re.compile(r"bytes (\d{1,18})-(\d{1,18})/(\d{1,18})", re.ASCII)
 
 # Which codings a file's own name accounts for: Apache's AddEncoding labels `x.tar.gz` as
@@ -57,23 +50,14 @@ def seconds(value: str | None) -> int | None:
     if not value:
         return None
     try:
-        if len(value) == 29 and value.endswith(" GMT"):
-            # By position and by day: the general parser takes twenty times longer, and every server of
-            # today sends this form.
-            second = min(int(value[23:25]), 59)  # 60 is a leap second
-            return _day(value[5:16]) + int(value[17:19]) * 3600 + int(value[20:22]) * 60 + second
+        if (at := fixed_date(value)) is not None:
+            return at
         moment = parsedate_to_datetime(value)
         if moment.tzinfo is None:
             moment = moment.replace(tzinfo=UTC)
         return int(moment.timestamp())
     except (ValueError, KeyError, OverflowError, TypeError):
         return None
-
-
-@lru_cache(maxsize=1024)
-def _day(text: str) -> int:
-    """Seconds since 1970 at the start of a day like `06 Nov 1994`. Raises ValueError, KeyError."""
-    return int(datetime(int(text[7:11]), _MONTHS[text[3:6]], int(text[0:2]), tzinfo=UTC).timestamp())
 
 
 def modified(headers: Mapping[str, str]) -> Stamp | None:
@@ -88,13 +72,6 @@ def length(headers: Mapping[str, str]) -> int | None:
     if value is None or len(value) > 18 or not (value.isascii() and value.isdecimal()):
         return None
     return int(value)
-
-
-def strong(etag: str | None) -> str | None:
-    """`etag` with its quotes if it is a strong validator; weak ones never prove equal bytes (8.8.3)."""
-    if etag and len(etag) >= 2 and etag[0] == etag[-1] == '"' and '"' not in etag[1:-1]:
-        return etag
-    return None
 
 
 def content_range(headers: Mapping[str, str]) -> ContentRange | None:

@@ -21,10 +21,10 @@ from yarl import URL
 from cluster import __version__
 from cluster.errors import Changed, OriginError, Refused, Unreachable, Vanished
 from cluster.model import href, shown
+from cluster.origin.base import Plain
 from cluster.origin.http_deadline import Deadline
 from cluster.origin.http_guard import ForbiddenAddress, Guard, GuardedResolver
 from cluster.origin.http_headers import retry_after
-from cluster.origin.http_plain import NotPlain, Plain
 from cluster.origin.http_redirect import MAX_REDIRECTS, REDIRECTS, next_url
 
 if TYPE_CHECKING:
@@ -32,7 +32,6 @@ if TYPE_CHECKING:
 
     from cluster.model import Limits, OriginSpec
     from cluster.origin.base import Traffic
-    from cluster.origin.http_plain import Exchange
 
 USER_AGENT = f"Sideways/{__version__}"
 
@@ -81,8 +80,7 @@ class HttpSession:
         self._client: aiohttp.ClientSession | None = None
         self._guarded: GuardedResolver  # with the client
         self._home: dict[str, str] | None = None  # with credentials, for the origin alone
-        self._plain: Plain | None = None  # once an answer has shown that the origin can be asked so
-        self._may_be_plain = self.base.scheme == "http" and spec.proxy is None
+        self._answered = False  # by itself, without a redirect
         self.has_head = True  # until an answer says otherwise
         self.deadline = Deadline(limits.timeout)
 
@@ -91,8 +89,6 @@ class HttpSession:
 
     async def close(self) -> None:
         self.deadline.close()
-        if self._plain is not None:
-            self._plain.close()
         if self._client is not None:
             await self._client.close()
 
@@ -117,8 +113,7 @@ class HttpSession:
         url = URL(target, encoded=True)
         answer = await self._once(client, method, url, path, headers)
         if answer.status not in REDIRECTS:
-            if self._plain is None and self._may_be_plain and answer.status == 200:
-                self._plain = self._plainly(client)
+            self._answered = self._answered or answer.status == 200
             return answer
         for _ in range(MAX_REDIRECTS):
             answer.release()
@@ -138,29 +133,28 @@ class HttpSession:
         answer.release()
         raise Refused(href(path), f"redirect: more than {MAX_REDIRECTS}, the last to {url.host}")
 
-    async def small(self, path: bytes) -> Exchange | None:
-        """The answer to a GET of a small file, as far as it can be had without aiohttp; else None, and
-        `ask` must be. The same duties as with `ask`.
+    async def plain(self, connections: int) -> Plain | None:
+        """How small files are asked for over connections of one's own: where the origin is asked over plain
+        HTTP without a proxy, and an answer has shown that it can be. The caller holds as many places.
         """
-        plain = self._plain
-        if plain is None or not self._may_be_plain:
+        if self._client is None or not self._answered or self.base.scheme != "http" or self._spec.proxy:
             return None
-        waiting = self.deadline.begin()
+        host, port = self.base.host or "", self.base.port or 80
         try:
-            connection = await plain.connection()
-            self.traffic.requests += 1
-            return await connection.ask(plain.request(href(path)))
-        except NotPlain as error:
-            self._may_be_plain = self._may_be_plain and not error.never
-            return None
-        except asyncio.CancelledError:
-            if self.deadline.expired(waiting):
-                raise Unreachable(href(path), f"no answer in {self.deadline.within:g} s") from None
-            raise
-        except (aiohttp.ClientError, OSError, ValueError) as error:
-            raise classified(path, error) from None
-        finally:
-            self.deadline.end(waiting)
+            found = await self._guarded.resolve(host, port, self._guard.family)
+        except OSError:
+            return None  # aiohttp says why
+        fields = {"Host": self.base.host_port_subcomponent, **self._client.headers, **(self._home or {})}
+        lines = "\r\n".join(f"{name}: {value}" for name, value in fields.items())
+        return Plain(
+            addresses=tuple((int(one["family"]), one["host"], one["port"]) for one in found),
+            bind=self._spec.bind,
+            head=f"GET {self.base.raw_path}".encode("ascii"),
+            tail=f" HTTP/1.1\r\n{lines}\r\n\r\n".encode("latin-1"),
+            connections=connections,
+            connect=self.patience.connect,
+            silence=self._limits.timeout,
+        )
 
     async def _once(
         self,
@@ -183,7 +177,7 @@ class HttpSession:
         finally:
             self.deadline.end(waiting)
 
-    def refusal(self, answer: aiohttp.ClientResponse | Exchange, path: bytes) -> OriginError:
+    def refusal(self, answer: aiohttp.ClientResponse, path: bytes) -> OriginError:
         """The error that an answer with an unwelcome status means; the answer is released."""
         answer.release()
         status, name = answer.status, href(path)
@@ -234,16 +228,6 @@ class HttpSession:
         )
         return self._client
 
-    def _plainly(self, client: aiohttp.ClientSession) -> Plain:
-        return Plain(
-            self.base,
-            {**client.headers, **(self._home or {})},
-            resolver=self._guarded,
-            guard=self._guard,
-            bind=self._spec.bind,
-            patience=self.patience.connect,
-        )
-
     def _tls(self, path: bytes) -> ssl.SSLContext | bool:
         """Verified against the system's authorities, or against `ca` alone. Fails closed (HAZARDS 78)."""
         if self._spec.ca is None:
@@ -282,7 +266,7 @@ class Reader:
 
     __slots__ = ("_content", "_deadline", "_mark", "_path", "_patience", "_waited", "received")
 
-    def __init__(self, session: HttpSession, answer: aiohttp.ClientResponse | Exchange, path: bytes) -> None:
+    def __init__(self, session: HttpSession, answer: aiohttp.ClientResponse, path: bytes) -> None:
         self._content = answer.content
         self._deadline = session.deadline
         self._patience = session.patience

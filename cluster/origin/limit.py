@@ -13,7 +13,7 @@ from typing import cast
 
 from cluster.errors import Unreachable
 from cluster.model import Facts, Limits, Listing, href
-from cluster.origin.base import Body, Copyable, Origin, Want
+from cluster.origin.base import Body, Copyable, Lending, Origin, Plain, Want
 
 BURST = 1.0  # s of the rate that may have been saved up
 RATE_HOLDS = 15.0  # s after which the hour is looked at again
@@ -58,6 +58,12 @@ class Slots:
             if turn.done() and not turn.cancelled():
                 self.give()
             raise
+
+    def take_free(self, most: int) -> int:
+        """Up to `most` slots that nobody uses or waits for; how many."""
+        free = 0 if self._waiting else max(0, min(most, self.capacity - self.running))
+        self.running += free
+        return free
 
     def give(self) -> None:
         """Hand the slot back."""
@@ -181,6 +187,25 @@ class Limited:
     def open(self, path: bytes) -> int:
         """See `Copyable`: where the adapter is on this machine (`properties.network` is False)."""
         return cast("Copyable", self.inner).open(path)
+
+    async def lend(self, most: int) -> Plain | None:
+        """See `Lending`. An origin whose bytes are counted lends nothing."""
+        if self.shaped:
+            return None
+        await self.admitted()
+        held = 1 + self.slots.take_free(most - 1)
+        lent: Plain | None = None
+        try:
+            lent = await cast("Lending", self.inner).lend(held)
+        finally:
+            for _ in range(held - (lent.connections if lent else 0)):
+                self.slots.give()
+        return lent
+
+    def back(self, lent: Plain) -> None:
+        cast("Lending", self.inner).back(lent)
+        for _ in range(lent.connections):
+            self.slots.give()
 
     async def close(self) -> None:
         if self._open:

@@ -10,7 +10,7 @@ from types import TracebackType
 from typing import cast
 
 from cluster.model import Facts, Listing, href
-from cluster.origin.base import Body, Copyable, Origin, Want
+from cluster.origin.base import Body, Copyable, Lending, Origin, Plain, Want
 
 log = logging.getLogger("sideways.origin")
 
@@ -57,6 +57,13 @@ class Logged:
     def open(self, path: bytes) -> int:
         """See `Copyable`: where the adapter is on this machine (`properties.network` is False)."""
         return cast("Copyable", self.inner).open(path)
+
+    async def lend(self, most: int) -> Plain | None:
+        """See `Lending`. Where each request is to be told, nothing is lent."""
+        return None if log.isEnabledFor(logging.DEBUG) else await cast("Lending", self.inner).lend(most)
+
+    def back(self, lent: Plain) -> None:
+        cast("Lending", self.inner).back(lent)
 
     async def close(self) -> None:
         await self.inner.close()

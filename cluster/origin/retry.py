@@ -16,7 +16,7 @@ from typing import TypeVar, cast
 
 from cluster.errors import OriginError, Unreachable
 from cluster.model import Facts, Listing, href
-from cluster.origin.base import Body, Copyable, Origin, Want
+from cluster.origin.base import Body, Copyable, Lending, Origin, Plain, Want
 
 T = TypeVar("T")
 
@@ -86,6 +86,15 @@ class Retrying:
     def open(self, path: bytes) -> int:
         """See `Copyable`: where the adapter is on this machine (`properties.network` is False)."""
         return cast("Copyable", self.inner).open(path)
+
+    async def lend(self, most: int) -> Plain | None:
+        """See `Lending`. A host that wants to be left alone lends nothing."""
+        if self._quiet.remaining(self._host, self._clock()):
+            return None
+        return await cast("Lending", self.inner).lend(most)
+
+    def back(self, lent: Plain) -> None:
+        cast("Lending", self.inner).back(lent)
 
     async def close(self) -> None:
         await self.inner.close()

@@ -135,6 +135,8 @@ def fetched(
     copied: int,
     settled: bool,
     keep_ids: bool,
+    disk_mtime: int = 0,
+    inode: int = 0,
 ) -> Held:
     """The record of a file whose bytes have just arrived from `source`."""
     return Held(
@@ -153,6 +155,8 @@ def fetched(
         source=source,
         verified=verified,
         copied=copied,
+        disk_mtime=disk_mtime,
+        inode=inode,
         private=is_private(entry.kind, entry.mode),
     )
 
@@ -179,16 +183,16 @@ class Wanted:
     ask: bool = False
 
 
-@dataclass(slots=True)
-class Difference:
-    """What one directory needs. Lists are in the order of names."""
-
 def again(entry: Entry, have: Held) -> Wanted:
     """A file whose bytes are fetched from the origin, whatever its record says: its validator and its time
     came with the bytes, from a sibling that was caught, and `answer` finds nothing to go by.
     """
     return Wanted(entry, replace(have, etag=None, mtime=None), ask=True)
 
+
+@dataclass(slots=True)
+class Difference:
+    """What one directory needs. Lists are in the order of names."""
 
     unchanged: int = 0
     unchanged_bytes: int = 0
@@ -226,11 +230,11 @@ def compare(
     damaged: Collection[bytes] = (),
     worn: Collection[bytes] = (),
     strangers: Collection[bytes] = (),
+    suspects: Collection[bytes] = (),
 ) -> Difference:
     """What to do so that directory `path` becomes what `listing` says. Decides nothing about deletion:
     `missing` is evidence that a later judgement needs. `suspects` are wanted again though their rows agree.
     """
-    suspects: Collection[bytes] = (),
     difference = Difference()
     difference.skipped.extend(Skipped(r.name, r.kind, r.reason) for r in listing.rejected)
     mirrored: set[bytes] = set()
@@ -281,20 +285,20 @@ def _file(
     policy: Policy,
     damaged: Collection[bytes],
     strangers: Collection[bytes],
+    suspects: Collection[bytes],
 ) -> None:
     if have is None or have.kind is not Kind.FILE:
         if entry.name in strangers:
             difference.adopt.append(entry)
-    suspects: Collection[bytes],
         else:
             difference.wanted.append(Wanted(entry, have))
-        return
-    if have.unknown or entry.name in damaged:
-        difference.adopt.append(entry)
         return
     seen = evidence(entry, have)
     if entry.name in suspects and seen is not Evidence.CHANGED:
         difference.wanted.append(again(entry, have))
+        return
+    if have.unknown or entry.name in damaged:
+        difference.adopt.append(entry)
         return
     if seen is not Evidence.SAME:
         difference.wanted.append(Wanted(entry, have, ask=seen is Evidence.ASK))

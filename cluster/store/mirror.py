@@ -50,7 +50,9 @@ from cluster.store.records import (
     Totals,
     View,
 )
+from cluster.store.small import Order
 from cluster.store.staging import Partial, Staging
+from cluster.store.temporaries import new_prefix
 from cluster.store.tree import Change, Staged
 from cluster.store.viewing import look
 
@@ -63,9 +65,9 @@ __all__ = [
     "Plan",
     "Planned",
     "Reader",
+    "Rechecked",
     "Staging",
     "Totals",
-    "Rechecked",
     "View",
 ]
 
@@ -256,8 +258,6 @@ class MirrorStore:
         done = list(names)
         await self._records.write(lambda c, _: passes.later_done(c, record, stage, directory, done))
 
-    # -- bytes
-
     # -- siblings that were caught
 
     async def suspect(self, site: str, caught: float) -> int | None:
@@ -284,9 +284,33 @@ class MirrorStore:
             return []
         return await self._records.write(lambda c, _: suspects.settle(c), durable=True)
 
+    # -- bytes
+
     async def stage_small(self, files: Sequence[tuple[Held, bytes]]) -> list[Staged]:
         """Write complete small bodies to temporaries. Raises DiskFull, StoreError."""
         return await self._on_disk(self._tree.stage_small, files)
+
+    @property
+    def temporaries_folder(self) -> int:
+        """The open folder into which the courier writes; it stays ours."""
+        return self._tree.temporaries.folder
+
+    async def room_for(self, size: int, files: int) -> bytes:
+        """The prefix of the temporaries of so many files of `size` bytes together. Raises DiskFull."""
+        await self._on_disk(self._tree.space.require, size, files)
+        return new_prefix()
+
+    def looks(self, held: Held) -> Order:
+        """What is to be set on the temporary of this record."""
+        return self._tree.temporaries.order(held)
+
+    def explain(self, path: bytes, code: int) -> StoreError:
+        """Why writing `path` failed with this errno."""
+        return self._tree.space.explain(path, OSError(code, os.strerror(code)))
+
+    async def forget_temporaries(self, names: Iterable[bytes]) -> None:
+        """Remove those of them that exist."""
+        await self._on_disk(self._tree.temporaries.remove, list(names))
 
     async def stage(self, path: bytes, size: int | None) -> Staging:
         """A temporary for one large file; goes on with a partial of an earlier attempt where there is one."""

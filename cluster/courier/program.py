@@ -1,0 +1,408 @@
+"""The courier's process: asks for small files over few connections, several in flight on each; writes them.
+
+One thread, no event loop of asyncio, nothing but the standard library: a file costs the system calls and a
+few microseconds beside them. It takes only the plain answer: 200, one Content-Length that is the listed
+size, nothing folded, nothing chunked. Whatever else comes is the caller's affair, who asks again by itself.
+"""
+
+import contextlib
+import select
+import signal
+import socket
+import time
+from collections import deque
+from collections.abc import Iterable
+from typing import cast
+
+from cluster.courier import wire
+from cluster.origin.http_fields import fixed_date, strong
+from cluster.store import small
+
+DEPTH = 16  # requests in flight on a connection, once it has answered one
+MAX_HEADER = 2**14
+TRIES = 3  # connections that a file may see break before it is asked for alone
+READ = 2**18  # bytes taken at once
+TOGETHER = 64  # files of one report,
+LATEST = 0.2  # s; or whatever there is by then
+BARREN = 8  # connections in a row that ended without an answer: the origin is as good as gone
+SKIPPED = 2**16  # bytes of an error's page that are read over, so that the connection can be kept
+_BUSY = (b"408", b"425", b"429")
+_MISSING = (b"403", b"404", b"410")
+
+
+class Order:
+    """One file that is to be fetched."""
+
+    __slots__ = ("errand", "looks", "number", "size", "target", "temporary", "tries")
+
+    def __init__(self, errand: int, prefix: bytes, file: wire.File) -> None:
+        self.errand = errand
+        self.number, self.target, self.size, self.looks = file
+        self.temporary = small.name(prefix, self.number)
+        self.tries = 0
+
+
+class Odd(Exception):
+    """Not the plain answer. The connection is of no more use, unless `skip` tells how long the body is."""
+
+    def __init__(self, reason: int = wire.ODD, skip: int | None = None) -> None:
+        super().__init__(reason)
+        self.reason, self.skip = reason, skip
+
+
+class Head:
+    """The header of a plain answer. Raises Odd."""
+
+    __slots__ = ("etag", "keep", "length", "modified")
+
+    def __init__(self, text: bytes) -> None:
+        status, *lines = text.split(b"\r\n")
+        if not status.startswith(b"HTTP/1.1 "):
+            raise Odd
+        self.etag: str | None = None
+        self.modified: int | None = None  # s since 1970
+        self.keep = True
+        length: bytes | None = None
+        modified: bytes | None = None
+        for line in lines:
+            name, colon, value = line.partition(b":")
+            name = name.lower()
+            if name == b"content-length":
+                if length is not None:
+                    raise Odd
+                length = value.strip()
+            elif name == b"etag":
+                self.etag = strong(value.strip().decode("utf-8", "surrogateescape"))
+            elif name == b"last-modified":
+                modified = value.strip()
+            elif name == b"connection":
+                self.keep = b"close" not in value.lower()
+            elif name == b"transfer-encoding" or not colon or name[-1:].isspace() or name[:1].isspace():
+                raise Odd
+        if length is None or not length.isdigit() or len(length) > 18:
+            raise Odd
+        self.length = int(length)
+        code = status[9:12]
+        if code in _BUSY or code.startswith(b"5"):
+            raise Odd(wire.BUSY)
+        if code in _MISSING and self.keep and self.length <= SKIPPED:
+            raise Odd(skip=self.length)
+        if code != b"200":
+            raise Odd
+        self.modified = None if modified is None else _seconds(modified)
+
+
+def _seconds(modified: bytes) -> int:
+    try:
+        found = fixed_date(modified.decode("ascii"))
+    except (ValueError, KeyError):
+        found = None
+    if found is None:
+        raise Odd
+    return found
+
+
+class Connection:
+    """One connection to the origin, and the files that were asked for on it, in order."""
+
+    def __init__(self, opened: socket.socket) -> None:
+        self.socket = opened
+        self.connecting = True
+        self.proven = False  # it has answered once
+        self.asked: deque[Order] = deque()
+        self.sending = b""
+        self.received = b""
+        self.head: Head | None = None  # of the answer that is arriving
+        self.skip: int | None = None  # bytes of its body that nobody wants
+        self.since = time.monotonic()  # when the first of `asked` became the first
+
+    def close(self) -> None:
+        self.socket.close()
+
+
+class Courier:
+    """The whole of it: errands in, reports out."""
+
+    def __init__(self, home: socket.socket, folder: int, settings: wire.Settings) -> None:
+        self.home, self.folder = home, folder
+        self.addresses, self.bind, self.head, self.tail, self.connect, self.silence = settings
+        self.most = 1
+        self.todo: deque[Order] = deque()
+        self.connections: dict[int, Connection] = {}
+        self.frames = wire.Frames()
+        self.poll = select.epoll()
+        self.poll.register(home, select.EPOLLIN)
+        self.reports: dict[int, wire.Report] = {}
+        self.gathered = 0
+        self.reported = time.monotonic()
+        self.refused = 0  # addresses in a row to which no connection could be made
+        self.barren = 0  # connections in a row that ended without an answer
+
+    def run(self) -> None:
+        """Until whoever sent us is gone."""
+        while True:
+            self.assign()
+            for descriptor, events in self.poll.poll(self.pause()):
+                if descriptor == self.home.fileno():
+                    if not self.listen():
+                        return
+                elif (connection := self.connections.get(descriptor)) is not None:
+                    self.serve(connection, events)
+            self.expire()
+            if self.gathered and self.due():
+                self.report()
+
+    def due(self) -> bool:
+        """Whether to tell now what was gathered: enough, old enough, or nothing more is under way."""
+        if self.gathered >= TOGETHER or time.monotonic() - self.reported >= LATEST:
+            return True
+        return not self.todo and not any(c.asked for c in self.connections.values())
+
+    def pause(self) -> float:
+        """Seconds until something may be overdue."""
+        waiting = [c.since for c in self.connections.values() if c.asked or c.connecting]
+        if not waiting:
+            return -1
+        if self.gathered:
+            return LATEST
+        return max(0.0, min(waiting) + min(self.connect, self.silence) - time.monotonic()) + 0.01
+
+    # -- with whoever sent us
+
+    def listen(self) -> bool:
+        data = wire.receive(self.home)
+        for errand in self.frames.feed(data):
+            number, prefix, self.most, files = cast("wire.Errand", errand)
+            self.todo.extend(Order(number, prefix, file) for file in files)
+        return bool(data)
+
+    def _report_of(self, order: Order) -> wire.Report:
+        self.gathered += 1
+        return self.reports.setdefault(order.errand, (order.errand, [], [], []))
+
+    def alone(self, orders: Iterable[Order], reason: int) -> None:
+        for order in orders:
+            self._report_of(order)[2].append((order.number, reason))
+
+    def report(self) -> None:
+        """Waits while it is not read: then nothing more is fetched either."""
+        self.home.sendall(b"".join(map(wire.frame, self.reports.values())))
+        self.reports, self.gathered, self.reported = {}, 0, time.monotonic()
+
+    # -- with the origin
+
+    def assign(self) -> None:
+        """Give every connection its share of what is to be done; open more of them as long as that helps."""
+        worth = min(self.most, -(-len(self.todo) // (DEPTH // 2)))
+        while len(self.connections) < worth and self.barren < BARREN and self.open():
+            pass
+        if self.todo and not self.connections:
+            self.alone(self.todo, wire.GONE)
+            self.todo.clear()
+            self.refused = self.barren = 0
+            self.report()
+        for connection in list(self.connections.values()):
+            depth = DEPTH if connection.proven else 1
+            if self.todo and not connection.connecting and len(connection.asked) <= depth // 2:
+                self.ask(connection, depth)
+
+    def ask(self, connection: Connection, depth: int) -> None:
+        if not connection.asked:
+            connection.since = time.monotonic()
+        requests = []
+        while self.todo and len(connection.asked) < depth:
+            order = self.todo.popleft()
+            connection.asked.append(order)
+            requests.append(b"%s%s%s" % (self.head, order.target, self.tail))
+        connection.sending += b"".join(requests)
+        self.send(connection)
+
+    def send(self, connection: Connection) -> None:
+        try:
+            sent = connection.socket.send(connection.sending)
+        except BlockingIOError:
+            sent = 0
+        except OSError:
+            self.broke(connection)
+            return
+        waited = sent < len(connection.sending)
+        connection.sending = connection.sending[sent:]
+        if waited:
+            self.poll.modify(connection.socket, select.EPOLLIN | select.EPOLLOUT)
+
+    def open(self) -> bool:
+        """One connection more, as far as there are addresses that answer."""
+        if self.refused >= len(self.addresses):
+            return False
+        family, host, port = self.addresses[self.refused]
+        opened = socket.socket(family, socket.SOCK_STREAM)
+        try:
+            opened.setblocking(False)
+            opened.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+            if self.bind is not None:
+                opened.bind((self.bind, 0))
+            with contextlib.suppress(BlockingIOError):
+                opened.connect((host, port))
+        except OSError:
+            opened.close()
+            self.refused += 1
+            return True
+        self.connections[opened.fileno()] = Connection(opened)
+        self.poll.register(opened, select.EPOLLIN | select.EPOLLOUT)
+        return True
+
+    def serve(self, connection: Connection, events: int) -> None:
+        if connection.connecting:
+            if connection.socket.getsockopt(socket.SOL_SOCKET, socket.SO_ERROR):
+                self.broke(connection)
+                return
+            connection.connecting = False
+            self.poll.modify(connection.socket, select.EPOLLIN)
+            return
+        if events & select.EPOLLOUT:
+            self.poll.modify(connection.socket, select.EPOLLIN)
+            self.send(connection)
+        if connection.socket.fileno() != -1 and events & ~select.EPOLLOUT:
+            self.read(connection)
+
+    def read(self, connection: Connection) -> None:
+        try:
+            data = connection.socket.recv(READ)
+        except BlockingIOError:
+            return
+        except OSError:
+            data = b""
+        if not data:
+            self.broke(connection)
+            return
+        connection.received = connection.received + data if connection.received else data
+        try:
+            at = self.take(connection)
+        except Odd as odd:
+            self.odd(connection, odd.reason)
+            return
+        connection.received = connection.received[at:]
+        if connection.head is not None and not connection.head.keep and not connection.asked:
+            self.forget(connection)
+        elif connection.received and not connection.asked:
+            self.forget(connection)  # bytes that nobody asked for
+
+    def take(self, connection: Connection) -> int:
+        """Every answer that is complete; where the first one begins that is not. Raises Odd."""
+        received, at = connection.received, 0
+        while connection.asked:
+            order = connection.asked[0]
+            if connection.skip is not None:
+                begun = min(connection.skip, len(received) - at)
+                at, connection.skip = at + begun, connection.skip - begun
+                if connection.skip:
+                    return at
+                self.next(connection)
+                self.alone([order], wire.ODD)
+                continue
+            head = connection.head
+            if head is None:
+                end = received.find(b"\r\n\r\n", at)
+                if end < 0:
+                    if len(received) - at > MAX_HEADER:
+                        raise Odd
+                    return at
+                try:
+                    head = connection.head = Head(received[at:end])
+                except Odd as odd:
+                    if odd.skip is None:
+                        raise
+                    connection.skip, at = odd.skip, end + 4
+                    continue
+                if head.length != order.size:
+                    raise Odd
+                at = end + 4
+            if len(received) - at < order.size:
+                return at
+            self.write(order, head, memoryview(received)[at : at + order.size])
+            at += order.size
+            self.next(connection)
+            if not head.keep:
+                connection.head = head
+                self.back(connection)
+                return at
+        return at
+
+    def next(self, connection: Connection) -> None:
+        connection.asked.popleft()
+        connection.head, connection.skip = None, None
+        connection.proven, self.refused, self.barren = True, 0, 0
+        connection.since = time.monotonic()
+
+    def write(self, order: Order, head: Head, body: memoryview) -> None:
+        mode, uid, gid, listed = order.looks
+        mtime = listed if head.modified is None else head.modified * 10**9
+        try:
+            inode, on_disk, sha256 = small.write(
+                self.folder, order.temporary, (mode, uid, gid, mtime, None), body
+            )
+        except OSError as error:
+            self._report_of(order)[3].append((order.number, error.errno or 0))
+            return
+        self._report_of(order)[1].append((order.number, inode, on_disk, sha256, head.etag, head.modified))
+
+    # -- what goes wrong
+
+    def odd(self, connection: Connection, reason: int) -> None:
+        """The answer at hand is none for us; what was asked for after it is asked for again."""
+        self.alone([connection.asked.popleft()], reason)
+        if reason == wire.BUSY:
+            for other in list(self.connections.values()):
+                self.back(other)
+                if other is not connection:
+                    self.forget(other)  # what it still answers was for nobody
+            self.alone(self.todo, reason)
+            self.todo.clear()
+        self.broke(connection, tried=False)
+
+    def broke(self, connection: Connection, *, tried: bool = True) -> None:
+        """The connection is over. Servers close them after so many answers: that is nobody's fault."""
+        if connection.connecting:
+            self.refused += 1
+        elif not connection.proven:
+            self.barren += 1
+        if tried and connection.asked and (connection.received or not connection.proven):
+            connection.asked[0].tries += 1
+        self.back(connection)
+        self.forget(connection)
+
+    def back(self, connection: Connection) -> None:
+        """What was asked for and not answered is to be done again."""
+        lost = [order for order in connection.asked if order.tries >= TRIES]
+        self.todo.extendleft(order for order in reversed(connection.asked) if order.tries < TRIES)
+        connection.asked.clear()
+        self.alone(lost, wire.ODD)
+
+    def forget(self, connection: Connection) -> None:
+        with contextlib.suppress(OSError, ValueError):
+            self.poll.unregister(connection.socket)
+        self.connections.pop(connection.socket.fileno(), None)
+        connection.close()
+
+    def expire(self) -> None:
+        """An answer that is not complete in time is somebody else's affair."""
+        now = time.monotonic()
+        for connection in list(self.connections.values()):
+            within = self.connect if connection.connecting else self.silence
+            if (connection.asked or connection.connecting) and now - connection.since >= within:
+                if connection.asked:
+                    self.alone([connection.asked.popleft()], wire.ODD)
+                self.broke(connection, tried=False)
+
+
+def main(descriptor: int, folder: int) -> None:
+    """Ends with the one who started it, whose end of the socket is closed then, however it died.
+
+    A terminal's interrupt and a service's stop reach the whole group: what is under way is finished.
+    """
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    signal.signal(signal.SIGTERM, signal.SIG_IGN)
+    with socket.socket(fileno=descriptor) as home, contextlib.suppress(OSError):
+        (length,) = wire.LENGTH.unpack(home.recv(wire.LENGTH.size, socket.MSG_WAITALL))
+        settings = wire.value(home.recv(length, socket.MSG_WAITALL))
+        Courier(home, folder, cast("wire.Settings", settings)).run()

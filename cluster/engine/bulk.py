@@ -1,0 +1,281 @@
+"""Small files of an origin that lends its connections: fetched many at a time by the courier's process.
+
+Everything that is not the plain case goes back to be asked for alone, by the origin's own adapter, which
+knows how to judge it: a courier that is not to be had costs speed and nothing else
+(`docs/decisions/0012-courier.md`).
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import logging
+from collections.abc import Awaitable, Callable, Iterable, Sequence
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING, cast
+
+from cluster.courier import wire
+from cluster.engine.context import SMALL, Context, Job
+from cluster.errors import StoreError
+from cluster.model import SECOND, Facts, Stamp, href
+from cluster.store.small import Order, name
+from cluster.store.tree import Staged
+
+if TYPE_CHECKING:
+    from cluster.courier.courier import Courier
+    from cluster.engine.transfer import Transfer
+    from cluster.origin.base import Lending, Plain
+
+WORTH = 16  # files of a directory that are worth a process (30 ms, 10 MB)
+SLICE, SLICE_BYTES = 256, 4 * 2**20  # files of one errand
+WAITING, WAITING_BYTES = 1024, 16 * 2**20  # files that are on their errands at once
+CONNECTIONS = 4
+RENEW = 1.0  # s between renewals of the claims of what is under way
+
+_log = logging.getLogger(__name__)
+
+
+@dataclass(slots=True)
+class _Errand:
+    jobs: list[Job]
+    prefix: bytes
+    open: set[int]  # numbers of the jobs that are not settled
+
+
+class Bulk:
+    """See the module. `alone` takes the jobs that have to be asked for one by one, `broken` what the store
+    said when it failed."""
+
+    def __init__(
+        self,
+        context: Context,
+        transfer: Transfer,
+        alone: Callable[[Sequence[Job]], Awaitable[None]],
+        broken: Callable[[Exception], None],
+    ) -> None:
+        self._context, self._transfer, self._alone, self._broken = context, transfer, alone, broken
+        self._usable = context.origin.properties.lends and not context.dry
+        self._origin = cast("Lending", context.origin)
+        self._most = max(1, min(CONNECTIONS, context.mirror.limits.connections - 1))
+        self._largest = min(SMALL, context.mirror.limits.file_size)
+        self._lent: Plain | None = None
+        self._courier: Courier | None = None
+        self._settings: Plain | None = None  # what the courier was started with
+        self._errands: dict[int, _Errand] = {}
+        self._number = 0
+        self._files = self._bytes = 0  # under way
+        self._room = asyncio.Condition()
+        self._turn = asyncio.Lock()
+        self._renewed = 0.0
+        self._looks: dict[tuple[int | None, int | None, int | None], Order] = {}
+        self._reader: asyncio.Task[None] | None = None
+        self._returning: set[asyncio.Task[None]] = set()
+
+    def __repr__(self) -> str:
+        return f"<Bulk {self._files} files under way, {self._courier or 'no courier'}>"
+
+    async def close(self) -> None:
+        """What is still under way is given up; its temporaries are gone afterwards."""
+        self._usable = False
+        tasks = [*self._returning, *([self._reader] if self._reader else [])]
+        for task in tasks:
+            task.cancel()
+        await asyncio.gather(*tasks, return_exceptions=True)
+        await self._dismiss()
+
+    # -- giving errands
+
+    async def take(self, jobs: Sequence[Job]) -> list[Job]:
+        """Send the courier for those of these files that it can fetch; the rest is returned. Waits while
+        many are under way."""
+        if not self._usable:
+            return list(jobs)
+        fit = [job for job in jobs if self._fits(job)]
+        if not fit or (len(fit) < WORTH and self._courier is None):
+            return list(jobs)
+        left = [job for job in jobs if not self._fits(job)]
+        for some in _slices(fit):
+            async with self._turn:
+                if not (self._usable and await self._send(some)):
+                    left += some
+        return left
+
+    def _fits(self, job: Job) -> bool:
+        size = job.entry.size
+        return size is not None and size <= self._largest and not job.wanted.ask
+
+    async def _send(self, jobs: list[Job]) -> bool:
+        """False where the courier cannot go."""
+        size = sum(job.entry.size or 0 for job in jobs)
+        async with self._room:
+            await self._room.wait_for(lambda: self._has_room(size))
+        try:
+            if not await self._ready():
+                return False
+            courier, lent = self._courier, self._lent
+            prefix = await self._context.store.room_for(size, len(jobs))
+        except (StoreError, OSError) as error:
+            self._broken(error)
+            return False
+        if courier is None or lent is None or courier is not self._courier:
+            return False  # it went while we looked at the disk
+        self._number += 1
+        self._errands[self._number] = _Errand(jobs, prefix, set(range(len(jobs))))
+        self._files += len(jobs)
+        self._bytes += size
+        now, claims, mirror = self._context.clock.monotonic(), self._context.claims, self._context.mirror.name
+        for job in jobs:
+            claims.start(mirror, job.visit.path, job.entry.name, now)
+        files = [self._file(number, job) for number, job in enumerate(jobs)]
+        with contextlib.suppress(OSError):  # the reader notices that the process is gone
+            await courier.send((self._number, prefix, lent.connections, files))
+        return True
+
+    def _has_room(self, size: int) -> bool:
+        return not self._files or (self._files < WAITING and self._bytes + size <= WAITING_BYTES)
+
+    def _file(self, number: int, job: Job) -> wire.File:
+        entry = job.entry
+        key = (entry.mode, entry.uid, entry.gid)
+        looks = self._looks.get(key)
+        if looks is None:
+            looks = self._looks[key] = self._context.store.looks(self._transfer.listed(job))
+        listed = entry.mtime.ns if entry.mtime is not None else None
+        return number, href(job.path).encode("ascii"), entry.size or 0, (*looks[:3], listed)
+
+    async def _ready(self) -> bool:
+        """Have connections, and somebody to use them."""
+        if self._lent is None:
+            self._lent = await self._origin.lend(self._most)
+        lent = self._lent
+        if lent is None:
+            return False
+        if self._courier is not None and self._settings != replace(lent, connections=0):
+            await self._dismiss()  # nothing is under way: it was not lent anything
+            self._lent = lent = await self._origin.lend(self._most)
+            if lent is None:
+                return False
+        if self._courier is None:
+            from cluster.courier.courier import Courier
+
+            try:
+                self._courier = await Courier.start(lent, self._context.store.temporaries_folder)
+            except OSError as error:
+                _log.warning("%s: no process for small files: %s", self._context.mirror.name, error)
+                self._usable = False
+                self._give_back()
+                return False
+            self._settings = replace(lent, connections=0)
+            self._reader = asyncio.create_task(self._read(self._courier), name="courier")
+        return True
+
+    # -- what comes back
+
+    async def _read(self, courier: Courier) -> None:
+        try:
+            async for report in courier.reports():
+                await self._report(report)
+        except Exception as error:  # noqa: BLE001  # whatever it was, nobody else can notice
+            self._broken(error)
+            return
+        _log.warning("%s: the process for small files is gone", self._context.mirror.name)
+        self._usable = False
+        await self._dismiss(again=True)
+
+    async def _report(self, report: wire.Report) -> None:
+        number, arrived, alone, failed = report
+        errand = self._errands[number]
+        if failed:
+            which, code = failed[0]
+            raise self._context.store.explain(errand.jobs[which].path, code)
+        ready = [(errand.jobs[one[0]], self._staged(errand, one)) for one in arrived]
+        traffic = self._context.origin.traffic
+        traffic.requests += len(arrived) + len(alone)
+        traffic.bytes += sum(staged.held.size for _, staged in ready)
+        again = [errand.jobs[which] for which, _ in alone]
+        if any(reason != wire.ODD for _, reason in alone):
+            self._usable = False
+        self._over(number, errand, [one[0] for one in arrived] + [which for which, _ in alone])
+        if again:
+            self._ask_alone(again)
+        async with self._room:
+            self._room.notify_all()
+        self._renew()
+        await self._transfer.publish_all(ready)
+
+    def _staged(self, errand: _Errand, one: wire.Arrived) -> Staged:
+        number, inode, on_disk, sha256, etag, modified = one
+        job = errand.jobs[number]
+        mtime = None if modified is None else Stamp(modified * SECOND, SECOND)
+        size = job.entry.size or 0
+        held = self._transfer.arrived(job, Facts(size, mtime, etag), sha256, on_disk, inode)
+        return Staged(name(errand.prefix, number), held, inode)
+
+    def _over(self, number: int, errand: _Errand, settled: Iterable[int]) -> None:
+        for which in settled:
+            errand.open.discard(which)
+            self._files -= 1
+            self._bytes -= errand.jobs[which].entry.size or 0
+        if not errand.open:
+            del self._errands[number]
+        if not self._errands:
+            self._give_back()
+
+    def _ask_alone(self, jobs: Sequence[Job]) -> None:
+        task = asyncio.create_task(_awaited(self._alone(jobs)))  # its queue may be full: do not wait here
+        self._returning.add(task)
+        task.add_done_callback(self._returning.discard)
+
+    def _renew(self) -> None:
+        """What waits for its turn is as much on its way as what arrives."""
+        now = self._context.clock.monotonic()
+        if now - self._renewed < RENEW:
+            return
+        self._renewed = now
+        claims, mirror = self._context.claims, self._context.mirror.name
+        for errand in self._errands.values():
+            for which in errand.open:
+                job = errand.jobs[which]
+                claims.progress(mirror, job.visit.path, job.entry.name, 0, now)
+
+    # -- the end
+
+    def _give_back(self) -> None:
+        lent, self._lent = self._lent, None
+        if lent is not None:
+            self._origin.back(lent)
+
+    async def _dismiss(self, *, again: bool = False) -> None:
+        """Nobody is under way any more; with `again`, what was is asked for alone."""
+        courier, self._courier = self._courier, None
+        reader, self._reader = self._reader, None
+        if reader is not None and reader is not asyncio.current_task():
+            reader.cancel()
+            await asyncio.gather(reader, return_exceptions=True)
+        if courier is not None:
+            await courier.close()
+        errands, self._errands, self._files, self._bytes = self._errands, {}, 0, 0
+        self._give_back()
+        for errand in errands.values():
+            await self._context.store.forget_temporaries(name(errand.prefix, which) for which in errand.open)
+            if again:
+                self._ask_alone([errand.jobs[which] for which in sorted(errand.open)])
+        async with self._room:
+            self._room.notify_all()
+
+
+async def _awaited(work: Awaitable[None]) -> None:
+    await work
+
+
+def _slices(jobs: Sequence[Job]) -> Iterable[list[Job]]:
+    some: list[Job] = []
+    size = 0
+    for job in jobs:
+        some.append(job)
+        size += job.entry.size or 0
+        if len(some) >= SLICE or size >= SLICE_BYTES:
+            yield some
+            some, size = [], 0
+    if some:
+        yield some

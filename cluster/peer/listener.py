@@ -80,6 +80,16 @@ class Listener:
     def start(self) -> None:
         self._accepting = asyncio.create_task(self._accept(), name="peer listener")
 
+    async def move(self, listening: socket.socket) -> None:
+        """Accept there from now on, and no more where it was; whoever is connected stays so."""
+        before, accepting = self._socket, self._accepting
+        self._socket = listening
+        self.start()
+        if accepting is not None:
+            accepting.cancel()
+            await asyncio.gather(accepting, return_exceptions=True)
+        before.close()
+
     async def stop(self) -> None:
         tasks = [task for task in (self._accepting, *self._shaking) if task is not None]
         for task in tasks:
@@ -91,10 +101,10 @@ class Listener:
         self._open.clear()
 
     async def _accept(self) -> None:
-        loop = asyncio.get_running_loop()
+        loop, listening = asyncio.get_running_loop(), self._socket
         while True:
             try:
-                connection, _ = await loop.sock_accept(self._socket)
+                connection, _ = await loop.sock_accept(listening)
             except OSError as error:  # no descriptors left, or the caller went away again
                 log.warning("peer port: %s", error)
                 await asyncio.sleep(0.2)

@@ -66,6 +66,7 @@ class PeerServer:
         self._sender = Sender()
         self._runner: web.AppRunner | None = None
         self._listener: Listener | None = None
+        self._listens = ""  # the configured address that it has
         self.address: tuple[str, int] | None = None  # where it listens, once started
 
     # -- life
@@ -75,6 +76,7 @@ class PeerServer:
         context = tls.accepting(keys.load(self._site, self._site.state), self._siblings())
         assert self._site.peer is not None
         listening = bind(self._site.peer.listen)
+        self._listens = self._site.peer.listen
         app = web.Application(middlewares=[self._guard], client_max_size=MAX_BODY)
         for path, answer in (
             ("hello", self._hello),
@@ -116,7 +118,8 @@ class PeerServer:
     async def reload(self, cluster: Cluster) -> None:
         """Another set of siblings or mirrors. Who is no longer a sibling is cut off at once (133).
 
-        The address stays what it was. Raises ConfigError for key and certificate, and changes nothing then.
+        Another address is taken before the old one is given up; where it cannot be had, a line in the log
+        says so and the old one stays. Raises ConfigError for key and certificate, and changes nothing then.
         """
         site = cluster.sites.get(self._site.name, self._site)
         own_files = keys.load(site, site.state)
@@ -124,8 +127,28 @@ class PeerServer:
         context = tls.accepting(own_files, self._siblings())
         if self._listener is not None:
             self._listener.admit(context, tls.identities(self._siblings()), self._streams())
+            await self._move(self._listener)
         for mirror in [m for m in self._readers if m not in cluster.mirrors]:
             await self._readers.pop(mirror).close()
+
+    async def _move(self, listener: Listener) -> None:
+        wanted = self._site.peer.listen if self._site.peer is not None else self._listens
+        if wanted == self._listens:
+            return
+        try:
+            listening = bind(wanted)
+        except OSError as error:
+            log.error(  # noqa: TRY400  # its line says all
+                "%s: peer: cannot listen on %s: %s; it goes on at %s until it is reloaded or started again",
+                self._site.name,
+                wanted,
+                os.strerror(error.errno) if error.errno else error,
+                self._listens,
+            )
+            return
+        await listener.move(listening)
+        log.info("%s: peer: listens on %s, no more on %s", self._site.name, wanted, self._listens)
+        self._listens, self.address = wanted, listening.getsockname()[:2]
 
     def _siblings(self) -> list[Site]:
         return [s for s in self._cluster.sites.values() if s.name != self._site.name and s.peer]

@@ -6,9 +6,11 @@ import asyncio
 import os
 import random
 from dataclasses import replace
+from urllib.request import urlopen
 
 import pytest
 
+from cluster.engine.walker import LOOP
 from cluster.errors import (
     DiskFull,
     IncompleteListing,
@@ -18,10 +20,12 @@ from cluster.errors import (
     Unreachable,
     Vanished,
 )
-from cluster.model import SECOND, Order
+from cluster.model import SECOND, Order, OriginSpec
+from cluster.origin.http import HttpOrigin
 from cluster.origin.memory import EPOCH
 from cluster.store.temporaries import Temporaries
 from tests.engine.world import Told, World
+from tests.servers import nginx
 
 
 def some(world: World, count: int = 40) -> None:
@@ -230,6 +234,30 @@ async def test_20_a_tree_without_end_stops_and_loses_nothing(world: World) -> No
     assert report.outcome == "incomplete"
     assert len(world.memory.asked("listing")) < 20
     assert len(world.bodies()) == 40
+
+
+async def test_20_a_tree_without_end_is_known_though_every_page_shows_its_own_path(world: World) -> None:
+    """A link to its own folder, as nginx shows it: no two pages are the same, their rows are."""
+    source = world.top / "source"
+    source.mkdir()
+    (source / "x").write_bytes(b"1")
+    (source / "loop").symlink_to(".")
+    os.utime(source / "x", (1e9, 1e9))
+    os.utime(source, (1e9, 1e9))
+    for depth in range(LOOP + 1):
+        world.ledger.file(b"loop/" * depth + b"x", b"1")
+        world.ledger.folders.add(b"/".join([b"loop"] * (depth + 1)))
+    with nginx(source) as server:
+        pages = {urlopen(f"{server.url}{'loop/' * depth}").read() for depth in range(LOOP + 2)}  # noqa: ASYNC210
+        assert len(pages) == LOOP + 2
+        server.forget()
+        world.origin = HttpOrigin(OriginSpec(server.url), world.mirror.limits)
+        report = await world.run()
+        listed = [one.target for one in server.requests() if one.target.endswith("/")]
+    assert listed == [f"/{'loop/' * depth}" for depth in range(LOOP + 1)]
+    (error,) = report.errors
+    assert report.outcome == "incomplete" and "the same listing as in 3 directories above" in error
+    assert len(world.bodies()) == LOOP
 
 
 async def test_no_origin_answers_and_the_pass_says_so(world: World) -> None:

@@ -34,6 +34,8 @@ def learnt(listing: Listing, name: bytes, last_modified: int) -> int | None:
 
 def shifted(listing: Listing, offset: int) -> Listing:
     """The listing with its times in UTC, given its wall clock's offset in ns. A known zone stays as it is."""
+    if not offset:
+        return listing if listing.zone_known else replace(listing, zone_known=True)
     return _moved(listing, lambda stamp: Stamp(stamp.ns - offset, stamp.precision))
 
 

@@ -115,8 +115,7 @@ def encoded(entries: Iterable[Held]) -> Encoded:
     return Encoded(_json(_entry(held)).encode() for held in entries)
 
 
-def _json(value: object) -> str:
-    return json.dumps(value, ensure_ascii=True, separators=(",", ":"))
+_json = json.JSONEncoder(ensure_ascii=True, separators=(",", ":")).encode
 
 
 def _skipped(one: Skipped, origin: str, path: bytes) -> dict[str, object]:

@@ -29,6 +29,7 @@ class Stage(enum.IntEnum):
     PUT_OFF = 2  # files that a sibling was fetching
     LAST = 3  # `<publish last=...>`
     LAST_PUT_OFF = 4
+    LINKS = 5  # names that the origin links otherwise than before: done after PUT_OFF
 
 
 @dataclass(slots=True)

@@ -11,7 +11,7 @@ from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass, field
 from typing import Any
 
-from cluster.engine import suspicion
+from cluster.engine import parting, suspicion
 from cluster.engine.batch import Batcher
 from cluster.engine.clock import Clock, SystemClock
 from cluster.engine.context import Context, Stage, Visit
@@ -235,6 +235,7 @@ class _Pass:
         begin = await self._beginning(context)
         await self._walk(walker, fetcher, begin, known)
         await self._through(context, walker, fetcher, FIRST)
+        await parting.part(context)
         if context.last and (self._report.files.failed or context.sick):
             self._report.notes.append(
                 "not everything could be fetched: what is published last stays as it was, nothing is deleted"

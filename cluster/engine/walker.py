@@ -23,7 +23,7 @@ from cluster.model import (
 )
 from cluster.plan.compare import Difference, Wanted, compare, record
 from cluster.plan.order import arranged
-from cluster.store.mirror import Compared, View
+from cluster.store.mirror import Compared, Later, View
 from cluster.store.tree import Change
 
 OPEN_VISITS = 4096  # directories with something outstanding, at most; their files are bounded by the queues
@@ -158,6 +158,7 @@ class Walker:
             worn=view.worn,
             strangers=view.strangers,
             suspects=view.suspects,
+            hard_links=context.origin.properties.hard_links,
         )
         await self._carry_out(visit, view, listing, difference, digest)
 
@@ -215,7 +216,7 @@ class Walker:
                 [*wanted, *await self._adopt(visit, view, difference.adopt)], key=lambda w: w.entry.name
             )
         if difference.relink:
-            await self._relink(visit, view, difference.relink)
+            await self._relink(visit, view, difference.relink, listing)
         self._note(visit, view, difference=difference, listed=len(listing.entries), wanted=wanted)
         context.reporter.directory(visit.path)
         assert self._fetcher is not None
@@ -277,24 +278,34 @@ class Walker:
             await self._make(visit, [], [held], View({entry.name: previous}) if previous else None)
         return wanted
 
-    async def _relink(self, visit: Visit, view: View, records: Sequence[Held]) -> None:
-        """The origin links a file with others than before: link it so here, without fetching."""
+    async def _relink(self, visit: Visit, view: View, records: Sequence[Held], listing: Listing) -> None:
+        """The origin links a file with others than before: link it so here, without fetching. Whether a file
+        must be parted from what it was linked with shows only when all of them have been listed."""
         context = self._context
+        entries = {entry.name: entry for entry in listing.entries}
+        parted: list[Later] = []
         for held in records:
-            to = await context.store.by_link(held.link or "")
+            to = await context.store.by_link(held.link) if held.link is not None else None
             path = join(visit.path, held.name)
-            if context.dry:
-                context.reporter.planned("link", path, shown(to) if to else "")
-                continue
             context.report.files.unchanged += 1
             known = await context.store.held(to) if to is not None and to != path else None
-            if known is None or known.sha256 != held.sha256:
+            have = view.held[held.name]
+            if known is not None and known.sha256 == held.sha256:
+                if context.dry:
+                    context.reporter.planned("link", path, shown(to or b""))
+                    continue
+                linked = replace(held, inode=known.inode, disk_mtime=known.disk_mtime)
+                await self._publish(visit, Change(visit.path, linked, previous=have, link_to=to))
+            elif have.link is not None:
+                parted.append(Later(visit.path, entries[held.name]))
+                if context.dry:
+                    context.reporter.planned("part from what it was linked with, where that stays", path)
+            elif not context.dry:
                 await context.store.refresh(visit.path, [held])
-                continue
-            linked = replace(held, inode=known.inode, disk_mtime=known.disk_mtime)
-            await self._publish(
-                visit, Change(visit.path, linked, previous=view.held.get(held.name), link_to=to)
-            )
+        if parted:
+            visit.agrees = False
+            if not context.dry:
+                await context.store.later_add(context.record, Stage.LINKS, parted)
 
     async def _publish(self, visit: Visit, change: Change) -> None:
         visit.pending += 1

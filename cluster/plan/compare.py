@@ -231,9 +231,11 @@ def compare(
     worn: Collection[bytes] = (),
     strangers: Collection[bytes] = (),
     suspects: Collection[bytes] = (),
+    hard_links: bool = False,
 ) -> Difference:
     """What to do so that directory `path` becomes what `listing` says. Decides nothing about deletion:
     `missing` is evidence that a later judgement needs. `suspects` are wanted again though their rows agree.
+    `hard_links`: the origin tells which names are one file, so that saying nothing means that none are.
     """
     difference = Difference()
     difference.skipped.extend(Skipped(r.name, r.kind, r.reason) for r in listing.rejected)
@@ -249,7 +251,7 @@ def compare(
             difference.missing.add(entry.name)
             difference.waiting += 1
         elif entry.kind is Kind.FILE:
-            _file(difference, entry, have, policy, damaged, strangers, suspects)
+            _file(difference, entry, have, policy, damaged, strangers, suspects, hard_links)
         else:
             _made(difference, entry, have, policy, entry.name in damaged, entry.name in worn)
     difference.missing.update(name for name in held if name not in mirrored)
@@ -286,6 +288,7 @@ def _file(
     damaged: Collection[bytes],
     strangers: Collection[bytes],
     suspects: Collection[bytes],
+    hard_links: bool,
 ) -> None:
     if have is None or have.kind is not Kind.FILE:
         if entry.name in strangers:
@@ -300,11 +303,13 @@ def _file(
     if have.unknown or entry.name in damaged:
         difference.adopt.append(entry)
         return
-    if seen is not Evidence.SAME:
+    told = entry.link is not None or hard_links
+    relink = seen is not Evidence.CHANGED and told and entry.link != have.link
+    if seen is not Evidence.SAME and not relink:
         difference.wanted.append(Wanted(entry, have, ask=seen is Evidence.ASK))
         return
-    want = record(entry, policy.attributes, base=have, keep_ids=policy.keep_ids)
-    if entry.link is not None and entry.link != have.link:
+    want = record(entry, policy.attributes, base=have, settled=have.settled, keep_ids=policy.keep_ids)
+    if relink:
         difference.relink.append(want)
     elif not same_attributes(want, have):
         difference.attributes.append(want)

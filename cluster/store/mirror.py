@@ -201,6 +201,10 @@ class MirrorStore:
         """The path of a published file that belongs to this hard-link group of the origin."""
         return await self._records.read(lambda c: rows.by_link(c, link))
 
+    async def linked(self, link: str) -> list[tuple[bytes, Held]]:
+        """Every name that is recorded with this hard-link group: (directory, record)."""
+        return await self._records.read(lambda c: rows.linked(c, link))
+
     # -- a pass
 
     async def pass_begin(self, now: int, fingerprint: str, origin: str, *, scope: bytes = b"") -> PassRecord:
@@ -251,6 +255,12 @@ class MirrorStore:
     async def later_take(self, record: PassRecord, stage: int, directory: bytes) -> list[Entry]:
         """The work of one directory. It stays until `later_done`, so that a crash repeats it."""
         return await self._records.read(lambda c: passes.later_take(c, record, stage, directory))
+
+    async def later_entry(
+        self, record: PassRecord, stage: int, directory: bytes, name: bytes
+    ) -> Entry | None:
+        """What is kept of one name for a stage, if anything."""
+        return await self._records.read(lambda c: passes.later_entry(c, record, stage, directory, name))
 
     async def later_done(
         self, record: PassRecord, stage: int, directory: bytes, names: Iterable[bytes]
@@ -334,6 +344,25 @@ class MirrorStore:
                 return self._tree.copy(descriptor, held)
             finally:
                 os.close(descriptor)
+
+        return await self._on_disk(copy)
+
+    async def stage_own(self, path: bytes, held: Held) -> Staged | None:
+        """Copy one of our public files, so that its name can have a body of its own; None where it is not
+        there, or its content is not that of `held`. Raises DiskFull, StoreError, Changed."""
+
+        def copy() -> Staged | None:
+            descriptor = self._tree.open_file(path)
+            if descriptor is None:
+                return None
+            try:
+                staged = self._tree.copy(descriptor, held)
+            finally:
+                os.close(descriptor)
+            if staged.held.sha256 == held.sha256:
+                return staged
+            self._tree.discard([staged])
+            return None
 
         return await self._on_disk(copy)
 

@@ -300,6 +300,16 @@ def later_take(
     return [rows.unpack_entry(entry) for (entry,) in found]
 
 
+def later_entry(
+    connection: sqlite3.Connection, record: PassRecord, stage: int, directory: bytes, name: bytes
+) -> Entry | None:
+    found = connection.execute(
+        "SELECT entry FROM later WHERE pass = ? AND stage = ? AND directory = ? AND name = ?",
+        (record.id, stage, directory, name),
+    ).fetchone()
+    return None if found is None else rows.unpack_entry(found[0])
+
+
 def later_done(
     connection: sqlite3.Connection, record: PassRecord, stage: int, directory: bytes, names: Iterable[bytes]
 ) -> None:

@@ -268,6 +268,17 @@ def by_link(connection: sqlite3.Connection, link: str) -> bytes | None:
     return None if row is None else join(row[0], row[1])
 
 
+def linked(connection: sqlite3.Connection, link: str) -> list[tuple[bytes, Held]]:
+    """Every name that is recorded with this hard-link group: (directory, record)."""
+    columns = ", ".join("e." + column for column in COLUMNS.split(", "))
+    found = connection.execute(
+        f"""SELECT d.path, {columns} FROM entries e JOIN directories d ON d.id = e.directory
+            WHERE e.link = ? AND e.kind = 0""",  # noqa: S608
+        (link,),
+    )
+    return [(path, unpack(tuple(record))) for path, *record in found]
+
+
 def skipped(connection: sqlite3.Connection, directory: int) -> tuple[Skipped, ...]:
     return tuple(
         Skipped(name, KINDS[kind], reason, size, None if ns is None else Stamp(ns, precision))

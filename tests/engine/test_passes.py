@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import os
+import shutil
 from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
+from cluster.engine import parting
+from cluster.errors import StoreError
 from cluster.model import Deletion, Kind
 from cluster.store.mirror import MirrorStore
 from tests.engine.world import NOW, Told, World
@@ -191,6 +194,96 @@ async def test_hard_links_are_kept_relinked_and_the_unaccounted_ones_told(world:
     assert inode["a"] == inode["c"] != inode["b"]
     assert (world.public / "c").read_bytes() == b"one body" * 1000
     assert (world.public / "b").read_bytes() == b"on its own"
+
+
+def inodes(world: World) -> dict[str, int]:
+    return {p.name: p.stat().st_ino for p in world.public.rglob("*") if p.is_file()}
+
+
+async def test_names_that_the_origin_parts_are_files_of_their_own_again(world: World) -> None:
+    """Their sizes and times stay what they were: only the link tells."""
+    source = world.source()
+    (source / "far").mkdir()
+    (source / "a").write_bytes(b"one body" * 1000)
+    for name in ("b", "c", "far/d", "far/e"):
+        os.link(source / "a", source / name)
+    await world.run()
+    assert len(set(inodes(world).values())) == 1
+    for name in ("b", "c"):  # b alone; c and e together; a and d stay
+        shutil.copy2(source / name, source / "new")
+        (source / "new").rename(source / name)
+    (source / "far/e").unlink()
+    os.link(source / "c", source / "far/e")
+    planned = Told()
+    await world.run(dry=True, told=planned)
+    assert sorted(path for action, path in planned.plan if action.startswith("part")) == [
+        b"b",
+        b"c",
+        b"far/e",
+    ]
+    assert len(set(inodes(world).values())) == 1
+    report = await world.run()
+    found = inodes(world)
+    assert (report.outcome, report.bytes_origin, report.files.unchanged) == ("complete", 0, 5)
+    assert found["a"] == found["d"] and found["c"] == found["e"]
+    assert len({found["a"], found["b"], found["c"]}) == 3
+    assert (await world.run()).files.unchanged == 5 and inodes(world) == found
+    for name in ("a", "far/d"):  # the last two
+        shutil.copy2(source / name, source / "new")
+        (source / "new").rename(source / name)
+    await world.run()
+    after = inodes(world)
+    assert len({after["a"], after["d"], after["b"], after["c"]}) == 4
+    kept = [name for name in "ad" if after[name] == found[name]]
+    assert len(kept) == 1, "the last of them needs no copy"
+
+
+async def test_a_linked_file_that_moves_as_a_whole_stays_one(world: World) -> None:
+    """Another device number after a reboot, another inode after a restore: the same names, another group."""
+    source = world.source()
+    (source / "far").mkdir()
+    (source / "a").write_bytes(b"one body" * 1000)
+    for name in ("b", "far/c"):
+        os.link(source / "a", source / name)
+    await world.run()
+    before = inodes(world)
+    shutil.copy2(source / "a", source / "new")
+    for name in ("a", "b", "far/c"):
+        (source / name).unlink()
+        os.link(source / "new", source / name)
+    (source / "new").unlink()
+    report = await world.run()
+    assert (report.outcome, report.bytes_origin, inodes(world)) == ("complete", 0, before)
+    assert len({h.link for h in (await world.records()).values() if h.kind is Kind.FILE}) == 1
+
+
+async def test_an_origin_that_tells_of_no_links_parts_none(world: World) -> None:
+    world.memory.put(b"a/one", b"shared" * 1000)
+    world.memory.link(b"a/one", b"a/two")
+    await world.run()
+    world.memory.properties = replace(world.memory.properties, hard_links=False)
+    assert (await world.run()).files.unchanged == 2
+    assert len(set(inodes(world).values())) == 1
+
+
+async def test_names_whose_parting_was_cut_off_are_parted_by_the_next_pass(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    source = world.source()
+    (source / "a").write_bytes(b"one body" * 1000)
+    os.link(source / "a", source / "b")
+    await world.run()
+    shutil.copy2(source / "b", source / "new")
+    (source / "new").rename(source / "b")
+
+    async def cut(context: object) -> None:
+        raise StoreError("planted")
+
+    with monkeypatch.context() as planted, pytest.raises(StoreError, match="planted"):
+        planted.setattr(parting, "part", cut)
+        await world.run()
+    await world.run()
+    assert len(set(inodes(world).values())) == 2
 
 
 async def test_new_attributes_cost_no_bytes(world: World) -> None:

@@ -1,4 +1,5 @@
-"""Names that were one file at the origin and are not any more: here each gets a body of its own again.
+"""Names that were one file at the origin and are not any more: here each gets a body of its own again; and
+names that are one file, and were fetched one by one, are linked again.
 
 Which of the names of a file stay together shows only when all of them have been listed, so this comes after
 the walk. Until it is done a name keeps the group that it had in its record, and a pass that is cut off before
@@ -29,8 +30,11 @@ async def part(context: Context) -> None:
 async def _part_one(context: Context, directory: bytes, entry: Entry) -> None:
     store, path = context.store, join(directory, entry.name)
     have = await store.held(path)
-    if have is None or have.link == entry.link or evidence(entry, have) is Evidence.CHANGED:
-        return  # it has been fetched meanwhile, and has a body of its own
+    if have is None or evidence(entry, have) is Evidence.CHANGED:
+        return
+    if have.link == entry.link:  # it has been fetched meanwhile, and has a body of its own
+        await _rejoin(context, directory, have)
+        return
     want = record(
         entry,
         context.mirror.attributes,
@@ -57,6 +61,16 @@ async def _part_one(context: Context, directory: bytes, entry: Entry) -> None:
         await _publish(context, Change(directory, staged.held, previous=have, staged=staged))
     else:
         await store.refresh(directory, [want])
+
+
+async def _rejoin(context: Context, directory: bytes, have: Held) -> None:
+    """Link a name with the first of its group that has the same content."""
+    linked = await context.store.linked(have.link) if have.link is not None else []
+    same = {join(at, h.name): h for at, h in linked if h.sha256 == have.sha256}
+    first = min(same, default=b"")
+    if first and same[first].inode != have.inode:
+        held = replace(have, inode=same[first].inode, disk_mtime=same[first].disk_mtime)
+        await _publish(context, Change(directory, held, previous=have, link_to=first))
 
 
 async def _is_shared(context: Context, path: bytes, entry: Entry, have: Held) -> bool:

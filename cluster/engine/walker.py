@@ -217,6 +217,7 @@ class Walker:
             )
         if difference.relink:
             await self._relink(visit, view, difference.relink, listing)
+        await self._rejoin(visit, view, wanted)
         self._note(visit, view, difference=difference, listed=len(listing.entries), wanted=wanted)
         context.reporter.directory(visit.path)
         assert self._fetcher is not None
@@ -306,6 +307,13 @@ class Walker:
             visit.agrees = False
             if not context.dry:
                 await context.store.later_add(context.record, Stage.LINKS, parted)
+
+    async def _rejoin(self, visit: Visit, view: View, wanted: Sequence[Wanted]) -> None:
+        """Suspects are fetched one by one: those that are one file are linked again afterwards."""
+        linked = [w.entry for w in wanted if w.entry.name in view.suspects and w.entry.link is not None]
+        if linked and not self._context.dry:
+            items = [Later(visit.path, entry) for entry in linked]
+            await self._context.store.later_add(self._context.record, Stage.LINKS, items)
 
     async def _publish(self, visit: Visit, change: Change) -> None:
         visit.pending += 1

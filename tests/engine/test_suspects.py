@@ -145,6 +145,21 @@ async def test_what_is_published_last_is_compared_as_well(strict: World) -> None
     world.equal()
 
 
+async def test_linked_names_are_one_file_after_they_have_been_compared(strict: World) -> None:
+    world = strict
+    world.memory.link(b"pool/0/file-000", b"pool/0/same")
+    world.memory.link(b"pool/0/file-000", b"other/same")
+    for sibling in world.siblings:
+        sibling.hold_all(world.memory)
+    await world.run_unrecorded()
+    caught.note(world.site.state, "oslo", world.clock.now())
+    await world.run()
+    places = [world.public / p for p in ("pool/0/file-000", "pool/0/same", "other/same")]
+    assert len({place.stat().st_ino for place in places}) == 1
+    told = (await world.run()).notes
+    assert told == [] and not world.memory.asked("read")
+
+
 async def test_an_interrupted_comparison_goes_on(strict: World) -> None:
     world = strict
     await world.run_unrecorded()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import ctypes
 import gc
 import os
 import socket
@@ -12,6 +13,8 @@ from typing import Any, TypeVar
 import uvloop
 
 T = TypeVar("T")
+
+_TRIM_THRESHOLD, _MMAP_THRESHOLD = -1, -3  # malloc.h
 
 COLLECT = (50_000, 20, 50)  # objects made until the youngest are looked at; and so on by generation
 
@@ -60,4 +63,19 @@ def run(work: Coroutine[Any, Any, T]) -> T:
     """
     gc.freeze()
     gc.set_threshold(*COLLECT)
+    _keep_memory()
     return uvloop.run(work, loop_factory=Loop)
+
+
+def _keep_memory() -> None:
+    """Let malloc keep what is freed at its end, up to 64 MiB, as a large file needs it again at once.
+
+    By default glibc gives it back to the kernel, which has to clear every page anew: 120 page faults for
+    each MB received, a tenth of the processor time of a large copy. Another libc has its own ways.
+    """
+    try:
+        mallopt = ctypes.CDLL(None).mallopt
+    except (OSError, AttributeError):
+        return
+    mallopt(_TRIM_THRESHOLD, 2**26)
+    mallopt(_MMAP_THRESHOLD, 2**25)

@@ -9,7 +9,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import os
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, TypeVar
 
@@ -26,6 +26,7 @@ if TYPE_CHECKING:
     from concurrent.futures import Executor
 
 _PIECE = 2**20  # bytes handed to the threads at once
+_FEW = 32  # chunks that are written as they are; more are joined, which costs a copy
 _START_WRITING = 8 * 2**20  # the disk begins to write after that many
 
 _T = TypeVar("_T")
@@ -144,10 +145,11 @@ class Staging:
         if self._gathered:
             pieces, self._gathered, self._size = self._gathered, [], 0
             loop = asyncio.get_running_loop()
-            piece = pieces[0] if len(pieces) == 1 else b"".join(pieces)
+            if len(pieces) > _FEW:
+                pieces = [b"".join(pieces)]
             self._work = [
-                loop.run_in_executor(self._executor, self._sink.write, piece),
-                loop.run_in_executor(self._executor, self._sink.digest.update, piece),
+                loop.run_in_executor(self._executor, self._sink.write, pieces),
+                loop.run_in_executor(self._executor, self._sink.hash, pieces),
             ]
 
     async def _idle(self) -> None:
@@ -239,10 +241,17 @@ class _Sink:
         self.digest = Digest()
         self._written = self._started = 0
 
-    def write(self, piece: bytes) -> None:
+    def hash(self, pieces: Sequence[bytes]) -> None:
+        for piece in pieces:
+            self.digest.update(piece)
+
+    def write(self, pieces: Sequence[bytes]) -> None:
         with _told(self._temporaries, self._path):
-            write_all(self._descriptor, piece)
-            self._written += len(piece)
+            size = sum(map(len, pieces))
+            written = os.writev(self._descriptor, pieces)
+            if written != size:
+                write_all(self._descriptor, memoryview(b"".join(pieces))[written:])
+            self._written += size
             if self._written - self._started >= _START_WRITING:
                 linux.start_writing(self._descriptor, self._started, self._written - self._started)
                 self._started = self._written

@@ -152,15 +152,15 @@ async def test_a_cancelled_transfer_waits_for_its_thread_before_it_closes(
     tree: Tree, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     go, writing = threading.Event(), threading.Event()
-    real = os.write
+    real = os.writev
 
-    def slow(descriptor: int, data: bytes) -> int:
+    def slow(descriptor: int, data: list[bytes]) -> int:
         writing.set()
         go.wait(5)
         return real(descriptor, data)
 
     staging = await Staging.open(tree, b"large", None)
-    monkeypatch.setattr(os, "write", slow)
+    monkeypatch.setattr(os, "writev", slow)
 
     async def transfer() -> None:
         try:
@@ -192,6 +192,7 @@ async def test_short_writes_are_followed_by_the_rest(
 ) -> None:
     body = random.Random(4).randbytes(3 * 2**20)
     monkeypatch.setattr(os, "write", write_half(100_000))
+    monkeypatch.setattr(os, "writev", lambda fd, pieces: os.write(fd, b"".join(pieces)))
     held(put(tree, b"small", body[:5000]))
     staging = await Staging.open(tree, b"large", len(body))
     await send(staging, body)

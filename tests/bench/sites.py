@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import json
 import os
+import shutil
 import socket
 import subprocess
 import sys
@@ -88,6 +89,16 @@ def _write_site(place: Place, order: str, together: bool) -> None:
     (place.configuration / "sites" / f"{place.name}.toml").write_text(text)
 
 
+def emptied(place: Place) -> None:
+    """A site that was, without its copy and its records; its key stays."""
+    shutil.rmtree(place.folder / "data")
+    (place.folder / "data").mkdir()
+    for entry in (place.folder / "state").iterdir():
+        if entry.name.startswith(("marker", MIRROR, "status")):
+            shutil.rmtree(entry) if entry.is_dir() else entry.unlink()
+    subprocess.run(["sync", "-f", place.folder], check=True)
+
+
 def peer_port(place: Place) -> int:
     """Where its siblings expect this site."""
     peer = load(str(place.configuration)).sites[place.name].peer
@@ -96,11 +107,11 @@ def peer_port(place: Place) -> int:
 
 
 @contextmanager
-def daemons(places: Sequence[Place]) -> Iterator[dict[str, int]]:
-    """The sites' daemons, up and known to each other; yields their process ids by site."""
+def daemons(places: Sequence[Place], *, alone: bool = False) -> Iterator[dict[str, int]]:
+    """The sites' daemons, up and (but for `alone`) with every sibling up; yields process ids by site."""
     with ExitStack() as stack:
         running = {place.name: stack.enter_context(_daemon(place)) for place in places}
-        asyncio.run(_ready(places, running))
+        asyncio.run(_ready(places, running, alone))
         yield {name: process.pid for name, process in running.items()}
 
 
@@ -124,20 +135,20 @@ def _daemon(place: Place) -> Iterator[subprocess.Popen[bytes]]:
             process.wait()
 
 
-async def _ready(places: Sequence[Place], running: dict[str, subprocess.Popen[bytes]]) -> None:
+async def _ready(places: Sequence[Place], running: dict[str, subprocess.Popen[bytes]], alone: bool) -> None:
     until = time.monotonic() + READY
     for place in places:
-        while not await _up(place):
+        while not await _up(place, alone):
             if running[place.name].poll() is not None or time.monotonic() > until:
                 last = (place.folder / "log").read_text("utf-8", "replace").strip().splitlines()[-1:]
                 raise Unusable(f"{place.name}: its daemon is not ready: {' '.join(last)}")
             await asyncio.sleep(0.05)
 
 
-async def _up(place: Place) -> bool:
+async def _up(place: Place, alone: bool) -> bool:
     """It answers, and its siblings answer it."""
     told = await control.ask(str(place.folder / "state"), {"command": "siblings"})
-    return told is not None and all(told["siblings"].values())
+    return told is not None and (alone or all(told["siblings"].values()))
 
 
 @contextmanager

@@ -1,11 +1,23 @@
-"""Tables 5 and 6: what cooperation saves the origin, and what a broken sibling costs."""
+"""Tables 5 to 7: what cooperation saves the origin, what a broken sibling costs, how fast a good one is."""
 
 from __future__ import annotations
 
+from functools import partial
+
 from tests import servers
 from tests.bench import sites
-from tests.bench.alone import alternating
-from tests.bench.measure import Bench, Run, Started, asked, median, require_copy, timed
+from tests.bench.alone import OURS, TIMES, Contest, alternating
+from tests.bench.measure import (
+    Bench,
+    Run,
+    Started,
+    Unusable,
+    asked,
+    median,
+    require_copy,
+    synced,
+    timed,
+)
 from tests.bench.table import Table, Verdict, megabytes, seconds
 from tests.bench.trees import Tree
 
@@ -109,3 +121,41 @@ def _initial(tree: Tree, place: sites.Place) -> Run:
     sites.require_complete(run)
     require_copy(place.name, tree, place.copy)
     return run
+
+
+def from_sibling(bench: Bench, table: Table) -> None:
+    """Table 7."""
+    tree, contest = bench.tree("T1"), Contest()
+    table.head = ("contestant", *TIMES, "requests", "file MB sent")
+    table.about = (
+        "Initial pass of T1 as a foreground command at a site whose sibling, a daemon on the same machine, "
+        "has it all: listings from the origin, bodies over mutual TLS from the sibling. Beside it rsync from "
+        "a daemon over the same tree, which neither encrypts, nor hashes, nor (without `--fsync`) syncs. "
+        f"{bench.rounds} alternating rounds."
+    )
+    with servers.nginx(tree.root) as nginx, servers.rsyncd(tree.root) as rsync:
+        full, empty = sites.cluster(bench.fresh("together"), nginx.url, TWO)
+        sites.require_complete(timed(full.name, full.one_pass()))
+        with sites.daemons([full], alone=True):
+
+            def ours() -> None:
+                sites.emptied(empty)
+                nginx.forget()
+                run = timed(OURS, empty.one_pass(), synced(empty.folder))
+                told = sites.require_complete(run)
+                require_copy(OURS, tree, empty.copy)
+                if told["files"]["sideways"] != tree.files:
+                    raise Unusable(f"{OURS}: {told['files']['origin']} files came from the origin")
+                contest.note(OURS, run, asked(nginx))
+
+            def rsynced(name: str, *options: str) -> None:
+                copy = bench.fresh("rsync")
+                command = ["rsync", "-a", *options, rsync.url, f"{copy}/"]
+                contest.note(name, timed(name, command, *([] if options else [synced(copy)])), None)
+                require_copy(name, tree, copy)
+
+            peers = [partial(rsynced, "rsync -a, sync -f"), partial(rsynced, "rsync -a --fsync", "--fsync")]
+            alternating(bench.rounds, [ours, *peers])
+    table.rows += contest.rows()
+    for name, limit in (("rsync -a, sync -f", 1.6), ("rsync -a --fsync", 0.7)):
+        table.verdicts += contest.against(OURS, name, limit, "time")

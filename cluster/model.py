@@ -88,6 +88,8 @@ def depth(path: bytes) -> int:
 def shown(path: bytes) -> str:
     """For people: UTF-8 where it is, everything unprintable escaped. One line, no control characters."""
     text = path.decode("utf-8", "backslashreplace")
+    if text.isprintable():
+        return text
     return "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in text)
 
 
@@ -269,9 +271,10 @@ class Offer:
 
 @value
 class Claim:
-    """A file that a site is fetching right now. `idle` is seconds without progress, on its own clock.
+    """A file, or the bytes from `first` to `end` (exclusive) of one, that a site is fetching right now.
 
-    `started` is False while that site still asks its siblings whether anybody else has the file.
+    `idle` is seconds without progress, `etag` the origin's strong validator where it is known. `started` is
+    False while that site still asks its siblings whether anybody else has the file.
     """
 
     name: bytes
@@ -279,6 +282,9 @@ class Claim:
     received: int = 0
     idle: float = 0.0
     started: bool = True
+    first: int = 0
+    end: int | None = None  # None: to the end of the file
+    etag: str | None = None
 
 
 @value

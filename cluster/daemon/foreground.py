@@ -86,6 +86,7 @@ async def _siblings(stack: AsyncExitStack, cluster: Cluster, site: Site, claims:
     if site.peer is None or not os.path.exists(keys.key_path(site.state)):
         return None
     # A site without siblings has no use for a server: 50 ms of a command that takes 600.
+    from cluster.peer.lines import Lines
     from cluster.peer.server import PeerServer
     from cluster.peer.siblings import Siblings
 
@@ -96,6 +97,7 @@ async def _siblings(stack: AsyncExitStack, cluster: Cluster, site: Site, claims:
     async def open_reader(name: str) -> Reader:
         return await Reader.open(name, site)
 
+    lines = Lines(site, cluster, siblings, claims, time.monotonic)
     server = PeerServer(
         site,
         cluster,
@@ -104,6 +106,7 @@ async def _siblings(stack: AsyncExitStack, cluster: Cluster, site: Site, claims:
         wake=lambda _site, _mirror, _path: None,
         clock=time.monotonic,
         seen=siblings.heard,
+        lines=lines,
     )
     try:
         await server.start()
@@ -111,4 +114,6 @@ async def _siblings(stack: AsyncExitStack, cluster: Cluster, site: Site, claims:
         log.warning("peer: cannot listen on %s: %s", site.peer.listen, error)
     else:
         stack.push_async_callback(server.stop)
+    lines.start()
+    stack.push_async_callback(lines.stop)
     return siblings

@@ -23,6 +23,7 @@ from cluster.origin.open import Shared, open_origin
 from cluster.peer import keys
 from cluster.peer.claims import Claims
 from cluster.peer.https import HttpsSibling
+from cluster.peer.lines import Lines
 from cluster.peer.server import PeerServer
 from cluster.peer.siblings import Siblings
 from cluster.plan.due import History
@@ -76,6 +77,7 @@ class Daemon:
         self._config_problem: list[str] = []
         self._siblings: Siblings | None = None
         self._peer: PeerServer | None = None
+        self._lines: Lines | None = None
         self._web: WebServer | None = None
         self._runner = Runner(
             self._site, self._shared, self._claims, self._siblings_of, self._definition, self._published
@@ -141,6 +143,7 @@ class Daemon:
             return
         self._siblings = Siblings(self._site, self._cluster, time.monotonic)
         self._siblings.start()
+        self._lines = Lines(self._site, self._cluster, self._siblings, self._claims, time.monotonic)
         self._peer = PeerServer(
             self._site,
             self._cluster,
@@ -149,15 +152,17 @@ class Daemon:
             wake=self._woken,
             clock=time.monotonic,
             seen=self._siblings.heard,
+            lines=self._lines,
         )
         try:
             await self._peer.start()
         except OSError as error:
-            self._peer = None
+            self._peer = self._lines = None
             reason = os.strerror(error.errno) if error.errno else str(error)
             raise StoreError(
                 f"{self._name}: peer: cannot listen on {self._site.peer.listen}: {reason}"
             ) from None
+        self._lines.start()
 
     async def stop(self) -> None:
         """End passes first (their batches finish), then the servers."""
@@ -170,6 +175,8 @@ class Daemon:
                 task.cancel()
         await asyncio.gather(*tasks, return_exceptions=True)
         await self._control.stop()
+        if self._lines is not None:
+            await self._lines.stop()
         parts = [part.stop() for part in (self._web, self._peer, self._siblings) if part is not None]
         for outcome in await asyncio.gather(*parts, return_exceptions=True):
             if isinstance(outcome, Exception):
@@ -369,6 +376,8 @@ class Daemon:
                 await self._siblings.reload(cluster)
             if self._peer is not None:
                 await self._peer.reload(cluster)
+            if self._lines is not None:
+                self._lines.reload(cluster)
         except ConfigError as error:
             self._config_problem = [str(error)]
             log.error("%s", error)  # noqa: TRY400  # its line says all

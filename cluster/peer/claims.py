@@ -5,9 +5,16 @@ A state object fed with the time (seconds, monotonic); it never asks for it.
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass, field
 
 from cluster.model import Claim, Row
+from cluster.peer.heard import MAX_CLAIMS, Heard
+
+RETOLD = 0.5  # s between two words about the progress of one fetch: well below every patience
+MAX_TOLD = MAX_CLAIMS - 1_000  # at once; what is claimed beyond that is told to whoever asks
+
+Part = tuple[bytes, int]  # name, first byte
 
 
 @dataclass(slots=True)
@@ -15,50 +22,155 @@ class _Fetch:
     row: Row
     received: int
     progressed: float
+    end: int | None = None
+    etag: str | None = None
     started: bool = False
+    told: float | None = None  # when siblings were last told of it
+
+    def claim(self, part: Part, now: float) -> Claim:
+        idle = max(0.0, now - self.progressed)
+        return Claim(part[0], self.row, self.received, idle, self.started, part[1], self.end, self.etag)
+
+
+@dataclass(slots=True)
+class Changes:
+    """What siblings have not been told yet: to be told in this order."""
+
+    cleared: list[str] = field(default_factory=list)
+    released: list[tuple[str, bytes, Part]] = field(default_factory=list)
+    claimed: list[tuple[str, bytes, Claim]] = field(default_factory=list)
 
 
 @dataclass(slots=True)
 class Claims:
-    """One per site; the engine writes, the peer server reads."""
+    """One per site; the engine writes, what talks to siblings reads. `first` names a part of a large file by
+    its first byte.
 
-    _mirrors: dict[str, dict[bytes, dict[bytes, _Fetch]]] = field(default_factory=dict)
+    `heard` is the other half: what the siblings say that they are fetching.
+    """
 
-    def claim(self, mirror: str, directory: bytes, name: bytes, row: Row, now: float) -> None:
-        """Say that this file will be fetched from the origin, unless a sibling turns out to have it."""
-        self._mirrors.setdefault(mirror, {}).setdefault(directory, {})[name] = _Fetch(row, 0, now)
+    heard: Heard = field(default_factory=Heard)
+    _mirrors: dict[str, dict[bytes, dict[Part, _Fetch]]] = field(default_factory=dict)
+    _changed: Callable[[], None] | None = None  # somebody wants to be told
+    _dirty: dict[tuple[str, bytes, Part], None] = field(default_factory=dict)
+    _cleared: dict[str, None] = field(default_factory=dict)
+    _told: int = 0
 
-    def start(self, mirror: str, directory: bytes, name: bytes, now: float) -> None:
+    # -- the engine
+
+    def claim(
+        self,
+        mirror: str,
+        directory: bytes,
+        name: bytes,
+        row: Row,
+        now: float,
+        *,
+        first: int = 0,
+        end: int | None = None,
+        etag: str | None = None,
+    ) -> None:
+        """Say that this file, or its bytes from `first` to `end` (exclusive), will be fetched from the
+        origin, unless a sibling turns out to have it."""
+        parts = self._mirrors.setdefault(mirror, {}).setdefault(directory, {})
+        before = parts.get((name, first))
+        fetch = parts[name, first] = _Fetch(row, 0, now, end, etag)
+        if before is not None:
+            fetch.told = before.told
+        self._touch(mirror, directory, (name, first))
+
+    def start(self, mirror: str, directory: bytes, name: bytes, now: float, *, first: int = 0) -> None:
         """The siblings have been asked: it is fetched from now on."""
-        fetch = self._mirrors.get(mirror, {}).get(directory, {}).get(name)
+        fetch = self._fetch(mirror, directory, name, first)
         if fetch is not None:
             fetch.started, fetch.progressed = True, now
+            self._touch(mirror, directory, (name, first))
 
-    def progress(self, mirror: str, directory: bytes, name: bytes, received: int, now: float) -> None:
-        """`received` bytes of the body have arrived."""
-        fetch = self._mirrors.get(mirror, {}).get(directory, {}).get(name)
+    def progress(
+        self, mirror: str, directory: bytes, name: bytes, received: int, now: float, *, first: int = 0
+    ) -> None:
+        """`received` bytes of the body (or part) have arrived."""
+        fetch = self._fetch(mirror, directory, name, first)
         if fetch is not None:
             fetch.received, fetch.progressed = received, now
+            if fetch.told is not None and now - fetch.told >= RETOLD:
+                self._touch(mirror, directory, (name, first))
 
-    def release(self, mirror: str, directory: bytes, name: bytes) -> None:
+    def release(self, mirror: str, directory: bytes, name: bytes, *, first: int = 0) -> None:
         """Done, given up, or put off: the claim is gone."""
         directories = self._mirrors.get(mirror, {})
-        names = directories.get(directory)
-        if names is not None:
-            names.pop(name, None)
-            if not names:
-                del directories[directory]
+        parts = directories.get(directory)
+        fetch = parts.pop((name, first), None) if parts is not None else None
+        if fetch is None:
+            return
+        if not parts:
+            del directories[directory]
+        if fetch.told is None:
+            self._dirty.pop((mirror, directory, (name, first)), None)
+        else:
+            self._told -= 1
+            self._touch(mirror, directory, (name, first))
 
     def clear(self, mirror: str) -> None:
         """The pass over this mirror has ended: nothing is being fetched."""
-        self._mirrors.pop(mirror, None)
+        gone = self._mirrors.pop(mirror, {})
+        self._told -= sum(fetch.told is not None for parts in gone.values() for fetch in parts.values())
+        if self._changed is not None:
+            self._dirty = {key: None for key in self._dirty if key[0] != mirror}
+            self._cleared[mirror] = None
+            self._changed()
+
+    def _fetch(self, mirror: str, directory: bytes, name: bytes, first: int) -> _Fetch | None:
+        return self._mirrors.get(mirror, {}).get(directory, {}).get((name, first))
+
+    def _touch(self, mirror: str, directory: bytes, part: Part) -> None:
+        if self._changed is not None:
+            self._dirty[mirror, directory, part] = None
+            self._changed()
+
+    # -- who tells the siblings
 
     def within(self, mirror: str, directory: bytes, now: float) -> list[Claim]:
         """The claims in one directory, with how long each has been idle."""
-        names = self._mirrors.get(mirror, {}).get(directory, {})
-        return [
-            Claim(n, f.row, f.received, max(0.0, now - f.progressed), f.started) for n, f in names.items()
-        ]
+        parts = self._mirrors.get(mirror, {}).get(directory, {})
+        return [fetch.claim(part, now) for part, fetch in parts.items()]
+
+    def all(self, mirror: str, now: float) -> list[tuple[bytes, Claim]]:
+        """Every claim on a mirror with its directory. Whoever asks tells a sibling."""
+        told = []
+        for directory, parts in self._mirrors.get(mirror, {}).items():
+            for part, fetch in parts.items():
+                if self._tell(fetch, now):
+                    told.append((directory, fetch.claim(part, now)))
+        return told
+
+    def _tell(self, fetch: _Fetch, now: float) -> bool:
+        if fetch.told is None:
+            if self._told >= MAX_TOLD:
+                return False
+            self._told += 1
+        fetch.told = now
+        return True
+
+    def listen(self, changed: Callable[[], None] | None) -> None:
+        """`changed` is called after every change from now on, and asks for `changes` soon; None: nobody."""
+        self._changed = changed
+        self._dirty.clear()
+        self._cleared.clear()
+
+    def changes(self, now: float) -> Changes:
+        """What changed since they were last asked for; a claim that came and went meanwhile is not among
+        them."""
+        told = Changes(list(self._cleared))
+        dirty, self._dirty = self._dirty, {}
+        self._cleared.clear()
+        for mirror, directory, part in dirty:
+            fetch = self._fetch(mirror, directory, *part)
+            if fetch is None:
+                told.released.append((mirror, directory, part))
+            elif self._tell(fetch, now):
+                told.claimed.append((mirror, directory, fetch.claim(part, now)))
+        return told
 
     def __repr__(self) -> str:
         count = sum(len(n) for d in self._mirrors.values() for n in d.values())

@@ -12,6 +12,7 @@ import logging
 import math
 import ssl
 from collections.abc import AsyncIterator, Callable, Iterator
+from typing import Literal
 
 import aiohttp
 from yarl import URL
@@ -21,6 +22,7 @@ from cluster.model import Site
 from cluster.peer import tls, wire
 from cluster.peer.breaker import Breaker
 from cluster.peer.codec import MAX_PAGE, WireError
+from cluster.peer.linewire import MAX_MESSAGE
 from cluster.peer.listener import STREAMS
 from cluster.peer.pace import WINDOW, Pace
 
@@ -65,6 +67,7 @@ class Link:
         self._heard = 0  # pieces of anything that arrived
         self._heard_at = 0.0
         self._answered = False
+        self.answering = asyncio.Event()  # set from one answer to `hello` until it is down
         self._poked = asyncio.Event()
         self._probing: asyncio.Task[None] | None = None
         self._streams = STREAMS
@@ -93,6 +96,11 @@ class Link:
         """It has just connected to us: no need to wait for the next probe."""
         if not self._answered:
             self._poked.set()
+
+    def doubt(self) -> None:
+        """Its line broke: it is asked for a sign at once."""
+        self._heard_at = -math.inf
+        self._poked.set()
 
     async def _probe(self) -> None:
         """Ask for a sign of life: often while it is down, now and then while nothing else is asked."""
@@ -138,11 +146,13 @@ class Link:
         if not self._answered:
             log.info("%s: answers", self.name)
         self._answered = True
+        self.answering.set()
 
     def _down(self, reason: str) -> None:
         if self._answered:
             log.warning("%s; carrying on without it", reason)
         self._answered = False
+        self.answering.clear()
         self._poked.set()
 
     # -- asking
@@ -188,6 +198,38 @@ class Link:
             response.close()
             raise
         return response
+
+    @contextlib.asynccontextmanager
+    async def dialled(self) -> AsyncIterator[aiohttp.ClientWebSocketResponse[Literal[False]]]:
+        """A line to it, on a connection of its own (`cluster.peer.line`). Raises PeerLacks where it
+        knows no lines, PeerError."""
+        self.worth_asking()
+        connector = aiohttp.TCPConnector(ssl=self._context, limit=1, force_close=True)
+        async with aiohttp.ClientSession(
+            connector=connector,
+            timeout=aiohttp.ClientTimeout(total=None, sock_connect=CONNECT),
+            cookie_jar=aiohttp.DummyCookieJar(),
+            trust_env=False,
+        ) as session:
+            async with self._wait(CONNECT + self.patience):
+                socket = await self._upgraded(session)
+            self.heard()
+            yield socket
+
+    async def _upgraded(
+        self, session: aiohttp.ClientSession
+    ) -> aiohttp.ClientWebSocketResponse[Literal[False]]:
+        try:
+            return await session.ws_connect(
+                self._url("line"),
+                timeout=aiohttp.ClientWSTimeout(ws_close=1.0),
+                max_msg_size=MAX_MESSAGE,
+                decode_text=False,
+            )
+        except aiohttp.WSServerHandshakeError as error:
+            if error.status in (403, 404, 501):
+                raise PeerLacks(self.name, f"{error.status}: has no lines for us") from None
+            raise PeerSilent(self.name, f"{error.status}: refuses a line") from None
 
     @property
     def slots(self) -> asyncio.Semaphore:
@@ -303,8 +345,7 @@ class Link:
                     self._down(str(error))
                 if isinstance(error, _Gone):
                     self._gone(error)
-                self._heard_at = -math.inf  # the next probe is due, and asks for a sign
-                self._poked.set()
+                self.doubt()
             raise
 
     def broke(self, sort: str, message: str) -> PeerBroke:

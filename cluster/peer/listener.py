@@ -20,14 +20,14 @@ from cluster.peer import tls
 HANDSHAKES = 64  # unfinished at once; one more closes the oldest
 HANDSHAKE = 10.0  # s
 CONNECTIONS = 64  # of all siblings together
-STREAMS = 8  # of one sibling
+STREAMS = 8  # of one sibling, beside its line
 
 log = logging.getLogger(__name__)
 
 
 def streams_for(siblings: int) -> int:
-    """Connections that one sibling may hold, so that all of them find room."""
-    return max(1, min(STREAMS, CONNECTIONS // max(1, siblings)))
+    """Connections that one sibling may hold beside its line, so that all of them find room."""
+    return max(1, min(STREAMS, CONNECTIONS // max(1, siblings) - 1))
 
 
 def bind(address: str) -> socket.socket:
@@ -152,7 +152,7 @@ class Listener:
             for transport, (fingerprint, protocol) in self._open.items()
             if self._known.get(fingerprint) == site
         ]
-        if len(own) < self._streams:
+        if len(own) <= self._streams:  # one more, for the line
             return True
         for transport, protocol in own:
             if self._idle(protocol):

@@ -21,6 +21,8 @@ from cluster.model import Cluster, Held, Site, checked_name, checked_path, join
 from cluster.peer import fields, keys, ranges, tls, wire
 from cluster.peer.claims import Claims
 from cluster.peer.codec import WireError
+from cluster.peer.lines import Lines
+from cluster.peer.linewire import MAX_MESSAGE
 from cluster.peer.listener import Listener, bind, streams_for
 from cluster.peer.sending import Sender, delivered, open_files
 from cluster.store.summary import summarise
@@ -42,8 +44,8 @@ class PeerServer:
     """One site's peer port.
 
     `open_reader` opens the records of a mirror; readers are kept and closed here. `wake(site, mirror, path)`
-    is called for a sibling's word that something changed, `seen(site)` when a sibling connects. `clock` is
-    monotonic seconds, the one that the claims were made with.
+    is called for a sibling's word that something changed, `seen(site)` when a sibling connects; `lines` talk
+    to those that dial a line. `clock` is monotonic seconds, the one that the claims were made with.
     """
 
     def __init__(
@@ -56,8 +58,9 @@ class PeerServer:
         wake: Callable[[str, str, bytes], None],
         clock: Callable[[], float],
         seen: Callable[[str], None] = lambda site: None,
+        lines: Lines | None = None,
     ) -> None:
-        self._site, self._cluster = site, cluster
+        self._site, self._cluster, self._lines = site, cluster, lines
         self._claims, self._open_reader, self._wake, self._clock = claims, open_reader, wake, clock
         self._seen = seen
         self._readers: dict[str, Reader] = {}
@@ -85,6 +88,7 @@ class PeerServer:
             ("journal", self._journal),
             ("file", self._file),
             ("bundle", self._bundle),
+            ("line", self._line),
         ):
             app.router.add_get(f"/v{wire.MAJOR}/{path}", answer, allow_head=False)
         app.router.add_post(f"/v{wire.MAJOR}/wake", self._woken)
@@ -263,6 +267,19 @@ class PeerServer:
         self._granted(request, message.mirror)
         self._wake(request[SITE], message.mirror, message.path)
         return web.Response(status=204)
+
+    async def _line(self, request: web.Request) -> web.StreamResponse:
+        lines, site = self._lines, request[SITE]
+        if lines is None:
+            raise web.HTTPNotFound
+        if not lines.welcome(site):
+            raise web.HTTPServiceUnavailable(reason="no line now")
+        socket = web.WebSocketResponse(
+            timeout=1.0, compress=False, max_msg_size=MAX_MESSAGE, decode_text=False
+        )
+        await socket.prepare(request)
+        await lines.accept(site, socket)
+        return socket
 
     # -- bytes
 

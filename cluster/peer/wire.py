@@ -18,7 +18,7 @@ from cluster.peer.codec import MAX_TEXT, WireError, pack, unpack
 if TYPE_CHECKING:
     from cluster.store.mirror import JournalRecord
 
-MAJOR, MINOR = 1, 0
+MAJOR, MINOR = 1, 1
 MAX_ENTRIES = 5_000  # in one page: some 0.5 MB with ordinary names
 PAGE_BYTES = 900_000  # a page is closed here, so that its last entry and its claims still fit into MAX_PAGE
 MAX_CLAIMS = 1_000
@@ -163,13 +163,13 @@ def page(held: Iterable[Held], claims: Sequence[Claim], *, known: bool, more: bo
     """
     parts: list[bytes] = []
     size = 0
-    for record in held:
+    for one in held:
         if len(parts) == MAX_ENTRIES or size > PAGE_BYTES:
             more = True
             break
-        parts.append(entry(record))
+        parts.append(entry(one))
         size += len(parts[-1])
-    told = [_claim(claim) for claim in claims[:MAX_CLAIMS]]
+    told = [claim(each) for each in claims[:MAX_CLAIMS]]
     while told and size + sum(map(len, told)) > PAGE_BYTES + 65_536:
         told = told[: len(told) // 2]
     return b"".join(
@@ -177,20 +177,23 @@ def page(held: Iterable[Held], claims: Sequence[Claim], *, known: bool, more: bo
             b"\x85" + pack("v") + pack([MAJOR, MINOR]),
             pack("known") + pack(known),
             pack("more") + pack(more),
-            pack("claims") + _array(told),
-            pack("held") + _array(parts),
+            pack("claims") + array(told),
+            pack("held") + array(parts),
         )
     )
 
 
-def _claim(claim: Claim) -> bytes:
-    row = claim.row
+def claim(told: Claim) -> bytes:
+    """One claim, packed: 11 elements, the same in pages and on a line."""
+    row = told.row
     stamp = (row.mtime.ns, row.mtime.precision) if row.mtime else (None, None)
-    idle = min(round(claim.idle * 1000), fields.MAX_INT)
-    return pack([claim.name, row.size, _fits(row.rounded), *stamp, claim.received, idle, claim.started])
+    idle = min(round(told.idle * 1000), fields.MAX_INT)
+    part = (told.first, told.end, _fits(told.etag))
+    return pack([told.name, row.size, _fits(row.rounded), *stamp, told.received, idle, told.started, *part])
 
 
-def _array(parts: Sequence[bytes]) -> bytes:
+def array(parts: Sequence[bytes]) -> bytes:
+    """An array of values that are packed already."""
     return b"\xdd" + len(parts).to_bytes(4, "big") + b"".join(parts)
 
 
@@ -200,11 +203,11 @@ def journal(
     """As many records as fit, in the order given; `more` is set where some did not."""
     parts: list[bytes] = []
     size = 0
-    for record in records:
+    for one in records:
         if len(parts) == MAX_ENTRIES or size > PAGE_BYTES:
             more = True
             break
-        parts.append(_packed(record))
+        parts.append(record(one))
         size += len(parts[-1])
     return b"".join(
         (
@@ -213,12 +216,13 @@ def journal(
             pack("last") + pack(last),
             pack("lost") + pack(lost),
             pack("more") + pack(more),
-            pack("records") + _array(parts),
+            pack("records") + array(parts),
         )
     )
 
 
-def _packed(r: Record | JournalRecord) -> bytes:
+def record(r: Record | JournalRecord) -> bytes:
+    """One record of a journal, packed: 8 elements, the same in pages and on a line."""
     return pack([r.seq, r.at, r.action, r.path, _CODES[r.kind], r.size, r.sha256, _fits(r.source) or ""])
 
 
@@ -286,7 +290,7 @@ def page_read(data: bytes, after: bytes | None = None) -> Page:
             raise WireError("held: names are not ascending")
         last = offer.name
         offers.append(offer)
-    claims = tuple(_claim_read(item) for item in fields.array(told.get("claims"), 0, "claims"))
+    claims = tuple(claim_read(item) for item in fields.array(told.get("claims"), 0, "claims"))
     more = fields.boolean(told.get("more"), "more")
     if more and not offers:
         raise WireError("held: an empty page that announces more")
@@ -317,7 +321,8 @@ def offer_read(item: object) -> Offer | None:
     )
 
 
-def _claim_read(item: object) -> Claim:
+def claim_read(item: object) -> Claim:
+    """One claim. What version 1.0 sends has no range and no validator: it is for the whole file."""
     row = fields.array(item, 8, "claim")
     listed = Row(
         fields.integer_or_none(row[1], "row size"),
@@ -331,6 +336,9 @@ def _claim_read(item: object) -> Claim:
         fields.integer(row[5], "received"),
         idle,
         fields.boolean(row[7], "started"),
+        fields.integer(row[8], "first") if len(row) > 8 else 0,
+        fields.integer_or_none(row[9], "end") if len(row) > 9 else None,
+        fields.text_or_none(row[10], "etag") if len(row) > 10 else None,
     )
 
 
@@ -341,13 +349,13 @@ def journal_read(data: bytes, after: int = 0) -> JournalPage:
     last = after
     records = []
     for item in fields.array(told.get("records"), 0, "records"):
-        record = _record(item)
-        if record is None:
+        found = record_read(item)
+        if found is None:
             continue
-        if record.seq <= last:
+        if found.seq <= last:
             raise WireError("records: numbers are not ascending")
-        last = record.seq
-        records.append(record)
+        last = found.seq
+        records.append(found)
     more = fields.boolean(told.get("more"), "more")
     if (lost and records) or (more and not records):
         raise WireError("records: lost with records, or more without")
@@ -360,7 +368,8 @@ def journal_read(data: bytes, after: int = 0) -> JournalPage:
     )
 
 
-def _record(item: object) -> Record | None:
+def record_read(item: object) -> Record | None:
+    """One record; None for a kind that a later minor version added."""
     row = fields.array(item, 8, "record")
     code = fields.integer(row[4], "kind", 0, 255)
     if code >= len(_KINDS):

@@ -13,6 +13,7 @@ from dataclasses import dataclass, field, replace
 from cluster.model import Cluster, Held, Kind, Mirror, OriginSpec, PeerAddress, Row, Site, Stamp, split
 from cluster.peer import keys
 from cluster.peer.claims import Claims
+from cluster.peer.lines import Lines
 from cluster.peer.server import PeerServer
 from cluster.peer.siblings import Siblings
 from cluster.peer.wire import Record
@@ -137,12 +138,13 @@ class FakeReader:
 class Station:
     """One site: its server, its view of the siblings, what it holds."""
 
-    def __init__(self, site: Site, cluster: Cluster) -> None:
-        self.site, self.cluster = site, cluster
+    def __init__(self, site: Site, cluster: Cluster, talks: bool = False) -> None:
+        self.site, self.cluster, self.talks = site, cluster, talks
         self.readers = {name: FakeReader() for name in cluster.mirrors}
         self.claims = Claims()
         self.woken: list[tuple[str, str, bytes]] = []
         self.siblings = Siblings(site, cluster, time.monotonic)
+        self.lines = Lines(site, cluster, self.siblings, self.claims, time.monotonic)
         self.server = PeerServer(
             site,
             cluster,
@@ -151,6 +153,7 @@ class Station:
             wake=lambda *what: self.woken.append(what),
             clock=time.monotonic,
             seen=self.siblings.heard,
+            lines=self.lines,
         )
 
     async def _open(self, mirror: str) -> FakeReader:
@@ -163,8 +166,11 @@ class Station:
     async def start(self) -> None:
         await self.server.start()
         self.siblings.start()
+        if self.talks:
+            self.lines.start()
 
     async def stop(self) -> None:
+        await self.lines.stop()
         await self.siblings.stop()
         await self.server.stop()
 
@@ -177,6 +183,13 @@ class Station:
             while not self.sibling(name).up:  # noqa: ASYNC110
                 await asyncio.sleep(0.01)
         return self.sibling(name)
+
+    async def has_line(self, name: str):
+        """Wait until there is a line to that sibling and all its claims are known."""
+        async with asyncio.timeout(5):
+            while self.lines.to(name) is None or not self.claims.heard.knows(name):  # noqa: ASYNC110
+                await asyncio.sleep(0.005)
+        return self.lines.to(name)
 
 
 def make_cluster(folder: str, names: tuple[str, ...] = NAMES) -> Cluster:
@@ -228,8 +241,9 @@ def with_keys(site: Site, **options: object) -> Site:
 
 
 @contextlib.asynccontextmanager
-async def running(cluster: Cluster, *names: str) -> AsyncIterator[list[Station]]:
-    stations = [Station(cluster.sites[name], cluster) for name in names or tuple(cluster.sites)]
+async def running(cluster: Cluster, *names: str, talk: bool = False) -> AsyncIterator[list[Station]]:
+    """Sites that answer each other; with `talk` they also dial lines."""
+    stations = [Station(cluster.sites[name], cluster, talk) for name in names or tuple(cluster.sites)]
     try:
         for station in stations:
             await station.start()

@@ -4,8 +4,10 @@ import asyncio
 import contextlib
 from collections.abc import AsyncIterator, Awaitable, Callable
 
+import aiohttp
+
 from cluster.model import Cluster
-from cluster.peer import tls, wire
+from cluster.peer import linewire, tls, wire
 from cluster.peer.listener import bind
 
 Answer = Callable[[str, asyncio.StreamWriter], Awaitable[None]]
@@ -52,6 +54,30 @@ async def hostile(
         for task in tasks:
             task.cancel()
         await asyncio.gather(*tasks, return_exceptions=True)
+
+
+@contextlib.asynccontextmanager
+async def dialled(cluster: Cluster, name: str, to: str) -> AsyncIterator[aiohttp.ClientWebSocketResponse]:
+    """A line that `name` dials, to say on it whatever a test wants."""
+    site = cluster.sites[name]
+    context = tls.connecting((f"{site.state}/peer.key", site.peer.certificate_file), cluster.sites[to])
+    connector = aiohttp.TCPConnector(ssl=context)
+    async with aiohttp.ClientSession(connector=connector) as session:
+        yield await session.ws_connect(f"{cluster.sites[to].peer.url}/v1/line", max_msg_size=2**22)
+
+
+async def greeted(socket: aiohttp.ClientWebSocketResponse, name: str) -> None:
+    await socket.send_bytes(linewire.greeting(linewire.Greeting(name, "test")))
+    assert isinstance(linewire.read((await socket.receive()).data), linewire.Greeting)
+
+
+async def farewell(socket: aiohttp.ClientWebSocketResponse) -> tuple[int, str]:
+    """Code and reason with which the other side ends the line."""
+    async with asyncio.timeout(5):
+        while (message := await socket.receive()).type is aiohttp.WSMsgType.BINARY:
+            pass
+    assert message.type is aiohttp.WSMsgType.CLOSE, message
+    return message.data, message.extra
 
 
 async def nothing(target: str, writer: asyncio.StreamWriter) -> None:

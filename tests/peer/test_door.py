@@ -284,7 +284,7 @@ async def test_one_sibling_holds_no_more_than_its_share_of_connections(cluster):
         many = [await raw_connection(cluster, "lancaster") for _ in range(30)]
         await asyncio.sleep(0.1)
         closed = [reader for reader, _ in many if reader.at_eof() or reader.exception()]
-        assert len(closed) >= 30 - listener.STREAMS
+        assert len(closed) >= 30 - listener.STREAMS - 1  # one more, for the line
         sibling = await kent.meets("oslo")
         assert (await sibling.offered("debian", b"", 2.0)).known
         for _, writer in many:

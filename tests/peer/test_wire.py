@@ -148,7 +148,7 @@ def test_a_bundle_is_byte_for_byte_what_the_protocol_page_shows():
     assert (
         first.hex(" ") == f"00 00 00 31 9d c4 01 61 00 02 c4 20 {digest.hex(' ')} c0 c0 c0 c0 c0 c0 c0 a0 a0"
     )
-    assert frames.last(1).hex(" ") == "00 00 00 0c 82 a1 76 92 01 00 a4 64 6f 6e 65 01"
+    assert frames.last(1).hex(" ") == "00 00 00 0c 82 a1 76 92 01 01 a4 64 6f 6e 65 01"
 
 
 @pytest.mark.parametrize("step", [1, 7, 10**6])

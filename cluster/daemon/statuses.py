@@ -8,9 +8,9 @@ from typing import Any, cast
 
 from cluster.errors import StoreError, UsageError
 from cluster.model import Cluster, Failure, Mirror, Site, href, join, shown
-from cluster.store.mirror import Reader
+from cluster.store.mirror import PassRecord, Reader
 from cluster.store.status import directory_status
-from cluster.store.summary import summarise
+from cluster.store.summary import LOOKED_BACK, summarise
 from cluster.web.freshness import freshness
 
 Say = Callable[[str], None]
@@ -32,6 +32,7 @@ async def _of_mirror(site: Site, mirror: Mirror, now: float) -> dict[str, Any]:
     try:
         summary = await summarise(reader)
         newest = await reader.passes(1)
+        suspects = await reader.suspects()
     finally:
         await reader.close()
     return row | {
@@ -46,6 +47,8 @@ async def _of_mirror(site: Site, mirror: Mirror, now: float) -> dict[str, Any]:
         "sideways_bytes": summary.sideways_bytes,
         "errors": summary.errors,
         "held": summary.held,
+        "reason": summary.reason,
+        "suspects": suspects,
     }
 
 
@@ -74,6 +77,8 @@ async def of_directory(site: Site, mirror: Mirror, path: bytes, now: float) -> d
             if at != path and (not path or at.startswith(path + b"/"))
         ]
         summary = await summarise(reader)
+        suspects = await reader.suspects()
+        notes = _notes(await reader.passes(LOOKED_BACK))
     finally:
         await reader.close()
     return cast("dict[str, Any]", facts) | {
@@ -83,7 +88,17 @@ async def of_directory(site: Site, mirror: Mirror, path: bytes, now: float) -> d
         "outcome": summary.outcome,
         "errors": summary.errors,
         "held": summary.held,
+        "reason": summary.reason,
+        "suspects": suspects,
+        "notes": notes,
     }
+
+
+def _notes(passes: list[PassRecord]) -> list[str]:
+    """What the last pass that has ended said besides its counts."""
+    last = next((record for record in passes if record.ended is not None), None)
+    notes = last.counts.get("notes") if last is not None else None
+    return [str(note) for note in notes] if isinstance(notes, list) else []
 
 
 def _failure(path: bytes, one: Failure) -> dict[str, Any]:
@@ -109,6 +124,18 @@ def print_site(rows: list[dict[str, Any]], say: Say) -> None:
             f"{row['mirror']:{width}}  {state:11} {row['files']:>9} {row['bytes']:>15}  "
             f"{when(row['complete']):23}  {_last(row):10}  {row['errors']}"
         )
+        for line in _remarks(row):
+            say(f"{'':{width}}  {line}")
+
+
+def _remarks(facts: dict[str, Any]) -> list[str]:
+    """What an operator wants to know of the whole mirror, a line each."""
+    lines = [f"why: {facts['reason']}"] if facts["reason"] else []
+    return lines + [
+        f"in doubt: {count} files that came from {site}, which was caught; the next pass compares them with "
+        f"the origin's bytes"
+        for site, count in facts["suspects"].items()
+    ]
 
 
 def _last(row: dict[str, Any]) -> str:
@@ -124,6 +151,8 @@ def print_directory(facts: dict[str, Any], say: Say) -> None:
     say(f"  {totals['files']} files, {totals['bytes']} bytes, {totals['directories']} directories below")
     if facts["held"]:
         say(f"  deletions of {facts['held']} files are held: `sideways deletions` shows them")
+    for line in _remarks(facts) + [f"last pass: {note}" for note in facts["notes"]]:
+        say(f"  {line}")
     for entry in facts["entries"]:
         size = entry.get("size")
         source = entry.get("source") or ""

@@ -40,6 +40,10 @@ class Lock:
         os.ftruncate(descriptor, 0)
         os.pwrite(descriptor, text, 0)
 
+    @property
+    def held(self) -> bool:
+        return self._descriptor >= 0
+
     def release(self) -> None:
         """Idempotent."""
         if self._descriptor >= 0:

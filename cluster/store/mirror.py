@@ -18,7 +18,7 @@ from functools import partial
 from itertools import islice
 from typing import Any, TypeVar
 
-from cluster.errors import StoreError
+from cluster.errors import Locked, StoreError
 from cluster.model import Deletion, Entry, Held, Mirror, Site, join
 from cluster.store import (
     adoption,
@@ -36,7 +36,7 @@ from cluster.store import (
 )
 from cluster.store.connections import Connections
 from cluster.store.lock import Lock
-from cluster.store.opening import Opened, open_copy, open_store
+from cluster.store.opening import Opened, book_refusal, open_copy, open_store
 from cluster.store.publishing import Begun
 from cluster.store.reader import Reader
 from cluster.store.records import (
@@ -107,14 +107,17 @@ class MirrorStore:
         """Lock, check the marker, migrate, recover (HAZARDS 3.4).
 
         Records that cannot be read are moved aside: what is on disk is then unknown and taken over by
-        `adopt`. Raises Locked, DataMissing, StoreError (newer schema).
+        `adopt`. Raises Locked, DataMissing, StoreError (newer schema); all but Locked are booked as a failed
+        pass, where there are records.
         """
         loop = asyncio.get_running_loop()
         disk = ThreadPoolExecutor(4, thread_name_prefix=f"disk {mirror.name}")
         lock = Lock(os.path.join(site.state, f"{mirror.name}.lock"), mirror.name)
         try:
             opened = await loop.run_in_executor(disk, open_store, mirror, site, lock, now)
-        except BaseException:
+        except BaseException as error:
+            if isinstance(error, StoreError) and not isinstance(error, Locked):
+                await loop.run_in_executor(disk, book_refusal, mirror, site, lock, str(error), now)
             lock.release()
             disk.shutdown(wait=False)
             raise
@@ -215,6 +218,10 @@ class MirrorStore:
         """A complete or held pass says that all of its scope was compared. An incomplete one says so where
         its last checkpoint is empty (or there is none), a failed one never."""
         await self._records.write(lambda c, _: passes.end(c, record, outcome, counts, now), durable=True)
+
+    async def pass_stopped(self, reason: str, now: int) -> None:
+        """The open pass was cut off by this; the next one goes on with it."""
+        await self._records.write(lambda c, _: passes.stopped(c, reason, now), durable=True)
 
     async def frontier_save(
         self, record: PassRecord, paths: Sequence[bytes], cursor: dict[str, object]

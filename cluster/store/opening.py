@@ -10,7 +10,7 @@ from dataclasses import dataclass
 
 from cluster.errors import StoreError
 from cluster.model import Mirror, Site
-from cluster.store import adoption, recovery, rows, schema
+from cluster.store import adoption, passes, recovery, rows, schema
 from cluster.store.connections import Connections
 from cluster.store.lock import Lock
 from cluster.store.publicity import Publicity
@@ -77,6 +77,22 @@ def open_store(mirror: Mirror, site: Site, lock: Lock, now: int) -> Opened:
         )
         failing.pop_all()
         return opened
+
+
+def book_refusal(mirror: Mirror, site: Site, lock: Lock, reason: str, now: int) -> None:
+    """Why the store could not be opened, for whoever asks what became of the last pass; under the lock. Where
+    there are no records that this program writes, or they cannot be written, the log alone says it."""
+    path = os.path.join(site.state, f"{mirror.name}.db")
+    if not lock.held or not os.path.exists(path):
+        return
+    try:
+        with contextlib.closing(schema.connect(path)) as connection:
+            (version,) = connection.execute("PRAGMA user_version").fetchone()
+            if version == len(schema.STEPS):
+                with schema.transaction(connection, durable=True):
+                    passes.refused(connection, reason, now)
+    except (StoreError, sqlite3.Error) as error:
+        _log.warning("%s: what became of its pass cannot be recorded: %s", mirror.name, error)
 
 
 def open_copy(mirror: Mirror, site: Site, folder: str, now: int) -> Opened:

@@ -48,6 +48,7 @@ def begin(
         )
         _forget_work(connection, record.id)
     if resumed is not None:
+        connection.execute("UPDATE passes SET counts = '{}' WHERE id = ?", (resumed.id,))
         return resumed
     cursor = connection.execute(
         "INSERT INTO passes (started, origin, scope, fingerprint) VALUES (?, ?, ?, ?)",
@@ -73,6 +74,28 @@ def end(
     _prune(connection)
 
 
+def stopped(connection: sqlite3.Connection, reason: str, now: int) -> None:
+    """The open pass was cut off by this; it stays open, so that the next one goes on with it."""
+    connection.execute(
+        "UPDATE passes SET counts = ? WHERE id = (SELECT max(id) FROM passes WHERE ended IS NULL)",
+        (json.dumps(_only(reason) | {"stopped": now}),),
+    )
+
+
+def refused(connection: sqlite3.Connection, reason: str, now: int) -> None:
+    """A pass could not even begin."""
+    connection.execute(
+        "INSERT INTO passes (started, ended, outcome, origin, scope, fingerprint, counts) "
+        "VALUES (?, ?, 'failed', '', x'', '', ?)",
+        (now, now, json.dumps(_only(reason))),
+    )
+    _prune(connection)
+
+
+def _only(reason: str) -> dict[str, object]:
+    return {"errors": [reason], "error_count": 1}
+
+
 def _forget_work(connection: sqlite3.Connection, identity: int) -> None:
     connection.execute("DELETE FROM frontier WHERE pass = ?", (identity,))
     connection.execute("DELETE FROM later WHERE pass = ?", (identity,))
@@ -92,8 +115,11 @@ def _prune(connection: sqlite3.Connection) -> None:
 
 
 def latest(connection: sqlite3.Connection, limit: int) -> list[PassRecord]:
-    """Newest first."""
-    query = f"SELECT {_COLUMNS} FROM passes ORDER BY id DESC LIMIT ?"  # noqa: S608
+    """Newest first; behind them the newest that compared everything, however long ago that was."""
+    query = f"""SELECT {_COLUMNS} FROM passes
+                WHERE id IN (SELECT id FROM passes ORDER BY id DESC LIMIT ?)
+                OR id = (SELECT max(id) FROM passes WHERE outcome IN ('complete', 'held') AND scope = x'')
+                ORDER BY id DESC"""  # noqa: S608
     return [_record(row) for row in connection.execute(query, (limit,))]
 
 

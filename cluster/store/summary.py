@@ -30,13 +30,14 @@ class MirrorSummary:
     sideways_bytes: int = 0
     errors: int = 0  # updates that failed and have not succeeded since
     held: int = 0  # files in a deletion plan that waits for approval
+    reason: str = ""  # of the last pass, where it failed, is incomplete or was cut off: its first error
     problem: str = ""  # why nothing can be said: its store cannot be read
 
 
 async def summarise(reader: Reader) -> MirrorSummary:
     """The mirror as its committed records have it now."""
-    ended = [record for record in await reader.passes(LOOKED_BACK) if record.ended is not None]
-    passes = sorted(ended, key=lambda record: record.id, reverse=True)
+    every = sorted(await reader.passes(LOOKED_BACK), key=lambda record: record.id, reverse=True)
+    passes = [record for record in every if record.ended is not None]
     last = next(iter(passes), None)
     totals = await reader.totals()
     plan = await reader.held_plan()
@@ -51,7 +52,18 @@ async def summarise(reader: Reader) -> MirrorSummary:
         sideways_bytes=_received(last, "sideways"),
         errors=len(await reader.errors(COUNTED_ERRORS)),
         held=plan.files if plan is not None and plan.held_because else 0,
+        reason=_reason(next(iter(every), None)) or _reason(last),
     )
+
+
+def _reason(record: PassRecord | None) -> str:
+    """The first error of a pass, and how many more there are; one that is going on has none yet."""
+    errors = record.counts.get("errors") if record else None
+    if record is None or not isinstance(errors, list) or not errors:
+        return ""
+    count = record.counts.get("error_count")
+    more = count - 1 if isinstance(count, int) else 0
+    return f"{errors[0]}" + (f" (and {more} more)" if more > 0 else "")
 
 
 def _received(record: PassRecord | None, source: str) -> int:

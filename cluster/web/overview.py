@@ -105,7 +105,8 @@ async def cluster_facts(context: Context) -> Facts:
 
 
 def _line(context: Context, mirror: Mirror, line: MirrorSummary, now: float) -> Facts:
-    return {**asdict(line), "freshness": freshness(mirror, line.fresh, now)}
+    told = {**asdict(line), "freshness": freshness(mirror, line.fresh, now)}
+    return told | {"reason": printable(line.reason)}
 
 
 def _activity(context: Context, mirror: Mirror) -> Facts:

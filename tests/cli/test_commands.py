@@ -171,7 +171,31 @@ def test_a_pass_that_a_full_disk_cut_off_does_not_look_like_none(desk):
     (desk.source / "more").write_bytes(bytes(9_000_000))
     said = desk(*PASS, status=1)
     assert b"are kept in reserve" in said.err
-    assert desk("status", "--site", "kent").out.splitlines()[1].split()[-3:] == [b"not", b"ended", b"0"]
+    _, row, why = desk("status", "--site", "kent").out.splitlines()
+    assert row.split()[-3:] == [b"not", b"ended", b"0"]
+    assert why.split(b": ", 1)[0].strip() == b"why" and b"are kept in reserve" in why
+    (facts,) = desk("status", "--site", "kent", "--json").json()["mirrors"]
+    assert "are kept in reserve" in facts["reason"] and facts["unfinished"]
+    assert b"\n  why: " in desk("status", "--site", "kent", "m").out
+    site.write_text(site.read_text().replace('"9000TB"', "0"))
+    desk(*PASS)
+    (facts,) = desk("status", "--site", "kent", "--json").json()["mirrors"]
+    assert (facts["outcome"], facts["reason"], facts["unfinished"]) == ("complete", "", None)
+
+
+def test_why_a_pass_could_not_even_begin_is_in_the_status(desk):
+    (desk.source / "a").write_bytes(b"1")
+    desk(*PASS)
+    (desk.root / "data/.sideways/marker").rename(desk.root / "unmounted")
+    said = desk(*PASS, status=1)
+    (facts,) = desk("status", "--site", "kent", "--json").json()["mirrors"]
+    assert facts["outcome"] == "failed" and facts["reason"] == said.err.decode().strip()
+    assert facts["freshness"] == "fresh", "what was compared before is no less so"
+    (desk.root / "unmounted").rename(desk.root / "data/.sideways/marker")
+    desk.mirror("m", origin="http://127.0.0.1:9/")
+    assert desk(*PASS, "--json", status=1).json()["outcome"] == "failed"
+    (facts,) = desk("status", "--site", "kent", "--json").json()["mirrors"]
+    assert facts["reason"].startswith("http://127.0.0.1:9/: ") and "\n" not in facts["reason"]
 
 
 def test_a_clock_that_ran_ahead_and_was_set_right_leaves_no_fresh_future(full):

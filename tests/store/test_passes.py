@@ -8,6 +8,7 @@ import pytest
 
 from cluster.model import Entry, Kind, Skipped
 from cluster.store.mirror import Compared, Later
+from cluster.store.summary import summarise
 from tests.store.world import NOW, full_pass, listed, put
 
 ORIGIN = "http://origin.example/"
@@ -32,6 +33,30 @@ async def test_a_pass_goes_on_where_it_was_interrupted(world, fingerprint, scope
         if not resumed:
             async with world.reader() as reader:
                 assert [p.outcome for p in await reader.passes()] == [None, "interrupted"]
+
+
+async def test_the_last_pass_that_compared_everything_is_found_behind_many_that_failed(world):
+    async with world.store() as store:
+        await full_pass(store, NOW)
+        for i in range(30):
+            record = await store.pass_begin(NOW + 60 * i, "f", ORIGIN)
+            await store.pass_end(record, "failed", {}, NOW + 60 * i)
+    async with world.reader() as reader:
+        told = await reader.passes(20)
+        assert [p.outcome for p in told] == ["failed"] * 20 + ["complete"]
+        assert (await summarise(reader)).fresh == NOW
+
+
+async def test_why_a_pass_was_cut_off_is_told_until_the_next_one_goes_on(world):
+    async with world.store() as store:
+        await store.pass_begin(NOW, "f", ORIGIN)
+        await store.pass_stopped("x: no room", NOW + 5)
+    async with world.reader() as reader:
+        assert (await summarise(reader)).reason == "x: no room"
+    async with world.store() as store:
+        assert (await store.pass_begin(NOW + 60, "f", ORIGIN)).resumed
+        async with world.reader() as reader:
+            assert (await summarise(reader)).reason == ""
 
 
 async def test_work_for_later_stays_until_it_is_done(world):

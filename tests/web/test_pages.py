@@ -325,6 +325,22 @@ async def test_the_cluster_page_shows_what_runs_what_rests_and_what_is_wrong(sit
     assert "nothing heard yet" in await site.text("/-/cluster")
 
 
+async def test_the_cluster_page_says_why_the_last_pass_failed(site):
+    failed = {"errors": ["http://origin/: <no> answer", "another"], "error_count": 3}
+    complete = PassRecord(1, int(NOW) - 9000, int(NOW) - 8000, "complete", ORIGIN, counts(5, 6))
+    site.readers["debian"].recorded = [
+        PassRecord(2, int(NOW) - 400, int(NOW) - 390, "failed", ORIGIN, failed), complete
+    ]  # fmt: skip
+    facts = await site.json("/-/cluster")
+    assert facts["mirrors"][0]["sites"]["kent"]["reason"] == "http://origin/: <no> answer (and 2 more)"
+    assert "http://origin/: &lt;no&gt; answer (and 2 more)" in await site.text("/-/cluster")
+    cut_off = {"errors": ["disk: full"], "error_count": 1, "stopped": int(NOW)}
+    site.readers["debian"].recorded = [PassRecord(3, int(NOW) - 40, None, None, ORIGIN, cut_off), complete]
+    assert "disk: full" in await site.text("/-/cluster")
+    site.readers["debian"].recorded = [complete]
+    assert (await site.json("/-/cluster"))["mirrors"][0]["sites"]["kent"]["reason"] == ""
+
+
 async def test_a_mirror_whose_store_cannot_be_read_is_a_line_that_says_why(tmp_path):
     async with serving({}, mirror()) as site:
         assert "nothing is mirrored yet" in await site.text("/-/cluster")

@@ -12,6 +12,7 @@ from cluster.config import resolve, units
 from cluster.config.reading import Problems, Where, suggestion
 from cluster.config.settings import Setting
 from cluster.config.site import SiteFile
+from cluster.model import Mirror
 
 PRIVATE = ".sideways"  # in `data`: marker, temporaries, trash
 Descriptors = Mapping[str, Mapping[str, Setting]]
@@ -40,6 +41,36 @@ def paths(descriptors: Descriptors, problems: Problems) -> list[set[str]]:
             pairs.append({first[1], second[1]})
         open_above.append(this)
     return pairs
+
+
+def taken(descriptors: Descriptors, kept: Mapping[str, Mirror], problems: Problems) -> set[str]:
+    """Which of these mirrors want a path that another has whose old definition is `kept`: one error each."""
+    old = [
+        (tuple(path.split("/")), mirror.name)
+        for _, mirror in sorted(kept.items())
+        for path in (mirror.path, *mirror.aliases)
+    ]
+    refused = set()
+    for name, settings in sorted(descriptors.items()):
+        for path, said in _public(settings):
+            this = tuple(path.split("/"))
+            for there, other in old:
+                if name in refused or other == name or not _meet(this, there):
+                    continue
+                how = "the same as" if this == there else "below" if len(this) > len(there) else "above"
+                problems.add(
+                    said.where,
+                    said.label,
+                    f"{path} is {how} {'/'.join(there)} of mirror {other}, whose old definition stays "
+                    f"until its descriptor is valid",
+                )
+                refused.add(name)
+    return refused
+
+
+def _meet(one: tuple[str, ...], other: tuple[str, ...]) -> bool:
+    shorter = min(len(one), len(other))
+    return one[:shorter] == other[:shorter]
 
 
 def _public(settings: Mapping[str, Setting]) -> Iterable[tuple[str, Setting]]:

@@ -65,8 +65,13 @@ def load(root: str, site: str | None = None) -> Cluster:
     return _cluster(folder, sites, {name: folder.mirror(name, site) for name in folder.descriptors})
 
 
-def load_tolerant(root: str, site: str) -> tuple[Cluster, dict[str, list[ConfigError]]]:
+def load_tolerant(
+    root: str, site: str, old: Mapping[str, Mirror] | None = None
+) -> tuple[Cluster, dict[str, list[ConfigError]]]:
     """For a daemon that must not stop for one bad file (HAZARDS 140): what is valid, and what is not.
+
+    A mirror whose descriptor is not valid keeps its definition in `old`, and so its paths: whoever wants them
+    as well is not valid either, so that two mirrors never have one path.
 
     The errors are keyed by mirror; those of another site's file by its file name, and that site is left
     out. Where two mirrors' paths meet, both are. Raises ConfigErrors for errors in `cluster.toml` or in the
@@ -87,9 +92,22 @@ def load_tolerant(root: str, site: str) -> tuple[Cluster, dict[str, list[ConfigE
             bad[name] = [
                 e for other in pair & bad.keys() for e in bad[other] if f"mirror {name} " in e.message
             ]
+    kept = _kept(folder, bad, old or {})
     sites = {n: f.site for n, f in folder.sites.items() if f"sites/{n}.toml" not in bad}
     mirrors = {name: folder.mirror(name, site) for name in folder.descriptors if name not in bad}
-    return _cluster(folder, sites, mirrors), bad
+    return _cluster(folder, sites, mirrors | kept), bad
+
+
+def _kept(folder: _Folder, bad: dict[str, list[ConfigError]], old: Mapping[str, Mirror]) -> dict[str, Mirror]:
+    """The old definitions that stay. Those that they refuse are added to `bad`, and may keep their own."""
+    while True:
+        kept = {name: old[name] for name in bad if name in old}
+        valid = {name: said for name, said in folder.descriptors.items() if name not in bad}
+        problems = Problems()
+        if not conflicts.taken(valid, kept, problems):
+            return kept
+        for error in problems.ordered():
+            bad.setdefault(_subject(error.file), []).append(error)
 
 
 def explain(root: str, mirror: str, site: str | None = None) -> list[tuple[str, str, str]]:

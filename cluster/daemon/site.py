@@ -358,7 +358,7 @@ class Daemon:
     async def _read_config(self) -> None:
         notify("RELOADING=1")
         try:
-            cluster, self._bad = load_tolerant(self._folder, self._name)
+            cluster, self._bad = load_tolerant(self._folder, self._name, self._cluster.mirrors)
         except (ConfigErrors, UsageError) as error:
             self._config_problem = str(error).splitlines()
             for line in self._config_problem:
@@ -366,8 +366,6 @@ class Daemon:
             notify("READY=1")
             return
         self._config_problem = []
-        kept = {name: self._cluster.mirrors[name] for name in self._bad if name in self._cluster.mirrors}
-        cluster.mirrors.update(kept)
         self._say_bad()
         self._cluster = cluster
         self._scheduler.reload(cluster.mirrors_of(self._name))

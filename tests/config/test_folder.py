@@ -279,6 +279,42 @@ def test_two_mirrors_that_meet_are_both_left_out(folder):
     assert len(bad["ctan"]) == 1
 
 
+@pytest.mark.parametrize(
+    ("has", "wanted", "how"),
+    [("/debian", "/debian", "the same as"), ("/debian", "/debian/x", "below"), ("/a/b", "/a", "above")],
+)
+def test_what_keeps_its_old_definition_keeps_its_path(folder, has, wanted, how):
+    folder.mirror("debian", path=has)
+    old = load_tolerant(str(folder.root), "kent")[0].mirrors
+    folder.mirror("debian", "<tilte/>", path="/elsewhere")
+    folder.mirror("new", path=wanted)
+    cluster, bad = load_tolerant(str(folder.root), "kent", old)
+    assert cluster.mirrors == old
+    (error,) = map(str, bad["new"])
+    assert error == (
+        f"config/mirrors/new.xml:2: <path>: {wanted} is {how} {has} of mirror debian, "
+        "whose old definition stays until its descriptor is valid"
+    )
+    folder.mirror("debian", path="/elsewhere")
+    assert sorted(load_tolerant(str(folder.root), "kent", old)[0].mirrors) == ["debian", "new"]
+
+
+def test_what_is_refused_a_path_keeps_its_own_which_others_do_not_get(folder):
+    folder.mirror("debian")
+    folder.mirror("next")
+    folder.mirror("far", "<alias>/away</alias>")
+    old = load_tolerant(str(folder.root), "kent")[0].mirrors
+    folder.mirror("debian", "<tilte/>")
+    folder.mirror("next", path="/debian/x")
+    folder.mirror("far", path="/next")
+    folder.mirror("free", path="/away/x")
+    cluster, bad = load_tolerant(str(folder.root), "kent", old)
+    assert {name: mirror.path for name, mirror in cluster.mirrors.items()} == {
+        "debian": "/debian", "next": "/next", "far": "/far"
+    }  # fmt: skip
+    assert sorted(bad) == ["debian", "far", "free", "next"]
+
+
 def test_a_siblings_bad_file_leaves_that_sibling_out(folder):
     folder.site("oslo", "passes = 0")
     folder.mirror("debian", '<sites><site name="oslo"/><site name="kent"/></sites>')

@@ -13,7 +13,7 @@ import aiohttp
 import pytest
 
 from cluster import control
-from cluster.errors import StoreError
+from cluster.errors import StoreError, UsageError
 from tests.cluster_of import ClusterOf
 
 
@@ -96,6 +96,33 @@ def test_one_invalid_descriptor_hides_no_status_but_starts_no_pass(one: ClusterO
     assert refused.returncode == 2
     assert refused.stderr.startswith("config/mirrors/bad.xml:1: ")
     assert not os.listdir(data)
+
+
+async def test_a_new_descriptor_does_not_get_the_path_of_one_that_keeps_its_old_definition(
+    one: ClusterOf, source: Path
+) -> None:
+    await one.start("kent")
+    descriptor = one.root / "config" / "mirrors" / "m.xml"
+    good = descriptor.read_text()
+    one.mirror("n", f"file://{source}/")
+    other = one.root / "config" / "mirrors" / "n.xml"
+    state = one.site("kent").state
+    other.write_text(other.read_text().replace("/n</path>", "/m</path>"))
+    descriptor.write_text("<mirror")
+    said = await control.ask(state, {"command": "reload"})
+    assert (
+        said is not None
+        and "config/mirrors/n.xml:4: <path>: /m is the same as /m of mirror m" in said["message"]
+    )
+    result = await control.ask(state, {"command": "pass", "mirror": "m", "path": ""})
+    assert result is not None and result["outcome"] == "complete"
+    with pytest.raises(UsageError, match=r"^n: no such mirror at kent: config/mirrors/n\.xml:4: "):
+        await control.ask(state, {"command": "pass", "mirror": "n", "path": ""})
+    descriptor.write_text(good.replace("/m</path>", "/moved</path>"))
+    said = await control.ask(state, {"command": "reload"})
+    assert said == {"message": "the configuration is read again"}
+    result = await control.ask(state, {"command": "pass", "mirror": "n", "path": ""})
+    assert result is not None and result["outcome"] == "complete"
 
 
 def test_the_log_of_a_foreground_pass_has_a_line_per_event(one: ClusterOf, tmp_path: Path) -> None:

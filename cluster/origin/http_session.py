@@ -7,6 +7,7 @@ wrote them. Whatever aiohttp raises leaves here as an OriginError (`docs/decisio
 from __future__ import annotations
 
 import asyncio
+import errno
 import os
 import ssl
 import stat
@@ -346,7 +347,22 @@ def classified(path: bytes, error: Exception, received: int | None = None) -> Or
         return Unreachable(name, f"no address: {_reason(cause)}")
     if isinstance(error, aiohttp.ClientProxyConnectionError):
         return Unreachable(name, f"no connection to the proxy: {_reason(cause)}")
+    if isinstance(error, aiohttp.ClientConnectorError):
+        return Unreachable(name, f"cannot connect to {_address(error)}: {_connecting(cause)}")
     return Unreachable(name, f"{_reason(cause)}{after}")
+
+
+def _address(error: aiohttp.ClientConnectorError) -> str:
+    host = f"[{error.host}]" if ":" in error.host else error.host
+    return f"{host}:{error.port}"
+
+
+def _connecting(cause: object) -> str:
+    """Why there is no connection. asyncio words it otherwise for each address that it tried."""
+    number = getattr(cause, "errno", None)
+    if number == errno.ECONNREFUSED:
+        return "refused"
+    return os.strerror(number) if number else _reason(cause)
 
 
 def _reason(error: object) -> str:

@@ -51,7 +51,7 @@ class Connections:
         try:
             return question(self._connection())
         except sqlite3.Error as error:
-            raise schema.refusal(error) from error
+            raise schema.refusal(error, self._path) from error
 
     def _connection(self) -> sqlite3.Connection:
         connection: sqlite3.Connection | None = getattr(self._local, "connection", None)

@@ -109,7 +109,7 @@ def open_copy(mirror: Mirror, site: Site, folder: str, now: int) -> Opened:
             ):
                 source.backup(target)
     except sqlite3.Error as error:
-        raise schema.refusal(error) from error
+        raise schema.refusal(error, path) from error
     writer, clean, _ = recovery.open_records(path, mirror.name, now)
     with contextlib.ExitStack() as failing:
         failing.callback(writer.close)

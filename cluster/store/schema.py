@@ -206,12 +206,19 @@ def transaction(connection: sqlite3.Connection, *, durable: bool = False) -> Ite
         if connection.in_transaction:
             connection.execute("ROLLBACK")
         if isinstance(error, sqlite3.Error):
-            raise refusal(error) from error
+            raise refusal(error, _file(connection)) from error
         raise
 
 
-def refusal(error: sqlite3.Error) -> StoreError:
-    """What SQLite could not do, in our words."""
-    if getattr(error, "sqlite_errorname", "") == "SQLITE_FULL":
-        return DiskFull(f"records: {error}")
-    return StoreError(f"records: {error}")
+def refusal(error: sqlite3.Error, file: str) -> StoreError:
+    """What SQLite could not do with these records, in our words."""
+    mirror = os.path.basename(file).removesuffix(".db")
+    if getattr(error, "sqlite_errorname", "") != "SQLITE_FULL":
+        return StoreError(f"{mirror}: records: {error}")
+    disk = os.statvfs(os.path.dirname(file))
+    free = disk.f_bavail * disk.f_frsize
+    return DiskFull(f"{mirror}: records: the disk of {file} is full: {free} bytes are free")
+
+
+def _file(connection: sqlite3.Connection) -> str:
+    return str(connection.execute("PRAGMA database_list").fetchone()[2])

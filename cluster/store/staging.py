@@ -229,7 +229,7 @@ class _Sink:
 
     def _reserve(self, size: int | None) -> None:
         missing = max((size or 0) - self._written, 0)
-        self._temporaries.space.require(missing)
+        self._temporaries.space.require(missing, path=self._path)
         if missing and not linux.fallocate(self._descriptor, size or 0):
             self._promised = missing
             self._temporaries.space.promise(missing)

@@ -212,7 +212,7 @@ class StatusFiles:
 
     def write(self, files: Sequence[tuple[bytes, dict[str, object]]]) -> None:
         """Replace the status of these directories. On disk when this returns."""
-        with self._told(b"status"):
+        with self._told(b"status of " + self._mirror):
             each = len(files) <= _SYNC_EACH
             for number, (_, status) in enumerate(files):
                 self._write_new(number, status, sync=each)
@@ -232,7 +232,7 @@ class StatusFiles:
                     os.close(folder)
 
     def write_mirror(self, status: dict[str, object]) -> None:
-        with self._told(b"status/" + self._mirror + b".json"):
+        with self._told(b"status of " + self._mirror):
             self._write_new(0, status, sync=True)
             os.rename(b"0", self._mirror + b".json", src_dir_fd=self._new, dst_dir_fd=self._all)
 
@@ -273,7 +273,7 @@ class StatusFiles:
 
     def clear(self) -> None:
         """Everything that was said about this mirror: its records are new."""
-        with self._told(b"status"):
+        with self._told(b"status of " + self._mirror):
             for name in os.listdir(self._root):
                 try:
                     os.unlink(name, dir_fd=self._root)

@@ -106,7 +106,7 @@ class Tree:
         private = os.fsencode(PRIVATE)
         temporary = kept(make_beneath(data, private + b"/tmp/" + self._mirror, 0o700))
         self._trash = Trash(kept(make_beneath(data, private + b"/trash/" + self._mirror, 0o700)))
-        self.space = Space(temporary, self._reserve)
+        self.space = Space(temporary, self._reserve, os.fsdecode(self._mirror))
         self._appearance = Appearance(self._attributes)
         self.temporaries = Temporaries(temporary, self.space, self._appearance)
 
@@ -203,7 +203,7 @@ class Tree:
         DiskFull, StoreError.
         """
         before = os.fstat(descriptor)
-        self.space.require(min(before.st_size, before.st_blocks * 512))
+        self.space.require(min(before.st_size, before.st_blocks * 512), path=held.name)
         digest = Digest()
         with _named(held.name, self.space):
             name, target = self.temporaries.create()

@@ -27,6 +27,7 @@ from cluster.origin.http import HttpOrigin
 from cluster.origin.http_session import Patience
 from tests.origin.conformance import received
 from tests.origin.hostile import Hostile, Request, chunked, ok, redirect, reset, unframed
+from tests.servers import free_port
 
 QUICK = Patience(connect=1.0, low_rate=1000, low_window=0.3)
 BODY = bytes(range(256)) * 40
@@ -52,6 +53,20 @@ def part(first: int, last: int, total: int | str, *headers: str, body: bytes | N
     return ok(
         data, f"Content-Range: bytes {first}-{last}/{total}", ETAG, *headers, status="206 Partial Content"
     )
+
+
+@pytest.mark.parametrize("host", ["127.0.0.1", "[::1]", "localhost"])
+async def test_an_origin_where_nobody_listens_is_one_line(host: str) -> None:
+    port = free_port()
+    origin = HttpOrigin(
+        OriginSpec(f"http://{host}:{port}/", private=True), Limits(timeout=2.0), patience=QUICK
+    )
+    try:
+        with pytest.raises(Unreachable) as refused:
+            await origin.listing(b"pool")
+    finally:
+        await origin.close()
+    assert str(refused.value) == f"pool: cannot connect to {host}:{port}: refused"
 
 
 # -- bodies that end early, late, or never ------------------------------------------------------

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import os
 import random
+import re
 import signal
 import sqlite3
 import subprocess
@@ -14,7 +15,7 @@ from pathlib import Path
 
 import pytest
 
-from cluster.errors import DataMissing, Locked, StoreError
+from cluster.errors import DataMissing, DiskFull, Locked, StoreError
 from cluster.store import schema
 from cluster.store.mirror import MirrorStore, Reader
 from tests.store.crash import check
@@ -43,6 +44,17 @@ async def test_records_of_a_newer_program_are_left_alone(world):
     with pytest.raises(StoreError, match="schema 99"):
         await Reader.open("deb", world.site)
     assert [p.name for p in path.parent.glob("deb.db.*")] == []
+
+
+async def test_records_without_room_name_their_mirror_and_what_is_free(tmp_path):
+    connection = schema.connect(str(tmp_path / "deb.db"))
+    schema.prepare(connection, "deb")
+    connection.execute("PRAGMA max_page_count = 1")
+    with pytest.raises(DiskFull) as full, schema.transaction(connection):
+        schema.meta_set(connection, "much", "x" * 100_000)
+    connection.close()
+    said = rf"deb: records: the disk of {tmp_path}/deb\.db is full: \d+ bytes are free"
+    assert re.fullmatch(said, str(full.value))
 
 
 async def test_older_records_are_brought_forward(world, monkeypatch):

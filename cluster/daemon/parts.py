@@ -32,12 +32,17 @@ def surroundings(
 
 class Events(Reporter):
     """A reporter that tells a pass as JSON-able events (`progress` now and then, `planned`, `failed`), and
-    logs a line for each event: failures always, files and directories where `-v` asks for them."""
+    logs a line for each event: failures always, files and directories where `-v` asks for them. `recorded`
+    is called when the journal has grown."""
 
     def __init__(
-        self, mirror: str, tell: Callable[[dict[str, object]], None], monotonic: Callable[[], float]
+        self,
+        mirror: str,
+        tell: Callable[[dict[str, object]], None],
+        monotonic: Callable[[], float],
+        recorded: Callable[[str], None] = lambda mirror: None,
     ) -> None:
-        self._mirror, self._tell, self._monotonic = mirror, tell, monotonic
+        self._mirror, self._tell, self._monotonic, self._recorded = mirror, tell, monotonic, recorded
         self._last = monotonic()
         self.directories = self.files = self.origin_bytes = self.sideways_bytes = self.failures = 0
         self.current = b""
@@ -54,6 +59,7 @@ class Events(Reporter):
 
     def file(self, path: bytes, size: int, source: str) -> None:
         self.files += 1
+        self._recorded(self._mirror)
         log.debug("%s: published path=%s size=%d source=%s", self._mirror, shown(path), size, source)
         if source == "origin":
             self.origin_bytes += size

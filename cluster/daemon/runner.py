@@ -40,7 +40,7 @@ class _Running:
 
 class Runner:
     """`definition` looks a mirror up as it is now, with its paused origins left out; `published` is told of
-    every pass that fetched something from an origin, or deleted."""
+    every pass that fetched something from an origin, or deleted; `recorded` at once of every file."""
 
     def __init__(
         self,
@@ -50,9 +50,10 @@ class Runner:
         siblings: Callable[[Mirror], Sequence[Sibling]],
         definition: Callable[[str], Mirror],
         published: Callable[[Mirror], None],
+        recorded: Callable[[str], None],
     ) -> None:
         self._around = surroundings(site, shared, claims, siblings)
-        self._definition, self._published = definition, published
+        self._definition, self._published, self._recorded = definition, published, recorded
         self._running: dict[str, _Running] = {}
         self._waiting: dict[str, list[_Watcher]] = {}
 
@@ -66,7 +67,8 @@ class Runner:
             for watcher in watchers:
                 watcher.tell(event)
 
-        running = _Running(time.time(), Events(name, tell, time.monotonic), watchers)
+        events = Events(name, tell, time.monotonic, self._recorded)
+        running = _Running(time.time(), events, watchers)
         self._running[name] = running
         try:
             report = await run_pass(self._around, mirror, scope=scope, reporter=running.events)

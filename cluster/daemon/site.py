@@ -14,6 +14,7 @@ from typing import Any
 from cluster.config.load import load_tolerant
 from cluster.control import ControlServer, Message, Tell
 from cluster.daemon.approval import approve_here
+from cluster.daemon.following import Following
 from cluster.daemon.notify import notify, watchdog
 from cluster.daemon.runner import Runner, without_paused
 from cluster.engine.clock import SystemClock
@@ -23,10 +24,10 @@ from cluster.origin.open import Shared, open_origin
 from cluster.peer import keys
 from cluster.peer.claims import Claims
 from cluster.peer.https import HttpsSibling
-from cluster.peer.lines import Lines
 from cluster.peer.server import PeerServer
 from cluster.peer.siblings import Siblings
 from cluster.plan.due import History
+from cluster.scheduler.hooks import Ended
 from cluster.scheduler.loop import Scheduler, history_of, local_zone
 from cluster.scheduler.pauses import Pauses
 from cluster.store.mirror import Reader
@@ -77,10 +78,16 @@ class Daemon:
         self._config_problem: list[str] = []
         self._siblings: Siblings | None = None
         self._peer: PeerServer | None = None
-        self._lines: Lines | None = None
+        self._following: Following | None = None
         self._web: WebServer | None = None
         self._runner = Runner(
-            self._site, self._shared, self._claims, self._siblings_of, self._definition, self._published
+            self._site,
+            self._shared,
+            self._claims,
+            self._siblings_of,
+            self._definition,
+            self._published,
+            self._recorded,
         )
         self._control = ControlServer(
             self._site.state,
@@ -112,7 +119,7 @@ class Daemon:
         self._scheduler = Scheduler(
             self._site,
             self._cluster.mirrors_of(self._name),
-            self._runner.run,
+            self._pass,
             clock=self._clock,
             pauses=Pauses.load(os.path.join(self._site.state, "paused.json")),
             zone=local_zone(),
@@ -143,7 +150,15 @@ class Daemon:
             return
         self._siblings = Siblings(self._site, self._cluster, time.monotonic)
         self._siblings.start()
-        self._lines = Lines(self._site, self._cluster, self._siblings, self._claims, time.monotonic)
+        self._following = Following(
+            self._site,
+            self._cluster,
+            self._siblings,
+            self._claims,
+            self._scheduler,
+            self._open_reader,
+            self._clock,
+        )
         self._peer = PeerServer(
             self._site,
             self._cluster,
@@ -152,17 +167,17 @@ class Daemon:
             wake=self._woken,
             clock=time.monotonic,
             seen=self._siblings.heard,
-            lines=self._lines,
+            lines=self._following.lines,
         )
         try:
             await self._peer.start()
         except OSError as error:
-            self._peer = self._lines = None
+            self._peer = self._following = None
             reason = os.strerror(error.errno) if error.errno else str(error)
             raise StoreError(
                 f"{self._name}: peer: cannot listen on {self._site.peer.listen}: {reason}"
             ) from None
-        self._lines.start()
+        self._following.start()
 
     async def stop(self) -> None:
         """End passes first (their batches finish), then the servers."""
@@ -175,8 +190,8 @@ class Daemon:
                 task.cancel()
         await asyncio.gather(*tasks, return_exceptions=True)
         await self._control.stop()
-        if self._lines is not None:
-            await self._lines.stop()
+        if self._following is not None:
+            await self._following.stop()
         parts = [part.stop() for part in (self._web, self._peer, self._siblings) if part is not None]
         for outcome in await asyncio.gather(*parts, return_exceptions=True):
             if isinstance(outcome, Exception):
@@ -234,10 +249,27 @@ class Daemon:
         finally:
             await origin.close()
 
+    async def _pass(self, mirror: str, scope: bytes) -> Ended:
+        """One pass, for the schedule; siblings are told of what it did."""
+        changed: int | None = None
+        try:
+            ended = await self._runner.run(mirror, scope)
+            changed = ended.changed
+        finally:
+            self._recorded(mirror)
+            if self._following is not None:
+                self._following.ended(mirror, scope, changed)
+        return ended
+
+    def _recorded(self, mirror: str) -> None:
+        """The journal has grown: who follows it is told."""
+        if self._following is not None:
+            self._following.recorded(mirror)
+
     def _published(self, mirror: Mirror) -> None:
-        """Something new came from the origin: the siblings are told."""
+        """Something new came from the origin: the siblings that do not follow our journal are told."""
         for sibling in self._siblings_of(mirror):
-            if sibling.up:
+            if sibling.up and (self._following is None or self._following.lines.to(sibling.name) is None):
                 self._spawn(self._tell(sibling, mirror.name))
 
     async def _tell(self, sibling: HttpsSibling, mirror: str) -> None:
@@ -302,7 +334,9 @@ class Daemon:
 
     async def _command_approve(self, request: Message, _tell: Tell) -> Message:
         name, _ = self._asked(request)
-        return await approve_here(self._site, self._definition(name), str(request.get("hash")))
+        answer = await approve_here(self._site, self._definition(name), str(request.get("hash")))
+        self._recorded(name)
+        return answer
 
     async def _command_siblings(self, _request: Message, _tell: Tell) -> Message:
         known = self._siblings.all.values() if self._siblings is not None else ()
@@ -374,8 +408,8 @@ class Daemon:
                 await self._siblings.reload(cluster)
             if self._peer is not None:
                 await self._peer.reload(cluster)
-            if self._lines is not None:
-                self._lines.reload(cluster)
+            if self._following is not None:
+                self._following.reload(cluster)
         except ConfigError as error:
             self._config_problem = [str(error)]
             log.error("%s", error)  # noqa: TRY400  # its line says all

@@ -113,6 +113,12 @@ class HttpsSibling:
         with self.link.judged("question"), self.link.broken():
             return wire.journal_read(body, after)
 
+    async def digests(self, mirror: str, directory: bytes, patience: float = FIRST_BYTE) -> wire.Digests:
+        """What it holds in and below a directory, as digests."""
+        body = await self._asked("digests?" + _query(mirror=mirror, directory=directory), patience)
+        with self.link.judged("question"), self.link.broken():
+            return wire.digests_read(body)
+
     async def wake(self, mirror: str, path: bytes = b"", patience: float = FIRST_BYTE) -> None:
         """Tell it that something changed below `path`."""
         self.traffic.requests += 1

@@ -21,6 +21,7 @@ from cluster.model import Cluster, Held, Site, checked_name, checked_path, join
 from cluster.peer import fields, keys, ranges, tls, wire
 from cluster.peer.claims import Claims
 from cluster.peer.codec import WireError
+from cluster.peer.differences import digests
 from cluster.peer.lines import Lines
 from cluster.peer.linewire import MAX_MESSAGE
 from cluster.peer.listener import Listener, bind, streams_for
@@ -89,6 +90,7 @@ class PeerServer:
             ("file", self._file),
             ("bundle", self._bundle),
             ("line", self._line),
+            ("digests", self._digests),
         ):
             app.router.add_get(f"/v{wire.MAJOR}/{path}", answer, allow_head=False)
         app.router.add_post(f"/v{wire.MAJOR}/wake", self._woken)
@@ -256,6 +258,11 @@ class PeerServer:
                 break
         more = len(records) > limit
         return _answer(wire.journal(records[:limit], own, last, lost=False, more=more))
+
+    async def _digests(self, request: web.Request) -> web.Response:
+        query = Query(request)
+        reader = await self._reader(request, query.text("mirror"))
+        return _answer(wire.digests(await digests(reader, query.path("directory"))))
 
     async def _woken(self, request: web.Request) -> web.Response:
         try:

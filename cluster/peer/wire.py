@@ -22,6 +22,7 @@ MAJOR, MINOR = 1, 1
 MAX_ENTRIES = 5_000  # in one page: some 0.5 MB with ordinary names
 PAGE_BYTES = 900_000  # a page is closed here, so that its last entry and its claims still fit into MAX_PAGE
 MAX_CLAIMS = 1_000
+MAX_BELOW = 2_000  # subdirectories in one answer about digests
 
 _KINDS = (Kind.FILE, Kind.DIRECTORY, Kind.SYMLINK, Kind.SPECIAL)
 _CODES = {kind: code for code, kind in enumerate(_KINDS)}
@@ -92,6 +93,17 @@ class JournalPage:
     last: int
     lost: bool = False
     more: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Digests:
+    """Of one directory. `digest` stands for everything in and below it, None while that is not up to date;
+    `own` for its own names alone, None where there is no such directory; `below` are its subdirectories.
+    """
+
+    digest: bytes | None
+    own: bytes | None
+    below: tuple[tuple[bytes, bytes | None], ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -224,6 +236,10 @@ def journal(
 def record(r: Record | JournalRecord) -> bytes:
     """One record of a journal, packed: 8 elements, the same in pages and on a line."""
     return pack([r.seq, r.at, r.action, r.path, _CODES[r.kind], r.size, r.sha256, _fits(r.source) or ""])
+
+
+def digests(told: Digests) -> bytes:
+    return _message(digest=told.digest, own=told.own, below=[list(one) for one in told.below])
 
 
 def wake(message: Wake) -> bytes:
@@ -384,6 +400,19 @@ def record_read(item: object) -> Record | None:
         sha256=fields.digest(row[6]),
         source=fields.text(row[7], "source"),
     )
+
+
+def digests_read(data: bytes) -> Digests:
+    """Subdirectories have plain names, each once, ascending."""
+    told = message(data)
+    below: list[tuple[bytes, bytes | None]] = []
+    for item in fields.array(told.get("below"), 0, "below"):
+        row = fields.array(item, 2, "subdirectory")
+        name = fields.name(row[0])
+        if below and name <= below[-1][0]:
+            raise WireError("below: names are not ascending")
+        below.append((name, fields.digest(row[1])))
+    return Digests(fields.digest(told.get("digest")), fields.digest(told.get("own")), tuple(below))
 
 
 def wake_read(data: bytes) -> Wake:

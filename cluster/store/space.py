@@ -36,13 +36,13 @@ class Space:
         free = disk.f_bavail * disk.f_frsize - self._promised
         if free - size < self.reserve:
             raise DiskFull(
-                f"{self._who(path)}: the disk is full: {size} bytes are needed, {free} are free and "
-                f"{self.reserve} of them are kept in reserve"
+                f"{self._who(path)}: the disk is full: {size} bytes are needed, {free} are free, "
+                f"{self.reserve} are kept in reserve"
             )
         if disk.f_files and disk.f_favail - files < disk.f_files // 100:
             raise DiskFull(
                 f"{self._who(path)}: the disk is full: {files} inodes are needed, {disk.f_favail} of "
-                f"{disk.f_files} are free and 1 % are kept in reserve"
+                f"{disk.f_files} are free, 1 % are kept in reserve"
             )
 
     def _who(self, path: bytes) -> str:

@@ -7,6 +7,7 @@ from dataclasses import replace
 
 import pytest
 
+from cluster.daemon import statuses
 from cluster.errors import Unreachable
 from cluster.model import Kind, Sideways, Trust
 from cluster.peer import caught
@@ -75,6 +76,26 @@ async def test_the_pass_that_meets_the_lie_says_what_will_be_compared(strict: Wo
     assert any("oslo" in note and " 40 files" in note for note in report.notes), report.notes
     world.siblings = []
     await world.run()
+
+
+async def test_status_says_how_many_are_in_doubt_and_then_what_came_of_them(strict: World) -> None:
+    world = strict
+
+    async def said() -> list[str]:
+        lines: list[str] = []
+        facts = await statuses.of_directory(world.site, world.mirror, b"", world.clock.now())
+        statuses.print_directory(facts, lines.append)
+        return [line.strip() for line in lines if "oslo, which was caught" in line]
+
+    await world.run_unrecorded()
+    await lie(world)
+    assert await said() == [
+        "in doubt: 40 files that came from oslo, which was caught; "
+        "the next pass compares them with the origin's bytes"
+    ]
+    await world.run()
+    (line,) = await said()
+    assert line.startswith("last pass: re-checked 40 files that came from oslo")
 
 
 async def test_a_suspect_that_the_origin_does_not_deliver_stays_one(strict: World) -> None:

@@ -37,17 +37,21 @@ class Courier:
     @classmethod
     async def start(cls, plain: Plain, folder: int) -> Courier:
         """One for what the origin lent; `folder` is an open directory. Raises OSError."""
-        ours, theirs = socket.socketpair()
+        loop = asyncio.get_running_loop()
+        launching = loop.run_in_executor(None, _launched, folder)
         try:
-            with theirs:
-                program = await asyncio.to_thread(_launched, theirs.fileno(), folder)
-            ours.setblocking(False)
-            settings = (plain.addresses, plain.bind, plain.head, plain.tail, plain.connect, plain.silence)
-            await asyncio.get_running_loop().sock_sendall(ours, wire.frame(settings))
-        except BaseException:
-            ours.close()
+            started = cls(*await asyncio.shield(launching))
+        except asyncio.CancelledError:
+            launching.add_done_callback(_unwanted)
+            await asyncio.wait([launching])  # some ms: it cannot be called back
             raise
-        return cls(program, ours)
+        settings = (plain.addresses, plain.bind, plain.head, plain.tail, plain.connect, plain.silence)
+        try:
+            await loop.sock_sendall(started._home, wire.frame(settings))
+        except BaseException:
+            await started.close()
+            raise
+        return started
 
     async def send(self, errand: wire.Errand) -> None:
         """Raises OSError where the process is gone."""
@@ -63,9 +67,11 @@ class Courier:
                     yield cast("wire.Report", report)
 
     async def close(self) -> None:
-        """It ends when our end of the socket is closed, or is killed; afterwards it writes nothing more."""
-        self._home.close()
+        """It ends when our end of the socket is shut, or is killed; afterwards it writes nothing more."""
+        with contextlib.suppress(OSError):
+            self._home.shutdown(socket.SHUT_RDWR)  # whoever is still sending hears of it as well
         await asyncio.to_thread(self._gone)
+        self._home.close()
 
     def _gone(self) -> None:
         try:
@@ -75,7 +81,28 @@ class Courier:
             self._program.wait()
 
 
-def _launched(home: int, folder: int) -> subprocess.Popen[bytes]:
-    # Without site-packages and environment (-I -S) it is there in 30 ms.
-    command = [sys.executable, "-I", "-S", "-c", _RUN, str(home), str(folder), _PACKAGES]
-    return subprocess.Popen(command, pass_fds=[home, folder], stdin=subprocess.DEVNULL)
+def _launched(folder: int) -> tuple[subprocess.Popen[bytes], socket.socket]:
+    ours, theirs = socket.socketpair()
+    try:
+        ours.setblocking(False)
+        with theirs:
+            home = theirs.fileno()
+            # Without site-packages and environment (-I -S) it is there in 30 ms.
+            command = [sys.executable, "-I", "-S", "-c", _RUN, str(home), str(folder), _PACKAGES]
+            # In a group of its own a terminal's interrupt does not reach it before it can ignore that.
+            program = subprocess.Popen(
+                command, pass_fds=[home, folder], stdin=subprocess.DEVNULL, process_group=0
+            )
+    except BaseException:
+        ours.close()
+        raise
+    return program, ours
+
+
+def _unwanted(launching: asyncio.Future[tuple[subprocess.Popen[bytes], socket.socket]]) -> None:
+    if launching.cancelled() or launching.exception() is not None:
+        return
+    program, ours = launching.result()
+    program.kill()
+    program.wait()
+    ours.close()

@@ -6,6 +6,7 @@ size, nothing folded, nothing chunked. Whatever else comes is the caller's affai
 """
 
 import contextlib
+import errno
 import select
 import signal
 import socket
@@ -15,7 +16,7 @@ from collections.abc import Iterable
 from typing import cast
 
 from cluster.courier import wire
-from cluster.origin.http_fields import fixed_date, strong
+from cluster.origin.http_fields import fixed_date, kept, strong
 from cluster.store import small
 
 DEPTH = 16  # requests in flight on a connection, once it has answered one
@@ -24,7 +25,8 @@ TRIES = 3  # connections that a file may see break before it is asked for alone
 READ = 2**18  # bytes taken at once
 TOGETHER = 64  # files of one report,
 LATEST = 0.2  # s; or whatever there is by then
-BARREN = 8  # connections in a row that ended without an answer: the origin is as good as gone
+BARREN = 8  # connections in a row that ended without an answer: the origin is as good as gone,
+SPOILT = 16  # and so it is where more than one in so many answers ends its connection: each costs the others
 SKIPPED = 2**16  # bytes of an error's page that are read over, so that the connection can be kept
 _BUSY = (b"408", b"425", b"429")
 _MISSING = (b"403", b"404", b"410")
@@ -57,7 +59,7 @@ class Head:
 
     def __init__(self, text: bytes) -> None:
         status, *lines = text.split(b"\r\n")
-        if not status.startswith(b"HTTP/1.1 "):
+        if not status.startswith(b"HTTP/1.1 ") or text.count(b"\n") != len(lines):
             raise Odd
         self.etag: str | None = None
         self.modified: int | None = None  # s since 1970
@@ -82,7 +84,7 @@ class Head:
         if length is None or not length.isdigit() or len(length) > 18:
             raise Odd
         self.length = int(length)
-        code = status[9:12]
+        code = status[9:13].rstrip()
         if code in _BUSY or code.startswith(b"5"):
             raise Odd(wire.BUSY)
         if code in _MISSING and self.keep and self.length <= SKIPPED:
@@ -94,7 +96,7 @@ class Head:
 
 def _seconds(modified: bytes) -> int:
     try:
-        found = fixed_date(modified.decode("ascii"))
+        found = kept(fixed_date(modified.decode("ascii")))
     except (ValueError, KeyError):
         found = None
     if found is None:
@@ -102,11 +104,23 @@ def _seconds(modified: bytes) -> int:
     return found
 
 
+def _kept(listed: int | None) -> int | None:
+    """A listed time (ns), as far as it can be kept: as in `store.appearance`."""
+    return None if listed is None else max(-(2**63) + 1, min(listed, 2**63 - 1))
+
+
+def _may_begin(text: bytes) -> bool:
+    """Whether a header without its end can still become one. What ends its lines otherwise, or is no HTTP,
+    would be waited for until the silence is too long."""
+    return len(text) <= MAX_HEADER and b"\n\n" not in text and text[:9] == b"HTTP/1.1 "[: len(text)]
+
+
 class Connection:
     """One connection to the origin, and the files that were asked for on it, in order."""
 
-    def __init__(self, opened: socket.socket) -> None:
+    def __init__(self, opened: socket.socket, address: int) -> None:
         self.socket = opened
+        self.address = address  # which of the origin's
         self.connecting = True
         self.proven = False  # it has answered once
         self.asked: deque[Order] = deque()
@@ -135,8 +149,12 @@ class Courier:
         self.reports: dict[int, wire.Report] = {}
         self.gathered = 0
         self.reported = time.monotonic()
-        self.refused = 0  # addresses in a row to which no connection could be made
+        self.address = 0  # the first of the origin's to which connections can be made, as far as we know
         self.barren = 0  # connections in a row that ended without an answer
+        self.spoilt = 0  # connections that an odd answer ended
+        self.arrived = 0
+        self.over: int | None = None  # why nothing is asked for any more
+        self.requests = self.discarded = 0  # not yet reported
 
     def run(self) -> None:
         """Until whoever sent us is gone."""
@@ -160,12 +178,16 @@ class Courier:
 
     def pause(self) -> float:
         """Seconds until something may be overdue."""
-        waiting = [c.since for c in self.connections.values() if c.asked or c.connecting]
+        waiting = [
+            c.since + (self.connect if c.connecting else self.silence)
+            for c in self.connections.values()
+            if c.asked or c.connecting
+        ]
         if not waiting:
-            return -1
+            return 0.0 if self.todo or self.gathered else -1
         if self.gathered:
             return LATEST
-        return max(0.0, min(waiting) + min(self.connect, self.silence) - time.monotonic()) + 0.01
+        return max(0.0, min(waiting) - time.monotonic()) + 0.01
 
     # -- with whoever sent us
 
@@ -174,11 +196,16 @@ class Courier:
         for errand in self.frames.feed(data):
             number, prefix, self.most, files = cast("wire.Errand", errand)
             self.todo.extend(Order(number, prefix, file) for file in files)
+            for connection in list(self.connections.values())[self.most :]:
+                self.back(connection)
+                self.forget(connection)  # fewer are lent now than before
+        if self.over is not None:
+            self.give_up(self.over)
         return bool(data)
 
     def _report_of(self, order: Order) -> wire.Report:
         self.gathered += 1
-        return self.reports.setdefault(order.errand, (order.errand, [], [], []))
+        return self.reports.setdefault(order.errand, (order.errand, [], [], [], 0, 0))
 
     def alone(self, orders: Iterable[Order], reason: int) -> None:
         for order in orders:
@@ -186,7 +213,11 @@ class Courier:
 
     def report(self) -> None:
         """Waits while it is not read: then nothing more is fetched either."""
-        self.home.sendall(b"".join(map(wire.frame, self.reports.values())))
+        frames = []
+        for errand, arrived, alone, failed, *_ in self.reports.values():
+            frames.append(wire.frame((errand, arrived, alone, failed, self.requests, self.discarded)))
+            self.requests = self.discarded = 0
+        self.home.sendall(b"".join(frames))
         self.reports, self.gathered, self.reported = {}, 0, time.monotonic()
 
     # -- with the origin
@@ -197,14 +228,17 @@ class Courier:
         while len(self.connections) < worth and self.barren < BARREN and self.open():
             pass
         if self.todo and not self.connections:
-            self.alone(self.todo, wire.GONE)
-            self.todo.clear()
-            self.refused = self.barren = 0
-            self.report()
+            self.give_up(wire.GONE)
         for connection in list(self.connections.values()):
             depth = DEPTH if connection.proven else 1
             if self.todo and not connection.connecting and len(connection.asked) <= depth // 2:
                 self.ask(connection, depth)
+
+    def give_up(self, reason: int) -> None:
+        """Nothing more is asked for, also of what comes to be done later."""
+        self.over = reason
+        self.alone(self.todo, reason)
+        self.todo.clear()
 
     def ask(self, connection: Connection, depth: int) -> None:
         if not connection.asked:
@@ -214,6 +248,7 @@ class Courier:
             order = self.todo.popleft()
             connection.asked.append(order)
             requests.append(b"%s%s%s" % (self.head, order.target, self.tail))
+        self.requests += len(requests)
         connection.sending += b"".join(requests)
         self.send(connection)
 
@@ -232,10 +267,14 @@ class Courier:
 
     def open(self) -> bool:
         """One connection more, as far as there are addresses that answer."""
-        if self.refused >= len(self.addresses):
+        if self.address >= len(self.addresses):
             return False
-        family, host, port = self.addresses[self.refused]
-        opened = socket.socket(family, socket.SOCK_STREAM)
+        family, host, port = self.addresses[self.address]
+        try:
+            opened = socket.socket(family, socket.SOCK_STREAM)
+        except OSError:
+            self.address += 1
+            return True
         try:
             opened.setblocking(False)
             opened.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
@@ -245,9 +284,9 @@ class Courier:
                 opened.connect((host, port))
         except OSError:
             opened.close()
-            self.refused += 1
+            self.address += 1
             return True
-        self.connections[opened.fileno()] = Connection(opened)
+        self.connections[opened.fileno()] = Connection(opened, self.address)
         self.poll.register(opened, select.EPOLLIN | select.EPOLLOUT)
         return True
 
@@ -304,7 +343,7 @@ class Courier:
             if head is None:
                 end = received.find(b"\r\n\r\n", at)
                 if end < 0:
-                    if len(received) - at > MAX_HEADER:
+                    if not _may_begin(received[at:]):
                         raise Odd
                     return at
                 try:
@@ -331,19 +370,20 @@ class Courier:
     def next(self, connection: Connection) -> None:
         connection.asked.popleft()
         connection.head, connection.skip = None, None
-        connection.proven, self.refused, self.barren = True, 0, 0
+        connection.proven, self.address, self.barren = True, connection.address, 0
         connection.since = time.monotonic()
 
     def write(self, order: Order, head: Head, body: memoryview) -> None:
         mode, uid, gid, listed = order.looks
-        mtime = listed if head.modified is None else head.modified * 10**9
+        mtime = head.modified * 10**9 if head.modified is not None else _kept(listed)
         try:
             inode, on_disk, sha256 = small.write(
                 self.folder, order.temporary, (mode, uid, gid, mtime, None), body
             )
         except OSError as error:
-            self._report_of(order)[3].append((order.number, error.errno or 0))
+            self._report_of(order)[3].append((order.number, error.errno or errno.EIO))
             return
+        self.arrived += 1
         self._report_of(order)[1].append((order.number, inode, on_disk, sha256, head.etag, head.modified))
 
     # -- what goes wrong
@@ -351,19 +391,24 @@ class Courier:
     def odd(self, connection: Connection, reason: int) -> None:
         """The answer at hand is none for us; what was asked for after it is asked for again."""
         self.alone([connection.asked.popleft()], reason)
-        if reason == wire.BUSY:
-            for other in list(self.connections.values()):
-                self.back(other)
-                if other is not connection:
-                    self.forget(other)  # what it still answers was for nobody
-            self.alone(self.todo, reason)
-            self.todo.clear()
         self.broke(connection, tried=False)
+        self.spoilt += 1
+        if reason == wire.BUSY:
+            self.end(reason)
+        elif self.spoilt > BARREN + self.arrived // SPOILT:
+            self.end(wire.GONE)
+
+    def end(self, reason: int) -> None:
+        """What is still answered is for nobody."""
+        for connection in list(self.connections.values()):
+            self.back(connection)
+            self.forget(connection)
+        self.give_up(reason)
 
     def broke(self, connection: Connection, *, tried: bool = True) -> None:
         """The connection is over. Servers close them after so many answers: that is nobody's fault."""
         if connection.connecting:
-            self.refused += 1
+            self.address = max(self.address, connection.address + 1)
         elif not connection.proven:
             self.barren += 1
         if tried and connection.asked and (connection.received or not connection.proven):
@@ -379,6 +424,8 @@ class Courier:
         self.alone(lost, wire.ODD)
 
     def forget(self, connection: Connection) -> None:
+        if connection.head is not None:
+            self.discarded += len(connection.received)  # of a body that did not become complete
         with contextlib.suppress(OSError, ValueError):
             self.poll.unregister(connection.socket)
         self.connections.pop(connection.socket.fileno(), None)
@@ -403,6 +450,10 @@ def main(descriptor: int, folder: int) -> None:
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     signal.signal(signal.SIGTERM, signal.SIG_IGN)
     with socket.socket(fileno=descriptor) as home, contextlib.suppress(OSError):
-        (length,) = wire.LENGTH.unpack(home.recv(wire.LENGTH.size, socket.MSG_WAITALL))
-        settings = wire.value(home.recv(length, socket.MSG_WAITALL))
-        Courier(home, folder, cast("wire.Settings", settings)).run()
+        size = home.recv(wire.LENGTH.size, socket.MSG_WAITALL)
+        if len(size) < wire.LENGTH.size:
+            return
+        (length,) = wire.LENGTH.unpack(size)
+        settings = home.recv(length, socket.MSG_WAITALL)
+        if len(settings) == length:
+            Courier(home, folder, cast("wire.Settings", wire.value(settings))).run()

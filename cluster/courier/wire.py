@@ -7,10 +7,12 @@ from an origin is ever unmarshalled.
     settings     addresses, bind, head, tail, connect, silence (`origin.base.Plain`)
     errand       (its number, prefix of its temporaries, connections that may be open, its files)
     a file       (number, target, size, (mode, uid, gid, mtime to set where the origin tells none))
-    report       (errand, arrived, alone, failed)
+    report       (errand, arrived, alone, failed, requests, discarded)
     arrived      (number, inode, mtime on disk, SHA-256, strong ETag or None, Last-Modified in s or None)
     alone        (number, REASON): has to be asked for by itself
     failed       (number, errno): could not be written
+    requests     sent since the report before, for whatever errand
+    discarded    bytes of bodies that were received since then and are of no use
 """
 
 import marshal
@@ -20,14 +22,14 @@ import struct
 LENGTH = struct.Struct("=I")
 
 ODD = 0  # an answer that is not the plain one
-BUSY = 1  # the origin does not want to be asked now: nothing was asked since
-GONE = 2  # no connection can be made
+BUSY = 1  # the origin does not want to be asked now: nothing is asked for any more
+GONE = 2  # no connection can be made, or too few answers are plain: as above
 
 Settings = tuple[tuple[tuple[int, str, int], ...], str | None, bytes, bytes, float, float]
 File = tuple[int, bytes, int, tuple[int, int, int, int | None]]
 Errand = tuple[int, bytes, int, list[File]]
 Arrived = tuple[int, int, int, bytes, str | None, int | None]
-Report = tuple[int, list[Arrived], list[tuple[int, int]], list[tuple[int, int]]]
+Report = tuple[int, list[Arrived], list[tuple[int, int]], list[tuple[int, int]], int, int]
 
 
 def frame(content: Settings | Errand | Report) -> bytes:

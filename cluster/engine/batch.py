@@ -139,7 +139,7 @@ class Batcher:
                 self._publishing = None
                 async with self._room:
                     self._room.notify_all()
-        except (StoreError, OSError) as error:
+        except Exception as error:  # noqa: BLE001  # whatever it was: else everybody waits for ever
             self.broken = error
             async with self._room:
                 self._room.notify_all()

@@ -70,18 +70,20 @@ class Bulk:
         self._looks: dict[tuple[int | None, int | None, int | None], Order] = {}
         self._reader: asyncio.Task[None] | None = None
         self._returning: set[asyncio.Task[None]] = set()
+        self._endings: set[asyncio.Task[None]] = set()
+        self._closed = False
 
     def __repr__(self) -> str:
         return f"<Bulk {self._files} files under way, {self._courier or 'no courier'}>"
 
     async def close(self) -> None:
         """What is still under way is given up; its temporaries are gone afterwards."""
-        self._usable = False
-        tasks = [*self._returning, *([self._reader] if self._reader else [])]
-        for task in tasks:
-            task.cancel()
-        await asyncio.gather(*tasks, return_exceptions=True)
+        self._usable, self._closed = False, True
         await self._dismiss()
+        while tasks := self._endings | self._returning:
+            for task in self._returning:
+                task.cancel()
+            await asyncio.wait(tasks)
 
     # -- giving errands
 
@@ -108,16 +110,16 @@ class Bulk:
         """False where the courier cannot go."""
         size = sum(job.entry.size or 0 for job in jobs)
         async with self._room:
-            await self._room.wait_for(lambda: self._has_room(size))
+            await self._room.wait_for(lambda: not self._usable or self._has_room(size))
+        if not self._usable or not await self._ready():
+            return False
+        courier, lent = self._courier, self._lent
         try:
-            if not await self._ready():
-                return False
-            courier, lent = self._courier, self._lent
             prefix = await self._context.store.room_for(size, len(jobs))
         except (StoreError, OSError) as error:
             self._broken(error)
             return False
-        if courier is None or lent is None or courier is not self._courier:
+        if courier is None or lent is None or courier is not self._courier or not self._usable:
             return False  # it went while we looked at the disk
         self._number += 1
         self._errands[self._number] = _Errand(jobs, prefix, set(range(len(jobs))))
@@ -132,7 +134,13 @@ class Bulk:
         return True
 
     def _has_room(self, size: int) -> bool:
-        return not self._files or (self._files < WAITING and self._bytes + size <= WAITING_BYTES)
+        if not self._files:
+            return True
+        return (
+            self._files < WAITING
+            and self._bytes + size <= WAITING_BYTES
+            and not (self._lent is not None and self._origin.wanted())
+        )
 
     def _file(self, number: int, job: Job) -> wire.File:
         entry = job.entry
@@ -150,7 +158,7 @@ class Bulk:
         lent = self._lent
         if lent is None:
             return False
-        if self._courier is not None and self._settings != replace(lent, connections=0):
+        if self._courier is not None and self._settings != _settings(lent):
             await self._dismiss()  # nothing is under way: it was not lent anything
             self._lent = lent = await self._origin.lend(self._most)
             if lent is None:
@@ -160,12 +168,12 @@ class Bulk:
 
             try:
                 self._courier = await Courier.start(lent, self._context.store.temporaries_folder)
-            except OSError as error:
+            except (OSError, RuntimeError) as error:  # no process, or no thread that would start it
                 _log.warning("%s: no process for small files: %s", self._context.mirror.name, error)
                 self._usable = False
                 self._give_back()
                 return False
-            self._settings = replace(lent, connections=0)
+            self._settings = _settings(lent)
             self._reader = asyncio.create_task(self._read(self._courier), name="courier")
         return True
 
@@ -175,33 +183,33 @@ class Bulk:
         try:
             async for report in courier.reports():
                 await self._report(report)
+            _log.warning("%s: the process for small files is gone", self._context.mirror.name)
+            self._usable = False
+            await self._dismiss(again=True)
         except Exception as error:  # noqa: BLE001  # whatever it was, nobody else can notice
             self._broken(error)
-            return
-        _log.warning("%s: the process for small files is gone", self._context.mirror.name)
-        self._usable = False
-        await self._dismiss(again=True)
 
     async def _report(self, report: wire.Report) -> None:
-        number, arrived, alone, failed = report
+        """A file is under way until it is in the next batch: who ends us before takes its temporary away."""
+        number, arrived, alone, failed, requests, discarded = report
         errand = self._errands[number]
         if failed:
             which, code = failed[0]
             raise self._context.store.explain(errand.jobs[which].path, code)
         ready = [(errand.jobs[one[0]], self._staged(errand, one)) for one in arrived]
         traffic = self._context.origin.traffic
-        traffic.requests += len(arrived) + len(alone)
-        traffic.bytes += sum(staged.held.size for _, staged in ready)
-        again = [errand.jobs[which] for which, _ in alone]
+        traffic.requests += requests
+        traffic.bytes += discarded + sum(staged.held.size for _, staged in ready)
         if any(reason != wire.ODD for _, reason in alone):
             self._usable = False
+        self._renew()
+        if ready:
+            await self._transfer.publish_all(ready)
         self._over(number, errand, [one[0] for one in arrived] + [which for which, _ in alone])
-        if again:
-            self._ask_alone(again)
+        if alone:
+            self._ask_alone([errand.jobs[which] for which, _ in alone])
         async with self._room:
             self._room.notify_all()
-        self._renew()
-        await self._transfer.publish_all(ready)
 
     def _staged(self, errand: _Errand, one: wire.Arrived) -> Staged:
         number, inode, on_disk, sha256, etag, modified = one
@@ -222,6 +230,8 @@ class Bulk:
             self._give_back()
 
     def _ask_alone(self, jobs: Sequence[Job]) -> None:
+        if self._closed:
+            return
         task = asyncio.create_task(_awaited(self._alone(jobs)))  # its queue may be full: do not wait here
         self._returning.add(task)
         task.add_done_callback(self._returning.discard)
@@ -246,10 +256,19 @@ class Bulk:
             self._origin.back(lent)
 
     async def _dismiss(self, *, again: bool = False) -> None:
-        """Nobody is under way any more; with `again`, what was is asked for alone."""
+        """Nobody is under way any more; with `again`, what was is asked for alone.
+
+        What was begun goes on to its end, also where whoever waits for it is cancelled.
+        """
+        ending = asyncio.create_task(self._end(again), name="end of the courier")
+        self._endings.add(ending)
+        ending.add_done_callback(self._endings.discard)
+        await asyncio.shield(ending)
+
+    async def _end(self, again: bool) -> None:
         courier, self._courier = self._courier, None
         reader, self._reader = self._reader, None
-        if reader is not None and reader is not asyncio.current_task():
+        if reader is not None and not again:  # else it is the one that waits for us
             reader.cancel()
             await asyncio.gather(reader, return_exceptions=True)
         if courier is not None:
@@ -262,6 +281,11 @@ class Bulk:
                 self._ask_alone([errand.jobs[which] for which in sorted(errand.open)])
         async with self._room:
             self._room.notify_all()
+
+
+def _settings(lent: Plain) -> Plain:
+    """All of it but what may change from one errand to the next: name servers change the order."""
+    return replace(lent, connections=0, addresses=tuple(sorted(lent.addresses)))
 
 
 async def _awaited(work: Awaitable[None]) -> None:

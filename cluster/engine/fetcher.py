@@ -88,9 +88,11 @@ class Fetcher:
     async def __aexit__(self, *error: object) -> None:
         for worker in self._workers:
             worker.cancel()
-        await asyncio.gather(*self._workers, return_exceptions=True)
-        await self._bulk.close()
-        await self.transfer.__aexit__(*error)
+        try:
+            await asyncio.gather(*self._workers, return_exceptions=True)
+        finally:
+            await self._bulk.close()
+            await self.transfer.__aexit__(*error)
 
     def __repr__(self) -> str:
         return f"<Fetcher {self._outstanding} files outstanding>"

@@ -124,6 +124,10 @@ class Lending(Protocol):
         """Its connections are closed, or idle."""
         ...
 
+    def wanted(self) -> bool:
+        """Whether somebody waits for what is lent, and for nothing else: give it back soon."""
+        ...
+
 
 class Copyable(Protocol):
     """An origin on this machine's own file systems: the store copies from it itself."""

@@ -92,13 +92,19 @@ class HttpOrigin:
         while held < most and not places.locked():
             await places.acquire()
             held += 1
-        lent = await self._session.plain(held)
-        if lent is None:
-            self._give(held)
+        lent: Plain | None = None
+        try:
+            lent = await self._session.plain(held)
+        finally:
+            if lent is None:
+                self._give(held)
         return lent
 
     def back(self, lent: Plain) -> None:
         self._give(lent.connections)
+
+    def wanted(self) -> bool:
+        return False  # as many wait for places as have a slot
 
     def _give(self, places: int) -> None:
         for _ in range(places):

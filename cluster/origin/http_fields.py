@@ -6,6 +6,8 @@ Rules from RFC 9110.
 from datetime import UTC, datetime
 from functools import lru_cache
 
+_KEPT = 2**33  # s since 1970, either side: a later time is none that can be recorded in ns
+
 _MONTHS = {
     name: number
     for number, name in enumerate(
@@ -19,6 +21,11 @@ def strong(etag: str | None) -> str | None:
     if etag and len(etag) >= 2 and etag[0] == etag[-1] == '"' and '"' not in etag[1:-1]:
         return etag
     return None
+
+
+def kept(at: int | None) -> int | None:
+    """A time in s since 1970; None where no record could hold it."""
+    return at if at is not None and -_KEPT < at < _KEPT else None
 
 
 def fixed_date(value: str) -> int | None:

@@ -15,7 +15,7 @@ from typing import NamedTuple
 from aiohttp import hdrs
 
 from cluster.model import SECOND, Facts, Kind, Stamp
-from cluster.origin.http_fields import fixed_date, strong
+from cluster.origin.http_fields import fixed_date, kept, strong
 
 RETRY_CAP = 3600.0  # s: an origin's word on when to come back, at most (HAZARDS 32)
 
@@ -62,7 +62,7 @@ def seconds(value: str | None) -> int | None:
 
 def modified(headers: Mapping[str, str]) -> Stamp | None:
     """Last-Modified, to the second."""
-    at = seconds(headers.get(hdrs.LAST_MODIFIED))
+    at = kept(seconds(headers.get(hdrs.LAST_MODIFIED)))
     return None if at is None else Stamp(at * SECOND, SECOND)
 
 

@@ -29,12 +29,13 @@ from cluster.origin.http_headers import retry_after
 from cluster.origin.http_redirect import MAX_REDIRECTS, REDIRECTS, next_url
 
 if TYPE_CHECKING:
-    from aiohttp.abc import AbstractResolver
+    from aiohttp.abc import AbstractResolver, ResolveResult
 
     from cluster.model import Limits, OriginSpec
     from cluster.origin.base import Traffic
 
 USER_AGENT = f"Sideways/{__version__}"
+NAMES_HOLD = 300  # s for which the addresses of a name are not asked for again
 
 
 @dataclass(frozen=True, slots=True)
@@ -82,6 +83,7 @@ class HttpSession:
         self._guarded: GuardedResolver  # with the client
         self._home: dict[str, str] | None = None  # with credentials, for the origin alone
         self._answered = False  # by itself, without a redirect
+        self._resolved: tuple[float, list[ResolveResult]] = (0.0, [])  # for `plain`; s, monotonic
         self.has_head = True  # until an answer says otherwise
         self.deadline = Deadline(limits.timeout)
 
@@ -140,18 +142,21 @@ class HttpSession:
         """
         if self._client is None or not self._answered or self.base.scheme != "http" or self._spec.proxy:
             return None
-        host, port = self.base.host or "", self.base.port or 80
-        try:
-            found = await self._guarded.resolve(host, port, self._guard.family)
-        except OSError:
-            return None  # aiohttp says why
+        host, port = self.base.raw_host or "", self.base.port or 80
+        resolved, found = self._resolved
+        if not found or time.monotonic() - resolved >= NAMES_HOLD:
+            try:
+                found = await self._guarded.resolve(host, port, self._guard.family)
+            except OSError:
+                return None  # aiohttp says why
+            self._resolved = time.monotonic(), found
         fields = {"Host": self.base.host_port_subcomponent, **self._client.headers, **(self._home or {})}
         lines = "\r\n".join(f"{name}: {value}" for name, value in fields.items())
         return Plain(
             addresses=tuple((int(one["family"]), one["host"], one["port"]) for one in found),
             bind=self._spec.bind,
-            head=f"GET {self.base.raw_path}".encode("ascii"),
-            tail=f" HTTP/1.1\r\n{lines}\r\n\r\n".encode("latin-1"),
+            head=f"GET {self.base.raw_path}".encode(),
+            tail=f" HTTP/1.1\r\n{lines}\r\n\r\n".encode(),
             connections=connections,
             connect=self.patience.connect,
             silence=self._limits.timeout,
@@ -210,7 +215,7 @@ class HttpSession:
         connector = aiohttp.TCPConnector(
             limit=0,
             limit_per_host=self._limits.connections,
-            ttl_dns_cache=300,
+            ttl_dns_cache=NAMES_HOLD,
             family=self._guard.family,
             local_addr=(spec.bind, 0) if spec.bind else None,
             resolver=guarded,

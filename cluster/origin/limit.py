@@ -28,6 +28,7 @@ class Slots:
     def __init__(self) -> None:
         self.allowed: list[int] = []
         self.running = 0
+        self.lent = 0  # of the running ones
         self.capacity = 1
         self._waiting: deque[asyncio.Future[None]] = deque()
 
@@ -64,6 +65,11 @@ class Slots:
         free = 0 if self._waiting else max(0, min(most, self.capacity - self.running))
         self.running += free
         return free
+
+    @property
+    def starved(self) -> bool:
+        """Whether somebody waits, and every slot is lent."""
+        return bool(self._waiting) and self.lent >= self.capacity
 
     def give(self) -> None:
         """Hand the slot back."""
@@ -189,23 +195,30 @@ class Limited:
         return cast("Copyable", self.inner).open(path)
 
     async def lend(self, most: int) -> Plain | None:
-        """See `Lending`. An origin whose bytes are counted lends nothing."""
+        """See `Lending`. An origin whose bytes are counted lends nothing; where there is more than one slot,
+        one is kept for others."""
+        slots = self.slots
         if self.shaped:
             return None
         await self.admitted()
-        held = 1 + self.slots.take_free(most - 1)
+        held = 1 + slots.take_free(min(most, slots.capacity - 1) - 1)
         lent: Plain | None = None
         try:
             lent = await cast("Lending", self.inner).lend(held)
         finally:
+            slots.lent += lent.connections if lent else 0
             for _ in range(held - (lent.connections if lent else 0)):
-                self.slots.give()
+                slots.give()
         return lent
 
     def back(self, lent: Plain) -> None:
         cast("Lending", self.inner).back(lent)
+        self.slots.lent -= lent.connections
         for _ in range(lent.connections):
             self.slots.give()
+
+    def wanted(self) -> bool:
+        return self.slots.starved
 
     async def close(self) -> None:
         if self._open:

@@ -65,6 +65,9 @@ class Logged:
     def back(self, lent: Plain) -> None:
         cast("Lending", self.inner).back(lent)
 
+    def wanted(self) -> bool:
+        return cast("Lending", self.inner).wanted()
+
     async def close(self) -> None:
         await self.inner.close()
 

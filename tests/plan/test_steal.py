@@ -89,6 +89,7 @@ def test_every_byte_has_one_owner_and_all_sites_compute_the_same(files, sites, r
 def test_a_directory_is_one_owners_unless_it_is_large_and_large_files_are_shared():
     few = [(b"%d" % i, 10) for i in range(SPLIT)]
     assert {site for _, site in divided(b"d", few, SITES, ranges=True)} == {owner(b"d", SITES)}
+    assert {piece_owner(Piece(b"d/" + name), SPLIT, SITES) for name, _ in few} == {owner(b"d", SITES)}
     assert {site for _, site in divided(b"d", [*few, (b"x", 1)], SITES, ranges=True)} == set(SITES)
     assert {site for _, site in divided(b"d", [(b"iso", 100 * RANGE)], SITES, ranges=True)} == set(SITES)
     assert len(divided(b"d", [(b"iso", 100 * RANGE)], SITES, ranges=False)) == 1

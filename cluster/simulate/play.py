@@ -1,0 +1,449 @@
+"""One run: what happens when, until every site that lives is complete.
+
+Between two events everything flows evenly, so that time jumps from one to the next. What a site does is
+decided by `cluster.plan`; here is only what those decisions lead to.
+"""
+
+from __future__ import annotations
+
+import heapq
+import itertools
+import random
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from functools import partial
+
+from cluster.errors import SidewaysError
+from cluster.model import Order, join, split, value
+from cluster.plan.order import SPLIT, arranged
+from cluster.plan.steal import (
+    Fetch,
+    Piece,
+    Wait,
+    divided,
+    gives_way,
+    next_piece,
+    piece_owner,
+    pieces,
+    verified,
+)
+from cluster.simulate.knowledge import Fact, News, View
+from cluster.simulate.links import Flow, Network
+from cluster.simulate.scenario import Member, Scenario, Share, Tells, bound, checked
+
+LAST_BYTE = 0.5  # bytes: what is left of a flow that has ended, but for rounding
+ENDLESS = 1000.0  # times what the slowest scheme needs: this scenario never ends
+
+
+@dataclass(slots=True)
+class Transfer:
+    """A piece on its way to a site; `source` is "" for the origin. `flow` is None until it is answered."""
+
+    piece: Piece
+    source: str
+    begin: int
+    flow: Flow | None = None
+
+    @property
+    def received(self) -> float:
+        wanted = self.piece.stop - self.begin
+        return max(0.0, wanted - self.flow.left) if self.flow is not None else 0.0
+
+
+@dataclass(eq=False, slots=True)
+class Runner:
+    """One site in the run."""
+
+    member: Member
+    index: int
+    view: View
+    offset: float  # from its start to its first question, where it asks from time to time
+    transfers: dict[Piece, Transfer] = field(default_factory=dict)
+    from_origin: int = 0
+    sideways: int = 0
+    bytes_here: int = 0
+    origin_bytes: int = 0
+    sideways_bytes: int = 0
+    stolen: int = 0
+    gave_way: int = 0
+    started: bool = False
+    asked: float = -1.0  # when it last had an answer
+    wake: float = float("inf")
+    finished: float | None = None
+    died: float | None = None
+
+    @property
+    def name(self) -> str:
+        return self.member.name
+
+
+@value
+class SiteResult:
+    """What became of one site. `finished` is None for one that died; bytes are as received."""
+
+    name: str
+    finished: float | None
+    died: float | None
+    origin: int
+    sideways: int
+    stolen: int
+    gave_way: int
+
+
+@value
+class Result:
+    """What became of a run. `bound` is what no scheme can beat."""
+
+    seconds: float
+    bound: float
+    unique: int
+    origin: int
+    sites: tuple[SiteResult, ...]
+
+    @property
+    def dup(self) -> float:
+        """Bytes that the origin sent for each byte that it has."""
+        return self.origin / self.unique if self.unique else 1.0
+
+    @property
+    def times_bound(self) -> float:
+        return self.seconds / self.bound if self.bound else 1.0
+
+
+def play(scenario: Scenario) -> Result:
+    """Run it to its end. Raises UsageError for what cannot be played, SidewaysError for what never ends."""
+    return _Play(checked(scenario)).run()
+
+
+class _Play:
+    def __init__(self, scenario: Scenario) -> None:
+        self._scenario = scenario
+        self._now = 0.0
+        self._names = tuple(member.name for member in scenario.members)
+        self._alive = list(self._names)  # as everybody believes
+        self._beside: dict[bytes, int] = {}
+        for path, _ in scenario.files:
+            directory = split(path)[0]
+            self._beside[directory] = self._beside.get(directory, 0) + 1
+        chance = random.Random(scenario.seed)
+        self._sites = {
+            member.name: Runner(
+                member, i, View(member.name, self._work(i)), chance.uniform(0, scenario.every)
+            )
+            for i, member in enumerate(scenario.members)
+        }
+        self._network = Network(
+            [
+                scenario.origin,
+                *(m.down for m in scenario.members),
+                *(m.up for m in scenario.members),
+                *(m.limit or scenario.origin for m in scenario.members),
+            ]
+        )
+        self._carries: dict[Flow, tuple[Runner, Transfer]] = {}
+        self._fetching: dict[Piece, set[str]] = {}  # who fetches a piece from the origin
+        self._facts: list[Fact] = []
+        self._events: list[tuple[float, int, Callable[[], None]]] = []
+        self._numbers = itertools.count()
+        self._touched: dict[str, None] = {}
+
+    # -- who does what, in which order
+
+    def _work(self, index: int) -> list[tuple[Piece, str]]:
+        """Every piece in the order in which one site walks, with its owner."""
+        scenario = self._scenario
+        order, own = scenario.order(index), self._names[index]
+        seed = f"{own}:{scenario.seed}"
+        sizes = dict(scenario.files)
+        names: dict[bytes, list[bytes]] = {}
+        for path in sizes:
+            directory, name = split(path)
+            names.setdefault(directory, []).append(name)
+        if scenario.share is Share.FILE:
+            paths = arranged(list(sizes), order, seed)
+        else:
+            paths = [
+                join(directory, name)
+                for directory in arranged(list(names), order, seed)
+                for name in (reversed(names[directory]) if order is Order.BACKWARD else names[directory])
+            ]
+        if scenario.apart:
+            first = index // 2 * len(paths) // ((len(self._names) + 1) // 2)
+            first = -first if order is Order.BACKWARD else first  # the two of a pair begin back to back
+            paths = paths[first:] + paths[:first]
+        work = [piece for path in paths for piece in pieces(path, sizes[path], ranges=scenario.ranges)]
+        if order is not Order.RENDEZVOUS:
+            return [(piece, own) for piece in work]
+        owners = {
+            piece: owner
+            for directory, inside in names.items()
+            for piece, owner in divided(
+                directory,
+                [(name, sizes[join(directory, name)]) for name in inside],
+                self._alive,
+                ranges=scenario.ranges,
+            )
+        }
+        by_file = scenario.share is Share.FILE
+        return [(piece, self._owner(piece) if by_file else owners[piece]) for piece in work]
+
+    def _owner(self, piece: Piece) -> str:
+        by_file = self._scenario.share is Share.FILE
+        beside = SPLIT + 1 if by_file else self._beside[split(piece.path)[0]]
+        return piece_owner(piece, beside, self._alive)
+
+    # -- time
+
+    def run(self) -> Result:
+        scenario = self._scenario
+        for site in self._sites.values():
+            self._at(site.member.starts, partial(self._start, site))
+        least = bound(scenario)
+        patience = ENDLESS * len(self._sites) * (least + scenario.patience + scenario.every + 1)
+        while any(site.finished is None and site.died is None for site in self._sites.values()):
+            end = self._network.next_end()
+            event = self._events[0][0] - self._now if self._events else float("inf")
+            step = max(0.0, min(end, event))
+            if step == float("inf") or self._now > patience:
+                raise SidewaysError(f"the simulation stands still after {self._now:.0f} s; {self!r}")
+            self._network.advance(step)
+            self._now += step
+            self._ended()
+            while self._events and self._events[0][0] <= self._now:
+                heapq.heappop(self._events)[2]()
+            touched, self._touched = self._touched, {}
+            for name in touched:
+                self._dispatch(self._sites[name])
+        return self._result(least)
+
+    def __repr__(self) -> str:
+        return f"<Play {', '.join(repr(site.view) for site in self._sites.values())}>"
+
+    def _at(self, when: float, act: Callable[[], None]) -> None:
+        heapq.heappush(self._events, (when, next(self._numbers), act))
+
+    def _soon(self, site: Runner, when: float) -> None:
+        """Let a site decide again at `when`, unless it does so before."""
+        if self._now < site.wake <= when:
+            return
+        site.wake = when
+        self._at(when, partial(self._touch, site))
+
+    def _touch(self, site: Runner) -> None:
+        self._touched[site.name] = None
+
+    def _start(self, site: Runner) -> None:
+        site.started = True
+        self._touch(site)
+        if self._scenario.every:
+            self._at(self._now + site.offset, partial(self._ask, site))
+
+    def _ask(self, site: Runner) -> None:
+        """A site's regular question to its siblings."""
+        site.asked = self._now
+        self._touch(site)
+        if site.finished is None and site.died is None:
+            self._at(self._now + self._scenario.every, partial(self._ask, site))
+
+    # -- what sites tell
+
+    def _known_until(self, site: Runner) -> float:
+        """What happened up to here has reached a site."""
+        if self._scenario.every:
+            return site.asked
+        return self._now - self._scenario.latency
+
+    def _tell(self, site: Runner, news: News, piece: Piece, *, first: bool = False) -> None:
+        tells = self._scenario.tells
+        if tells is Tells.NOTHING or (tells is Tells.HELD and news is not News.HELD):
+            return
+        self._facts.append(Fact(self._now, news, site.name, piece, first))
+        if self._scenario.every:
+            return
+        for other in self._sites.values():
+            if other is not site and other.started and self._matters(other, news, piece):
+                self._soon(other, self._now + self._scenario.latency)
+
+    def _matters(self, site: Runner, news: News, piece: Piece) -> bool:
+        """Whether news makes a site do something at once; else it suffices to know when it decides next."""
+        if news is News.CLAIMED:
+            return site.name in self._fetching.get(piece, ())
+        if news is News.DROPPED:
+            return site.from_origin < site.member.slots
+        free = site.sideways < self._scenario.sideways_slots
+        return free and piece not in site.view.here and piece not in site.view.busy
+
+    def _catch_up(self, site: Runner) -> None:
+        """Let news reach a site, and let it give way where somebody fetches what it fetches."""
+        until, view = self._known_until(site), site.view
+        while view.read < len(self._facts) and self._facts[view.read].at <= until:
+            fact = self._facts[view.read]
+            view.read += 1
+            if fact.site == site.name:
+                continue
+            view.learn(fact)
+            if fact.news is News.CLAIMED and site.name in self._fetching.get(fact.piece, ()):
+                self._judge(site, site.transfers[fact.piece])
+
+    def _judge(self, site: Runner, transfer: Transfer) -> None:
+        piece = transfer.piece
+        received = int(transfer.received) + transfer.begin - piece.start
+        for rival in site.view.claims(piece.path, partial(self._pulse, site)):
+            if rival.touches(piece) and gives_way(
+                piece, site.name, received, rival, now=self._now, patience=self._scenario.patience
+            ):
+                site.gave_way += 1
+                self._break_off(site, transfer)
+                self._tell(site, News.DROPPED, piece)
+                return
+
+    def _pulse(self, site: Runner, other: str) -> float:
+        """When `site` last saw a sibling make progress."""
+        died = self._sites[other].died
+        until = self._known_until(site)
+        return until if died is None else min(died, until)
+
+    # -- what a site does
+
+    def _dispatch(self, site: Runner) -> None:
+        """Fill the free slots of one site."""
+        if not site.started or site.died is not None or site.finished is not None:
+            return
+        self._catch_up(site)
+        self._fetch(site)
+        view = site.view
+        while site.sideways < self._scenario.sideways_slots and view.offered:
+            piece = next(iter(view.offered))
+            source = view.source(piece)
+            assert source is not None
+            self._begin(site, Transfer(piece, source, piece.start + verified(view.prefix.get(piece, 0))))
+
+    def _fetch(self, site: Runner) -> None:
+        view, scenario = site.view, self._scenario
+        while site.from_origin < site.member.slots:
+            found = next_piece(
+                site.name,
+                view.open.get(site.name, ()),
+                view.tails() if scenario.stealing else {},
+                view.backlogs(self._now - site.member.starts),
+                lambda path: view.claims(path, partial(self._pulse, site)),
+                sites=self._alive,
+                now=self._now,
+                patience=scenario.patience,
+                prefix=lambda piece: view.prefix.get(piece, 0),
+            )
+            if isinstance(found, Wait):
+                self._soon(site, max(found.until, self._now + scenario.latency))
+            if not isinstance(found, Fetch):
+                return
+            site.stolen += found.owner != site.name
+            self._begin(site, Transfer(found.piece, "", found.begin))
+
+    def _begin(self, site: Runner, transfer: Transfer) -> None:
+        piece = transfer.piece
+        site.view.begin(piece)
+        site.transfers[piece] = transfer
+        if transfer.source:
+            site.sideways += 1
+        else:
+            site.from_origin += 1
+            self._fetching.setdefault(piece, set()).add(site.name)
+            self._tell(site, News.CLAIMED, piece)
+        # A question there, an answer back.
+        self._at(self._now + 2 * self._scenario.latency, partial(self._flow, site, transfer))
+
+    def _flow(self, site: Runner, transfer: Transfer) -> None:
+        if site.transfers.get(transfer.piece) is not transfer:
+            return  # broken off before it was answered
+        member, count = site.member, len(self._sites)
+        wanted = float(transfer.piece.stop - transfer.begin)
+        if transfer.source:
+            source = self._sites[transfer.source].index
+            links: tuple[int, ...] = (1 + count + source, 1 + site.index)
+            cap = member.sideways
+        else:
+            links, cap = (0, 1 + site.index), member.connection
+            if member.limit is not None:
+                links = (*links, 1 + 2 * count + site.index)
+        transfer.flow = self._network.begin(links, cap, wanted)
+        self._carries[transfer.flow] = (site, transfer)
+
+    # -- how transfers end
+
+    def _ended(self) -> None:
+        for flow in self._network.ended(LAST_BYTE):
+            if flow in self._carries:  # not cut off by what another one's end led to
+                self._arrived(*self._carries[flow])
+
+    def _arrived(self, site: Runner, transfer: Transfer) -> None:
+        piece, first = transfer.piece, not transfer.source
+        self._leave(site, transfer, piece.stop - transfer.begin)
+        site.view.arrived(piece, first=first)
+        site.bytes_here += piece.size
+        self._tell(site, News.HELD, piece, first=first)
+        self._touch(site)
+        if site.view.complete:
+            site.finished = self._now
+        dies = site.member.dies
+        if dies is not None and site.bytes_here >= dies * self._scenario.bytes:
+            self._die(site)
+
+    def _leave(self, site: Runner, transfer: Transfer, received: int | None = None) -> None:
+        """The slot and the links are free again; what came is counted."""
+        count = int(transfer.received) if received is None else received
+        del site.transfers[transfer.piece]
+        if transfer.source:
+            site.sideways -= 1
+            site.sideways_bytes += count
+        else:
+            site.from_origin -= 1
+            site.origin_bytes += count
+            self._fetching[transfer.piece].discard(site.name)
+        if transfer.flow is not None:
+            self._network.end(transfer.flow)
+            del self._carries[transfer.flow]
+
+    def _break_off(self, site: Runner, transfer: Transfer) -> None:
+        """What came by now is kept as far as whole blocks can be verified."""
+        self._leave(site, transfer)
+        piece = transfer.piece
+        site.view.prefix[piece] = verified(transfer.begin - piece.start + int(transfer.received))
+        site.view.broke_off(piece)
+        self._touch(site)
+
+    def _die(self, site: Runner) -> None:
+        site.died, site.finished = self._now, None
+        for transfer in list(site.transfers.values()):
+            self._leave(site, transfer)
+        for other in self._sites.values():
+            if other is site:
+                continue
+            for transfer in [t for t in other.transfers.values() if t.source == site.name]:
+                self._break_off(other, transfer)
+            other.view.lose(site.name)
+            self._touch(other)
+        self._at(self._now + self._scenario.patience, partial(self._mourned, site))
+
+    def _mourned(self, site: Runner) -> None:
+        """Everybody knows that a site is gone: what it owned gets other owners."""
+        self._alive.remove(site.name)
+        for other in self._sites.values():
+            if self._scenario.order(other.index) is Order.RENDEZVOUS:
+                other.view.divide_anew(self._owner)
+            self._touch(other)
+
+    def _result(self, least: float) -> Result:
+        sites = tuple(
+            SiteResult(
+                s.name,
+                s.finished,
+                s.died,
+                s.origin_bytes,
+                s.sideways_bytes,
+                s.stolen,
+                s.gave_way,
+            )
+            for s in self._sites.values()
+        )
+        origin = sum(s.origin_bytes for s in self._sites.values())
+        return Result(self._now, least, self._scenario.bytes, origin, sites)

@@ -20,7 +20,7 @@ from cluster.origin.http_fields import fixed_date, kept, strong
 from cluster.store import small
 
 DEPTH = 16  # requests in flight on a connection, once it has answered one
-MAX_HEADER = 2**14
+MAX_HEADER = 2**13  # bytes of a header: the client that asks alone takes no longer line either
 TRIES = 3  # connections that a file may see break before it is asked for alone
 READ = 2**18  # bytes taken at once
 TOGETHER = 64  # files of one report,
@@ -346,6 +346,8 @@ class Courier:
                     if not _may_begin(received[at:]):
                         raise Odd
                     return at
+                if end - at > MAX_HEADER:
+                    raise Odd
                 try:
                     head = connection.head = Head(received[at:end])
                 except Odd as odd:

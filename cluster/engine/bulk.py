@@ -111,16 +111,15 @@ class Bulk:
         size = sum(job.entry.size or 0 for job in jobs)
         async with self._room:
             await self._room.wait_for(lambda: not self._usable or self._has_room(size))
-        if not self._usable or not await self._ready():
-            return False
-        courier, lent = self._courier, self._lent
         try:
             prefix = await self._context.store.room_for(size, len(jobs))
         except (StoreError, OSError) as error:
             self._broken(error)
             return False
-        if courier is None or lent is None or courier is not self._courier or not self._usable:
-            return False  # it went while we looked at the disk
+        sent = await self._ready()
+        if sent is None:
+            return False
+        courier, connections = sent  # as they are now: nothing is waited for until the errand is noted
         self._number += 1
         self._errands[self._number] = _Errand(jobs, prefix, set(range(len(jobs))))
         self._files += len(jobs)
@@ -130,7 +129,7 @@ class Bulk:
             claims.start(mirror, job.visit.path, job.entry.name, now)
         files = [self._file(number, job) for number, job in enumerate(jobs)]
         with contextlib.suppress(OSError):  # the reader notices that the process is gone
-            await courier.send((self._number, prefix, lent.connections, files))
+            await courier.send((self._number, prefix, connections, files))
         return True
 
     def _has_room(self, size: int) -> bool:
@@ -151,31 +150,34 @@ class Bulk:
         listed = entry.mtime.ns if entry.mtime is not None else None
         return number, href(job.path).encode("ascii"), entry.size or 0, (*looks[:3], listed)
 
-    async def _ready(self) -> bool:
-        """Have connections, and somebody to use them."""
-        if self._lent is None:
-            self._lent = await self._origin.lend(self._most)
-        lent = self._lent
-        if lent is None:
-            return False
-        if self._courier is not None and self._settings != _settings(lent):
-            await self._dismiss()  # nothing is under way: it was not lent anything
-            self._lent = lent = await self._origin.lend(self._most)
-            if lent is None:
-                return False
-        if self._courier is None:
-            from cluster.courier.courier import Courier
+    async def _ready(self) -> tuple[Courier, int] | None:
+        """Connections, how many, and who is to use them."""
+        while self._usable:
+            if self._lent is None:
+                self._lent = await self._origin.lend(self._most)
+                if self._lent is None:
+                    return None
+            elif self._courier is None:
+                await self._start(self._lent)
+            elif self._settings != _settings(self._lent):
+                await self._dismiss()  # nothing is under way: it was not lent anything
+            else:
+                return self._courier, self._lent.connections
+        if not self._errands:
+            self._give_back()
+        return None
 
-            try:
-                self._courier = await Courier.start(lent, self._context.store.temporaries_folder)
-            except (OSError, RuntimeError) as error:  # no process, or no thread that would start it
-                _log.warning("%s: no process for small files: %s", self._context.mirror.name, error)
-                self._usable = False
-                self._give_back()
-                return False
-            self._settings = _settings(lent)
-            self._reader = asyncio.create_task(self._read(self._courier), name="courier")
-        return True
+    async def _start(self, lent: Plain) -> None:
+        from cluster.courier.courier import Courier
+
+        try:
+            self._courier = await Courier.start(lent, self._context.store.temporaries_folder)
+        except (OSError, RuntimeError) as error:  # no process, or no thread that would start it
+            _log.warning("%s: no process for small files: %s", self._context.mirror.name, error)
+            self._usable = False
+            return
+        self._settings = _settings(lent)
+        self._reader = asyncio.create_task(self._read(self._courier), name="courier")
 
     # -- what comes back
 

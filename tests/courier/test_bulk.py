@@ -363,6 +363,36 @@ async def test_never_more_requests_at_once_than_the_host_allows(tree: Tree) -> N
     assert most <= 2
 
 
+@pytest.mark.parametrize("connections", [1, 4])
+async def test_no_file_is_asked_for_over_connections_that_were_given_back(
+    tree: Tree, monkeypatch: pytest.MonkeyPatch, connections: int
+) -> None:
+    """An errand may end while the disk is looked at for the next one."""
+    from cluster.store.mirror import MirrorStore
+
+    real = MirrorStore.room_for
+
+    async def slow(self: MirrorStore, size: int, files: int) -> bytes:
+        await asyncio.sleep(0.03)
+        return await real(self, size, files)
+
+    monkeypatch.setattr(MirrorStore, "room_for", slow)
+    monkeypatch.setattr(bulk, "SLICE", 20)
+    tree.net.mirror = replace(tree.net.mirror, limits=Limits(connections=connections))
+    tree.many(200)
+    running: list[int] = []
+    answer = tree.server._answer
+
+    async def counted(request: Request, writer: asyncio.StreamWriter) -> bool:
+        running.append(sum(slots.running for slots in tree.net.shared.hosts.slots.values()))
+        return await answer(request, writer)
+
+    monkeypatch.setattr(tree.server, "_answer", counted)
+    assert (await tree.net.run()).outcome == "complete"
+    assert len(running) == 201 and min(running) >= 1
+    tree.net.clean()
+
+
 @pytest.mark.parametrize("connections", [(1, 1), (2, 8), (4, 4)])
 async def test_two_mirrors_of_one_host_do_not_starve_each_other(
     tmp_path: Path, connections: tuple[int, int]

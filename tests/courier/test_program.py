@@ -154,6 +154,7 @@ ODD: dict[str, Answer] = {
     "two lengths": HEAD + b"Content-Length: 5\r\n\r\nhello",
     "two lengths in one": b"HTTP/1.1 200 OK\r\nContent-Length: 5, 5\r\n\r\nhello",
     "not HTTP": b"SSH-2.0-OpenSSH_9\r\n",
+    "a tag as long as a book": ok(b"hello", 'ETag: "' + "x" * MAX_HEADER + '"'),
     "not HTTP, and much": b"x" * (2 * MAX_HEADER),
     "HTTP/1.0": b"HTTP/1.0 200 OK\r\nContent-Length: 5\r\n\r\nhello",
     "HTTP/2.0": b"HTTP/2.0 200 OK\r\nContent-Length: 5\r\n\r\nhello",

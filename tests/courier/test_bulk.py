@@ -8,6 +8,7 @@ import json
 import logging
 import os
 import signal
+import socket
 import subprocess
 import sys
 import time
@@ -19,12 +20,13 @@ from typing import Any
 
 import pytest
 
-from cluster.courier import courier
+from cluster.courier import courier, wire
 from cluster.engine import bulk
 from cluster.errors import DiskFull, StoreError
 from cluster.eventloop import Loop
 from cluster.model import Limits, Mirror, OriginSpec, Site, href
-from cluster.origin.base import Origin
+from cluster.origin.base import Origin, Plain, Properties, Traffic
+from cluster.origin.limit import Hosts, Limited
 from cluster.origin.open import Shared, open_origin
 from tests.courier.errands import PATIENCE
 from tests.engine.world import World
@@ -315,6 +317,38 @@ async def test_nothing_is_lent(
         tree.equal()
 
 
+class _Inner:
+    """What `Limited` wraps."""
+
+    def __init__(self) -> None:
+        self.properties, self.traffic, self.url = Properties(lends=True), Traffic(), ""
+        self.given: list[int] = []
+
+    async def lend(self, most: int) -> Plain | None:
+        self.given.append(most)
+        return Plain((), None, b"", b"", most, 1.0, 1.0)
+
+    def back(self, lent: Plain) -> None:
+        self.given.remove(lent.connections)
+
+
+@pytest.mark.parametrize(
+    ("allowed", "busy", "expected"),
+    [([1], 0, 1), ([2], 0, 1), ([4], 0, 3), ([8], 0, 4), ([4], 2, 2), ([8, 2], 0, 1), ([8, 4], 0, 3)],
+)
+async def test_one_slot_of_a_host_is_kept_for_listings(allowed: list[int], busy: int, expected: int) -> None:
+    hosts, inner = Hosts(), _Inner()
+    limited = [Limited(inner, "origin", Limits(connections=n), hosts) for n in allowed]  # type: ignore[arg-type]
+    slots = hosts.of("origin")
+    for _ in range(busy):
+        await slots.take()
+    lent = await limited[0].lend(4)
+    assert lent is not None and lent.connections == expected
+    assert (slots.running, slots.lent) == (busy + expected, expected)
+    limited[0].back(lent)
+    assert (slots.running, slots.lent, inner.given) == (busy, 0, [])
+
+
 async def test_https_is_not_lent() -> None:
     for url, lends in (("https://origin.example/", False), ("http://origin.example/", True)):
         origin = open_origin(OriginSpec(url), Limits(), Shared())
@@ -536,10 +570,22 @@ def slowed(tree: Tree, which: str, then: Callable[[], Any]) -> None:
 
 @pytest.mark.parametrize("number", [signal.SIGKILL, signal.SIGSEGV])
 async def test_a_process_that_dies_costs_one_warning(
-    tree: Tree, started: list[courier.Courier], caplog: pytest.LogCaptureFixture, number: int
+    tree: Tree,
+    started: list[courier.Courier],
+    caplog: pytest.LogCaptureFixture,
+    monkeypatch: pytest.MonkeyPatch,
+    number: int,
 ) -> None:
     tree.many(2000)
     killed: list[int] = []
+    left: list[list[str]] = []  # of its temporaries, when all is published; the store's end takes away any
+    close = bulk.Bulk.close
+
+    async def closed(self: bulk.Bulk) -> None:
+        left.append(tree.net.temporaries())
+        await close(self)
+
+    monkeypatch.setattr(bulk.Bulk, "close", closed)
 
     def kill() -> None:
         if not killed:
@@ -550,6 +596,7 @@ async def test_a_process_that_dies_costs_one_warning(
     async with asyncio.timeout(PATIENCE):
         report = await tree.net.run()
     assert killed and report.outcome == "complete", report
+    assert left == [[]]
     assert report.files.origin == 2000
     tree.equal()
     tree.net.clean()
@@ -562,11 +609,18 @@ async def test_a_process_that_dies_costs_one_warning(
 async def test_a_signal_to_everybody_does_not_reach_the_process(
     tree: Tree, started: list[courier.Courier], number: int
 ) -> None:
-    """A service is stopped by a signal to all of its processes; the pass ends in its own way then."""
+    """A service is stopped by a signal to all of its processes; the pass ends in its own way then. A
+    terminal's signal goes to a group, in which the process never is."""
     tree.many(200)
-    slowed(tree, "f70", lambda: os.kill(started[0]._program.pid, number))
+    groups: list[int] = []
+
+    def signalled() -> None:
+        groups.append(os.getpgid(started[0]._program.pid))
+        os.kill(started[0]._program.pid, number)
+
+    slowed(tree, "f70", signalled)
     assert (await tree.net.run()).files.origin == 200
-    assert os.getpgid(0) != started[0]._program.pid
+    assert groups and os.getpgid(0) not in groups
     tree.net.clean()
 
 
@@ -800,6 +854,23 @@ async def test_the_claims_of_what_waits_for_its_turn_are_renewed(
 
 
 # -- a parent that is killed
+
+
+@pytest.mark.parametrize("said", [b"", b"\0\0", wire.LENGTH.pack(100) + b"half"])
+def test_a_process_whose_master_is_gone_at_once_says_nothing(tmp_path: Path, said: bytes) -> None:
+    ours, theirs = socket.socketpair()
+    folder = os.open(tmp_path, os.O_RDONLY)
+    arguments = [sys.executable, "-I", "-S", "-c", courier._RUN, str(theirs.fileno()), str(folder)]
+    process = subprocess.Popen(
+        [*arguments, courier._PACKAGES], pass_fds=[theirs.fileno(), folder], stderr=subprocess.PIPE
+    )
+    theirs.close()
+    os.close(folder)
+    ours.sendall(said)
+    ours.close()
+    assert process.communicate(timeout=PATIENCE)[1] == b""
+    assert process.returncode == 0
+
 
 CHILD = """
 import asyncio, sys

@@ -15,6 +15,7 @@ from typing import Protocol
 from cluster.errors import PeerBroke, PeerError, PeerLacks
 from cluster.model import Cluster, Site
 from cluster.peer import linewire
+from cluster.peer.channel import Answer, Channels
 from cluster.peer.claims import Changes, Claims
 from cluster.peer.codec import WireError
 from cluster.peer.https import HttpsSibling
@@ -65,6 +66,7 @@ class Lines:
         self._telling: asyncio.Task[None] | None = None
         self._talking: set[asyncio.Task[object]] = set()
         self._stopping = False
+        self.answer: Answer | None = None  # serves what siblings ask through a line: the peer server's own
 
     # -- life
 
@@ -136,7 +138,8 @@ class Lines:
             began = self._clock()
             try:
                 async with sibling.link.dialled() as socket:
-                    await self._talk(Line(sibling.name, self._site.name, socket, self._clock))
+                    line = Line(sibling.name, self._site.name, socket, self._clock, self.answer)
+                    await self._talk(line)
             except PeerLacks:
                 delay = FOREIGN
             except PeerError as error:
@@ -151,7 +154,7 @@ class Lines:
         """A sibling has dialled: talk with it for as long as the line lasts. Raises nothing."""
         if site not in self._siblings.all or self._stopping:
             return
-        await self._talk(Line(site, site, socket, self._clock))
+        await self._talk(Line(site, site, socket, self._clock, self.answer))
 
     def welcome(self, site: str) -> bool:
         """Whether a sibling's call is worth answering: not while it is set aside for what it did."""
@@ -210,6 +213,7 @@ class Lines:
             self._claims.listen(self._changed.set)
         self._claims.heard.begin(line.site)
         self._snapshot(line)
+        self._carries(line, line.channels)
         if self._ear is not None:
             self._ear.begun(line)
         log.info("%s: a line, dialled by %s", line.site, line.dialler)
@@ -221,10 +225,17 @@ class Lines:
         del self._lines[line.site]
         self._no_line(line.site).set()
         self._claims.heard.gone(line.site)
+        self._carries(line, None)
         if not self._lines:
             self._claims.listen(None)
         if self._ear is not None:
             self._ear.ended(line)
+
+    def _carries(self, line: Line, channels: Channels | None) -> None:
+        """A sibling that dialled may be one that cannot be reached: it is asked through its line then."""
+        sibling = self._siblings.all.get(line.site)
+        if sibling is not None and line.dialler == line.site:
+            sibling.link.carried(channels)
 
     def _no_line(self, site: str) -> asyncio.Event:
         event = self._without.get(site)

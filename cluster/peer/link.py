@@ -21,6 +21,7 @@ from cluster.errors import PeerBroke, PeerError, PeerLacks, PeerSilent
 from cluster.model import Site
 from cluster.peer import tls, wire
 from cluster.peer.breaker import Breaker
+from cluster.peer.channel import ChannelConnector, Channels
 from cluster.peer.codec import MAX_PAGE, WireError
 from cluster.peer.linewire import MAX_MESSAGE
 from cluster.peer.listener import STREAMS
@@ -62,6 +63,8 @@ class Link:
         self._context = tls.connecting(own_files, site)
         self._cluster, self.clock = cluster, clock
         self._session: aiohttp.ClientSession | None = None
+        self._channels: Channels | None = None  # of the line that it dialled
+        self._through = False  # it is asked through that line, since nobody answers at its address
         self._closing: set[asyncio.Task[None]] = set()
         self._waiting: set[asyncio.Timeout] = set()
         self._heard = 0  # pieces of anything that arrived
@@ -97,6 +100,15 @@ class Link:
         if not self._answered:
             self._poked.set()
 
+    def carried(self, channels: Channels | None) -> None:
+        """It has dialled a line, or the one that it had dialled has ended."""
+        self._channels = channels
+        if channels is not None:
+            self.nudge()
+        elif self._through:
+            self._through = False
+            self._gone(_Quiet(self.name, "its line has ended"))
+
     def doubt(self) -> None:
         """Its line broke: it is asked for a sign at once."""
         self._heard_at = -math.inf
@@ -112,7 +124,7 @@ class Link:
                 continue
             try:
                 if not self._answered or self.clock() - self._heard_at >= QUIET:
-                    await self._hello()
+                    await self._look()
             except PeerError as error:
                 if isinstance(error, PeerBroke) and error.message != self.trouble:
                     log.warning("%s", error)
@@ -130,6 +142,22 @@ class Link:
             async with asyncio.timeout(seconds):
                 await self._poked.wait()
 
+    async def _look(self) -> None:
+        """Ask for a sign at its address; where nobody answers there, through the line that it dialled."""
+        try:
+            await self._hello()
+        except PeerSilent:
+            if self._channels is None or self._through:
+                raise
+            self._through = True
+            self._discard()
+            try:
+                await self._hello()
+            except PeerError:
+                self._through = False
+                self._discard()
+                raise
+
     async def _hello(self) -> None:
         body = await self._asked("hello", CONNECT + self.patience, None)
         with self.broken():
@@ -144,7 +172,7 @@ class Link:
             self._bodies = asyncio.Semaphore(streams - questions)
             self._discard()
         if not self._answered:
-            log.info("%s: answers", self.name)
+            log.info("%s: answers%s", self.name, " through the line that it dialled" * self._through)
         self._answered = True
         self.answering.set()
 
@@ -369,9 +397,7 @@ class Link:
     def _opened(self) -> aiohttp.ClientSession:
         if self._session is None:
             self._session = aiohttp.ClientSession(
-                connector=aiohttp.TCPConnector(
-                    ssl=self._context, limit=self._streams, keepalive_timeout=KEEP, ttl_dns_cache=300
-                ),
+                connector=self._connector(),
                 timeout=aiohttp.ClientTimeout(total=None, sock_connect=CONNECT),
                 cookie_jar=aiohttp.DummyCookieJar(),
                 headers={"Accept-Encoding": "identity"},
@@ -380,6 +406,13 @@ class Link:
                 read_bufsize=2**20,
             )
         return self._session
+
+    def _connector(self) -> aiohttp.BaseConnector:
+        if self._through and self._channels is not None:
+            return ChannelConnector(self._channels, limit=self._streams, keepalive_timeout=KEEP)
+        return aiohttp.TCPConnector(
+            ssl=self._context, limit=self._streams, keepalive_timeout=KEEP, ttl_dns_cache=300
+        )
 
     def _discard(self) -> None:
         """Drop every connection; the next request makes new ones."""

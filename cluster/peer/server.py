@@ -110,6 +110,8 @@ class PeerServer:
         self._listener = Listener(listening, runner.server, self._idle, self._seen)
         self._listener.admit(context, tls.identities(self._siblings()), self._streams())
         self._listener.start()
+        if self._lines is not None:
+            self._lines.answer = runner.server
 
     async def stop(self) -> None:
         if self._listener is not None:

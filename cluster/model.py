@@ -404,6 +404,7 @@ class Sideways:
     trust: Trust = Trust.SIBLINGS
     enabled: bool = True
     patience: float = 5.0  # s without progress after which a sibling's claim is void
+    listings: float = 0.0  # s that a sibling's listing may be old to be used instead of asking; 0: never
 
 
 @value

@@ -12,7 +12,7 @@ from cluster.config import resolve, units
 from cluster.config.reading import Problems, Where, suggestion
 from cluster.config.settings import Setting
 from cluster.config.site import SiteFile
-from cluster.model import Mirror
+from cluster.model import Mirror, Trust
 
 PRIVATE = ".sideways"  # in `data`: marker, temporaries, trash
 Descriptors = Mapping[str, Mapping[str, Setting]]
@@ -101,6 +101,13 @@ def jitter(settings: Mapping[str, Setting], problems: Problems) -> None:
     if every is not None and said.value > every:
         shown = units.shown_duration(said.value)
         problems.add(said.where, said.label, f"{shown} is longer than every, {units.shown_duration(every)}")
+
+
+def listings(settings: Mapping[str, Setting], problems: Problems) -> None:
+    """Who trusts siblings with no byte does not trust them with what is to be fetched."""
+    said = settings["sideways.listings"]
+    if said.value and settings["sideways.trust"].value is Trust.STRICT:
+        problems.add(said.where, said.label, 'goes with trust="siblings" only')
 
 
 def origins(specs: Iterable[Mapping[str, Setting]], problems: Problems) -> None:
@@ -193,5 +200,7 @@ def every_view(
     views: list[tuple[resolve.Layers, resolve.Layers]] = [(cluster, [])]
     views += [([*cluster, file.defaults], [file.mirrors.get(name, {})]) for file in files]
     for below, above in views:
-        jitter(resolve.effective([*below, descriptor, *above]), problems)
+        effective = resolve.effective([*below, descriptor, *above])
+        jitter(effective, problems)
+        listings(effective, problems)
     origins(resolve.origins(cluster, descriptor, []), problems)

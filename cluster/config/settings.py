@@ -158,6 +158,7 @@ FIELDS: Mapping[str, Field] = {
     "sideways.trust": _choice(Trust, *Trust),
     "sideways.enabled": YES,
     "sideways.patience": _duration(0.1, 600),
+    "sideways.listings": _or("no", 0.0, _duration(1, 900)),
     "attributes.owner": _optional(Field(words.account)),
     "attributes.group": _optional(Field(words.account)),
     "attributes.modes": MODES,

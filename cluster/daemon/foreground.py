@@ -19,6 +19,7 @@ from cluster.model import Cluster, Mirror, Site
 from cluster.origin.open import Shared
 from cluster.peer import keys
 from cluster.peer.claims import Claims
+from cluster.peer.listings import Listings
 from cluster.scheduler.hooks import Ended, around
 from cluster.store.mirror import Reader
 
@@ -40,10 +41,11 @@ async def foreground_pass(
 
     Raises HookFailed, Locked, StoreError, UsageError, and SidewaysError where a signal ends it.
     """
-    claims = Claims()
+    claims, listings = Claims(), Listings()
     async with AsyncExitStack() as stack:
-        siblings = await _siblings(stack, cluster, site, claims)
-        needed = surroundings(site, Shared(), claims, siblings.of if siblings else lambda mirror: ())
+        siblings = await _siblings(stack, cluster, site, claims, listings)
+        asked = siblings.of if siblings else lambda mirror: ()
+        needed = surroundings(site, Shared(), claims, asked, listings)
 
         async def plain() -> Report:
             events = Events(mirror.name, tell, time.monotonic)
@@ -81,7 +83,9 @@ async def _hooked(site: Site, mirror: Mirror, scope: bytes, run: Callable[[], Aw
     return outcome
 
 
-async def _siblings(stack: AsyncExitStack, cluster: Cluster, site: Site, claims: Claims) -> Siblings | None:
+async def _siblings(
+    stack: AsyncExitStack, cluster: Cluster, site: Site, claims: Claims, listings: Listings
+) -> Siblings | None:
     """The siblings, and our own answers to them; None where this site has no key (yet)."""
     if site.peer is None or not os.path.exists(keys.key_path(site.state)):
         return None
@@ -107,6 +111,7 @@ async def _siblings(stack: AsyncExitStack, cluster: Cluster, site: Site, claims:
         clock=time.monotonic,
         seen=siblings.heard,
         lines=lines,
+        listings=listings,
     )
     try:
         await server.start()

@@ -13,6 +13,7 @@ from cluster.origin.open import Shared, open_origin
 from cluster.peer import caught
 from cluster.peer.claims import Claims
 from cluster.peer.client import Sibling
+from cluster.peer.listings import Listings
 
 log = logging.getLogger("sideways.pass")
 
@@ -20,14 +21,20 @@ PROGRESS_EVERY = 0.2  # s between two events of progress
 
 
 def surroundings(
-    site: Site, shared: Shared, claims: Claims, siblings: Callable[[Mirror], Sequence[Sibling]]
+    site: Site,
+    shared: Shared,
+    claims: Claims,
+    siblings: Callable[[Mirror], Sequence[Sibling]],
+    listings: Listings,
 ) -> Surroundings:
     """What passes at this site need."""
 
     def opened(spec: OriginSpec, mirror: Mirror) -> Origin:
         return open_origin(spec, mirror.limits, shared)
 
-    return Surroundings(site, opened, siblings, claims, caught=lambda: caught.known(site.state))
+    return Surroundings(
+        site, opened, siblings, claims, listings=listings, caught=lambda: caught.known(site.state)
+    )
 
 
 class Events(Reporter):

@@ -15,6 +15,7 @@ from cluster.model import Mirror, OriginSpec, Site
 from cluster.origin.open import Shared
 from cluster.peer.claims import Claims
 from cluster.peer.client import Sibling
+from cluster.peer.listings import Listings
 from cluster.plan.due import answered
 from cluster.scheduler.hooks import Ended
 from cluster.web.view import Progress
@@ -52,13 +53,14 @@ class Runner:
         published: Callable[[Mirror], None],
         recorded: Callable[[str], None],
     ) -> None:
-        self._around = surroundings(site, shared, claims, siblings)
+        self.listings = Listings()
+        self._around = surroundings(site, shared, claims, siblings, self.listings)
         self._definition, self._published, self._recorded = definition, published, recorded
         self._running: dict[str, _Running] = {}
         self._waiting: dict[str, list[_Watcher]] = {}
 
-    async def run(self, name: str, scope: bytes) -> Ended:
-        """One pass, as the schedule starts it."""
+    async def run(self, name: str, scope: bytes, news: float | None = None) -> Ended:
+        """One pass, as the schedule starts it; `news`: see `Wake`."""
         mirror = self._definition(name)
         watchers = [w for w in self._waiting.get(name, ()) if answered(scope, w.scope)]
         self._waiting[name] = [w for w in self._waiting.get(name, ()) if w not in watchers]
@@ -71,7 +73,7 @@ class Runner:
         running = _Running(time.time(), events, watchers)
         self._running[name] = running
         try:
-            report = await run_pass(self._around, mirror, scope=scope, reporter=running.events)
+            report = await run_pass(self._around, mirror, scope=scope, reporter=running.events, news=news)
         except BaseException as error:
             self._settle(watchers, error)
             raise

@@ -168,6 +168,7 @@ class Daemon:
             clock=time.monotonic,
             seen=self._siblings.heard,
             lines=self._following.lines,
+            listings=self._runner.listings,
         )
         try:
             await self._peer.start()
@@ -249,11 +250,11 @@ class Daemon:
         finally:
             await origin.close()
 
-    async def _pass(self, mirror: str, scope: bytes) -> Ended:
+    async def _pass(self, mirror: str, scope: bytes, news: float | None) -> Ended:
         """One pass, for the schedule; siblings are told of what it did."""
         changed: int | None = None
         try:
-            ended = await self._runner.run(mirror, scope)
+            ended = await self._runner.run(mirror, scope, news)
             changed = ended.changed
         finally:
             self._recorded(mirror)
@@ -307,7 +308,7 @@ class Daemon:
             return await self._runner.dry(name, scope, tell)
         self._not_paused(name)
         result = self._runner.watch(name, scope, tell)
-        self._scheduler.wake(name, scope, "asked for on the command line", urgent=True)
+        self._scheduler.wake(name, scope, "asked for on the command line", urgent=True, news=False)
         return await result
 
     async def _command_push(self, request: Message, _tell: Tell) -> Message:

@@ -14,6 +14,7 @@ from cluster.model import Entry, Held, Mirror, join, shown
 from cluster.origin.base import Origin
 from cluster.peer.claims import Claims
 from cluster.peer.client import Sibling
+from cluster.peer.listings import Listings
 from cluster.plan.compare import Policy, Wanted
 from cluster.plan.select import Patterns
 from cluster.store.mirror import MirrorStore, PassRecord
@@ -44,6 +45,7 @@ class Visit:
     token: bytes = b""  # of its listing
     agrees: bool = True  # nothing of it is put off, unsettled, missing or waiting
     descended: bool = False  # what lies below is on its way by itself
+    relayed: bool = False  # its listing came from a sibling
     alone: bool = False  # listed again by itself: of what lies below, only what is new is walked
     pending: int = 0
     failures: list[tuple[bytes, str]] = field(default_factory=list)
@@ -82,6 +84,7 @@ class Context:
     origin: Origin
     siblings: Sequence[Sibling]
     claims: Claims
+    listings: Listings
     clock: Clock
     reporter: Reporter
     report: Report
@@ -90,10 +93,12 @@ class Context:
     policy: Policy
     last: Patterns
     dry: bool = False
+    news: float | None = None  # s since 1970: what was listed before is of no use to this pass
     rules: bytes = b""  # a digest of everything in the descriptor that bears on comparing
     relist: set[bytes] = field(default_factory=set)  # directories whose listing turned out to be old
     relisted: set[bytes] = field(default_factory=set)  # those that have been listed once more since
     late: dict[bytes, list[tuple[bytes, str]]] = field(default_factory=dict)  # failures not yet recorded
+    since: int | None = None  # s since 1970: the oldest listing that a sibling had for us
     sick: str = ""  # the origin behaves as if it were not well: nothing is deleted by this pass
 
     def look_again(self, visit: Visit, error: Exception) -> bool:

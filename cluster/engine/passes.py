@@ -23,6 +23,7 @@ from cluster.model import SECOND, Held, Kind, Listing, Mirror, OriginSpec, Site,
 from cluster.origin.base import Origin
 from cluster.peer.claims import Claims
 from cluster.peer.client import Sibling
+from cluster.peer.listings import Listings
 from cluster.plan.compare import Policy, Wanted, again
 from cluster.plan.select import Patterns, Selection
 from cluster.store.mirror import MirrorStore
@@ -46,6 +47,7 @@ class Surroundings:
     claims: Claims = field(default_factory=Claims)
     clock: Clock = field(default_factory=SystemClock)
     caught: Callable[[], Mapping[str, float]] = dict  # siblings that lied, and when last (s since 1970)
+    listings: Listings = field(default_factory=Listings)
 
 
 async def run_pass(
@@ -55,10 +57,12 @@ async def run_pass(
     scope: bytes = b"",
     dry: bool = False,
     reporter: Reporter | None = None,
+    news: float | None = None,
 ) -> Report:
     """Run one pass and say what came of it.
 
-    `scope` limits it to one directory and what lies below; such a pass judges no deletions. Raises Locked
+    `scope` limits it to one directory and what lies below; such a pass judges no deletions. By `news` (s
+    since 1970) something had changed at the origin: no sibling's listing from before is taken. Raises Locked
     when somebody else works on the mirror, StoreError when this site's disk cannot be used.
     """
     clock, reporter = around.clock, reporter or Reporter()
@@ -69,7 +73,7 @@ async def run_pass(
     try:
         async with opening as store:
             reporter.started(report)
-            await _Pass(around, mirror, store, report, reporter, scope, dry).run()
+            await _Pass(around, mirror, store, report, reporter, scope, dry, news).run()
     finally:
         report.seconds = clock.monotonic() - began
     reporter.ended(report)
@@ -102,9 +106,11 @@ class _Pass:
         reporter: Reporter,
         scope: bytes,
         dry: bool,
+        news: float | None,
     ) -> None:
         self._around, self._mirror, self._store = around, mirror, store
         self._report, self._reporter, self._scope, self._dry = report, reporter, scope, dry
+        self._news = news
         self._root_own: Held | None = None
 
     async def run(self) -> None:
@@ -189,6 +195,8 @@ class _Pass:
                 origin=origin,
                 siblings=[] if self._dry else list(self._around.siblings(mirror)),
                 claims=self._around.claims,
+                listings=self._around.listings,
+                news=self._news,
                 clock=clock,
                 reporter=self._reporter,
                 report=self._report,
@@ -204,7 +212,8 @@ class _Pass:
             status = asyncio.create_task(self._status_now_and_then(), name="status files")
             try:
                 async with Fetcher(context, walker.over) as fetcher:
-                    await self._unless_broken(fetcher, self._stages(context, walker, fetcher, known))
+                    with self._around.listings.walking(mirror.name):
+                        await self._unless_broken(fetcher, self._stages(context, walker, fetcher, known))
             finally:
                 status.cancel()
                 await asyncio.gather(status, return_exceptions=True)
@@ -392,7 +401,7 @@ class _Pass:
         else:
             report.outcome = "held" if report.files.held else "complete"
         now = int(self._around.clock.now())
-        await self._store.pass_end(context.record, report.outcome, report.as_json(), now)
+        await self._store.pass_end(context.record, report.outcome, report.as_json(), now, context.since)
         if not self._dry:
             await self._store.scrub_digests()
             await self._store.empty_trash(now - int(self._mirror.delete.trash))

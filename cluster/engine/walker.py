@@ -8,6 +8,7 @@ from dataclasses import replace
 
 from cluster.engine.context import Context, Stage, Visit
 from cluster.engine.fetcher import Fetcher
+from cluster.engine.listings import Relays
 from cluster.errors import Blocked, IncompleteListing, OriginError, SourceMissing, Unreachable
 from cluster.listing import fingerprint
 from cluster.model import (
@@ -37,6 +38,7 @@ class Walker:
 
     def __init__(self, context: Context, seed: str) -> None:
         self._context, self._seed = context, seed
+        self._relays = Relays(context)
         self._fetcher: Fetcher | None = None
         self._stack: list[Visit] = []
         self._begun: set[bytes] = set()  # where the walk began: what lies there is not walked twice
@@ -131,6 +133,11 @@ class Walker:
         if listing.same:
             await self._same(visit, view, listing)
             return
+        await self._listed(visit, view, listing)
+
+    async def _listed(self, visit: Visit, view: View, listing: Listing) -> None:
+        """Compare with what we hold, and do what follows from it."""
+        context = self._context
         visit.token = listing.token
         digest = fingerprint(listing)
         if len(visit.digests) >= LOOP and all(d == digest for d in visit.digests[-LOOP:]) and listing.entries:
@@ -160,6 +167,15 @@ class Walker:
             suspects=view.suspects,
             hard_links=context.origin.properties.hard_links,
         )
+        if visit.relayed and (difference.missing or difference.waiting):
+            # Only the origin itself can say that something is gone.
+            self.entries -= len(listing.entries)
+            again = await self._from_origin(visit, b"")
+            if again is None:
+                self._note(visit, view, complete=False)
+            else:
+                await self._listed(visit, view, again)
+            return
         await self._carry_out(visit, view, listing, difference, digest)
 
     def _known(self, view: View) -> bytes:
@@ -186,15 +202,30 @@ class Walker:
         if self._listing is not None and self._listing[0] == visit.path:
             _, listing, visit.listed_at = self._listing
             self._listing = None
+            ago = context.clock.now() - visit.listed_at / SECOND
+            self._relays.keep(visit.path, listing, context.clock.monotonic() - ago)
             return listing
+        if not visit.alone and (relayed := await self._relays.find(visit.path, known)) is not None:
+            listing, visit.listed_at = relayed
+            visit.relayed = True
+            since = visit.listed_at // SECOND
+            context.since = since if context.since is None else min(since, context.since)
+            return listing
+        return await self._from_origin(visit, known)
+
+    async def _from_origin(self, visit: Visit, known: bytes) -> Listing | None:
+        context, visit.relayed = self._context, False
         visit.listed_at = int(context.clock.now() * SECOND)
+        asked = context.clock.monotonic()
         try:
-            return await context.origin.listing(visit.path, known)
+            listing = await context.origin.listing(visit.path, known)
         except OriginError as error:
             context.fail(visit, b"", error.message)
             if isinstance(error, Unreachable | IncompleteListing | SourceMissing):
                 context.sick = context.sick or f"{shown(visit.path) or '/'}: {error.message}"
             return None
+        self._relays.keep(visit.path, listing, asked)
+        return listing
 
     async def _carry_out(
         self, visit: Visit, view: View, listing: Listing, difference: Difference, digest: bytes

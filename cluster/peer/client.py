@@ -4,10 +4,29 @@ from __future__ import annotations
 
 from collections.abc import AsyncIterator, Sequence
 from contextlib import AbstractAsyncContextManager
+from dataclasses import dataclass
 from typing import Protocol
 
-from cluster.model import Offer, Offered
+from cluster.model import Listing, Offer, Offered
 from cluster.origin.base import Body, Want
+
+
+@dataclass(frozen=True, slots=True)
+class State:
+    """A site and the listings of one mirror: is a pass under way, and how old (s) is the newest it has."""
+
+    walking: bool = False
+    newest: float | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Relayed:
+    """What a sibling said when it was asked for a listing: None where it has none that is fresh enough, else
+    how long ago (s) it asked the origin for it."""
+
+    listing: Listing | None
+    age: float = 0.0
+    state: State = State()
 
 
 class Sibling(Protocol):
@@ -25,6 +44,14 @@ class Sibling(Protocol):
     ) -> Offered:
         """Everything it holds and is fetching in one directory, or between two names of it (both included).
         PeerSilent after `patience` seconds.
+        """
+        ...
+
+    async def listing(
+        self, mirror: str, directory: bytes, origin: str, age: float, known: bytes, patience: float
+    ) -> Relayed:
+        """The listing that it had from this origin (a URL) at most `age` seconds ago; as `same` where its
+        token is `known`. PeerSilent after `patience` seconds.
         """
         ...
 

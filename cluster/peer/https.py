@@ -12,7 +12,8 @@ from urllib.parse import quote_from_bytes
 from cluster.errors import PeerBroke, PeerSilent
 from cluster.model import Claim, Facts, Offer, Offered, Site
 from cluster.origin.base import Traffic, Want
-from cluster.peer import frames, wire
+from cluster.peer import frames, listingwire, wire
+from cluster.peer.client import Relayed
 from cluster.peer.link import FIRST_BYTE, Link
 from cluster.peer.stream import Stream
 
@@ -118,6 +119,15 @@ class HttpsSibling:
         body = await self._asked("digests?" + _query(mirror=mirror, directory=directory), patience)
         with self.link.judged("question"), self.link.broken():
             return wire.digests_read(body)
+
+    async def listing(
+        self, mirror: str, directory: bytes, origin: str, age: float, known: bytes, patience: float
+    ) -> Relayed:
+        """See `Sibling`. An age on its clock, which runs as ours does."""
+        target = "listing?" + _query(mirror=mirror, directory=directory, origin=origin, known=known.hex())
+        body = await self._asked(f"{target}&age={round(age * 1000)}", patience)
+        with self.link.judged("question"), self.link.broken():
+            return listingwire.told_read(body)
 
     async def wake(self, mirror: str, path: bytes = b"", patience: float = FIRST_BYTE) -> None:
         """Tell it that something changed below `path`."""

@@ -18,13 +18,14 @@ from aiohttp import web
 
 from cluster.errors import SidewaysError, UnsafeName
 from cluster.model import Cluster, Held, Site, checked_name, checked_path, join
-from cluster.peer import fields, keys, ranges, tls, wire
+from cluster.peer import fields, keys, listingwire, ranges, tls, wire
 from cluster.peer.claims import Claims
 from cluster.peer.codec import WireError
 from cluster.peer.differences import digests
 from cluster.peer.lines import Lines
 from cluster.peer.linewire import MAX_MESSAGE
 from cluster.peer.listener import Listener, bind, streams_for
+from cluster.peer.listings import Listings
 from cluster.peer.sending import Sender, delivered, open_files
 from cluster.store.summary import summarise
 
@@ -46,7 +47,8 @@ class PeerServer:
 
     `open_reader` opens the records of a mirror; readers are kept and closed here. `wake(site, mirror, path)`
     is called for a sibling's word that something changed, `seen(site)` when a sibling connects; `lines` talk
-    to those that dial a line. `clock` is monotonic seconds, the one that the claims were made with.
+    to those that dial a line; `listings` are what origins told this site lately. `clock` is monotonic
+    seconds, the one that the claims were made with.
     """
 
     def __init__(
@@ -60,7 +62,9 @@ class PeerServer:
         clock: Callable[[], float],
         seen: Callable[[str], None] = lambda site: None,
         lines: Lines | None = None,
+        listings: Listings | None = None,
     ) -> None:
+        self._listings = listings or Listings()
         self._site, self._cluster, self._lines = site, cluster, lines
         self._claims, self._open_reader, self._wake, self._clock = claims, open_reader, wake, clock
         self._seen = seen
@@ -91,6 +95,7 @@ class PeerServer:
             ("bundle", self._bundle),
             ("line", self._line),
             ("digests", self._digests),
+            ("listing", self._listing),
         ):
             app.router.add_get(f"/v{wire.MAJOR}/{path}", answer, allow_head=False)
         app.router.add_post(f"/v{wire.MAJOR}/wake", self._woken)
@@ -265,6 +270,19 @@ class PeerServer:
         query = Query(request)
         reader = await self._reader(request, query.text("mirror"))
         return _answer(wire.digests(await digests(reader, query.path("directory"))))
+
+    async def _listing(self, request: web.Request) -> web.Response:
+        query = Query(request)
+        mirror, now = query.text("mirror"), self._clock()
+        self._granted(request, mirror)
+        state = self._listings.state(mirror, now)
+        age = query.integer("age", 0) / 1000
+        kept = self._listings.fresh(mirror, query.path("directory"), query.text("origin"), age, now)
+        same = kept is not None and query.text("known") == kept.token.hex()
+        if kept is None or not (same or kept.packed):
+            return _answer(listingwire.told(state))
+        rows = b"" if same else kept.packed
+        return _answer(listingwire.told(state, now - kept.asked, kept.token, rows))
 
     async def _woken(self, request: web.Request) -> web.Response:
         try:

@@ -43,11 +43,13 @@ class History:
 @dataclass(frozen=True, slots=True)
 class Wake:
     """A reason to compare a directory sooner. What an operator asked for (`urgent`) does not wait for the
-    hours of the schedule."""
+    hours of the schedule. By `news` (s since 1970) something had changed at the origin, so that what was
+    listed before says nothing about it."""
 
     at: float
     reason: str = ""
     urgent: bool = False
+    news: float | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -139,14 +141,20 @@ def scheduled(now: float, name: str, site: str, zone: tzinfo, situation: Situati
     return admitted(now, at, schedule.window, zone)
 
 
+def newest(wakes: Mapping[bytes, Wake]) -> float | None:
+    """When the last of these was told that something had changed; None where none was."""
+    return max((wake.news for wake in wakes.values() if wake.news is not None), default=None)
+
+
 def first_wake(wakes: Mapping[bytes, Wake]) -> tuple[bytes, Wake]:
     """Which of some scopes to look at next: an urgent one first, and the whole mirror where it answers for
     all of them or they are more than SCOPES."""
     if b"" in wakes or len(wakes) > SCOPES:
         urgent = any(wake.urgent for wake in wakes.values())
+        news = newest(wakes)
         oldest = min(wakes.values(), key=lambda wake: wake.at)
         reason = wakes[b""].reason if b"" in wakes else oldest.reason
-        return b"", Wake(oldest.at, reason, urgent)
+        return b"", Wake(oldest.at, reason, urgent, news)
     scope = min(wakes, key=lambda path: (not wakes[path].urgent, wakes[path].at, path))
     return scope, wakes[scope]
 

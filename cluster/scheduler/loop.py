@@ -9,14 +9,25 @@ import asyncio
 import logging
 import os
 from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import UTC, tzinfo
 from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
 
 from cluster.engine.clock import Clock
 from cluster.errors import SidewaysError, UsageError
 from cluster.model import Mirror, OriginSpec, Site, checked_path, shown
-from cluster.plan.due import SCOPES, History, Situation, Start, Wake, answered, due, first_wake, next_start
+from cluster.plan.due import (
+    SCOPES,
+    History,
+    Situation,
+    Start,
+    Wake,
+    answered,
+    due,
+    first_wake,
+    newest,
+    next_start,
+)
 from cluster.scheduler.hooks import Ended, around
 from cluster.scheduler.pauses import Pause, Pauses
 from cluster.scheduler.probes import Ask, Watch, follow, poll
@@ -26,7 +37,7 @@ log = logging.getLogger("sideways.scheduler")
 
 LONGEST_SLEEP = 60.0  # s: a clock that is set forward, or a machine that slept, is noticed within this
 
-RunPass = Callable[[str, bytes], Awaitable[Ended]]  # mirror, scope
+RunPass = Callable[[str, bytes, float | None], Awaitable[Ended]]  # mirror, scope, `Wake.news`
 
 
 @dataclass(slots=True)
@@ -129,16 +140,21 @@ class Scheduler:
 
     # -- what others ask for
 
-    def wake(self, mirror: str, path: bytes = b"", reason: str = "", *, urgent: bool = False) -> None:
+    def wake(
+        self, mirror: str, path: bytes = b"", reason: str = "", *, urgent: bool = False, news: bool = True
+    ) -> None:
         """Compare a directory, or the whole mirror, as soon as its hours and a free slot allow; `urgent`,
-        which is for operators, does not wait for the hours. During a pass: at its end.
+        which is for operators, does not wait for the hours. During a pass: at its end. `news`: something has
+        changed at the origin by now.
 
         Raises UsageError for a mirror that this site does not carry, UnsafeName for a path that is none."""
         carried = self._find(mirror)
         checked_path(path)
         known = carried.wakes.get(path)
+        now = self._clock.now()
         if known is None or (urgent and not known.urgent):
-            carried.wakes[path] = Wake(self._clock.now(), reason, urgent)
+            known = Wake(now, reason, urgent, known.news if known is not None else None)
+        carried.wakes[path] = replace(known, news=now) if news else known
         if len(carried.wakes) > SCOPES:
             carried.wakes = dict([first_wake(carried.wakes)])
         self._happened.set()
@@ -246,7 +262,7 @@ class Scheduler:
         async def work() -> Ended:
             nonlocal worked
             worked = True
-            return await self._work(start)
+            return await self._work(start, newest(carried.answering))
 
         try:
             ended = await around(mirror, self._site, start.scope, work)
@@ -261,9 +277,9 @@ class Scheduler:
             failures = carried.history.failures + 1 if ended.outcome == "failed" else 0
             carried.history = History(carried.history.since, began, self._clock.now(), failures)
 
-    async def _work(self, start: Start) -> Ended:
+    async def _work(self, start: Start, news: float | None) -> Ended:
         try:
-            return await self._run_pass(start.mirror, start.scope)
+            return await self._run_pass(start.mirror, start.scope, news)
         except SidewaysError as error:
             log.error("%s: pass failed: %s", start.mirror, error)  # noqa: TRY400  its line says all
         except Exception:

@@ -214,10 +214,20 @@ class MirrorStore:
         """A new pass, or the open one if it was interrupted less than 24 h ago with the same fingerprint."""
         return await self._records.write(lambda c, _: passes.begin(c, now, fingerprint, origin, scope))
 
-    async def pass_end(self, record: PassRecord, outcome: str, counts: dict[str, object], now: int) -> None:
+    async def pass_end(
+        self,
+        record: PassRecord,
+        outcome: str,
+        counts: dict[str, object],
+        now: int,
+        since: int | None = None,
+    ) -> None:
         """A complete or held pass says that all of its scope was compared. An incomplete one says so where
-        its last checkpoint is empty (or there is none), a failed one never."""
-        await self._records.write(lambda c, _: passes.end(c, record, outcome, counts, now), durable=True)
+        its last checkpoint is empty (or there is none), a failed one never. `since` (s): a listing that a
+        sibling relayed was that old."""
+        await self._records.write(
+            lambda c, _: passes.end(c, record, outcome, counts, now, since), durable=True
+        )
 
     async def pass_stopped(self, reason: str, now: int) -> None:
         """The open pass was cut off by this; the next one goes on with it."""

@@ -59,10 +59,19 @@ def begin(
 
 
 def end(
-    connection: sqlite3.Connection, record: PassRecord, outcome: str, counts: dict[str, object], now: int
+    connection: sqlite3.Connection,
+    record: PassRecord,
+    outcome: str,
+    counts: dict[str, object],
+    now: int,
+    since: int | None = None,
 ) -> None:
     """A complete or held pass covers its scope. An incomplete one does where nothing is left in its last
-    checkpoint; a failed one covers nothing."""
+    checkpoint; a failed one covers nothing.
+
+    `since` (s) is when the oldest of the listings was asked for, where that was before the pass began: what
+    it says was compared, was compared then.
+    """
     left = connection.execute("SELECT paths FROM frontier WHERE pass = ?", (record.id,)).fetchone()
     walked = left is None or not msgpack.unpackb(left[0])
     covers = outcome in ("complete", "held") or (outcome == "incomplete" and walked)
@@ -70,6 +79,8 @@ def end(
         "UPDATE passes SET ended = ?, outcome = ?, counts = ?, covers = ? WHERE id = ?",
         (now, outcome, json.dumps(counts), covers, record.id),
     )
+    if since is not None and since < record.started:
+        connection.execute("UPDATE passes SET started = ? WHERE id = ?", (since, record.id))
     _forget_work(connection, record.id)
     _prune(connection)
 

@@ -45,6 +45,11 @@ NAMES = "it has a-z 0-9 . _ -, the first a letter or digit, at most 63"
         ),
         ('<schedule every="1h" jitter="2h"/>', "<schedule jitter>: 2h is longer than every, 1h"),
         (
+            '<sideways trust="strict" listings="5m"/>',
+            '<sideways listings>: goes with trust="siblings" only',
+        ),
+        ('<sideways listings="1h"/>', "<sideways listings>: '1h' is not from 1s to 15m"),
+        (
             '<walk order="random"/>',
             "<walk order>: 'random' is not one of forward, backward, shuffled, rendezvous",
         ),

@@ -43,6 +43,7 @@ from cluster.origin.local import LocalOrigin
 from cluster.origin.memory import EPOCH, MemoryOrigin
 from cluster.peer import caught
 from cluster.peer.claims import Claims
+from cluster.peer.client import Relayed, State
 from tests.invariants import Canary, Ledger, check_invariants, public_root, records
 
 NOW = time.time()
@@ -134,6 +135,9 @@ class FakeSibling:
         self.deceptions: list[str] = []
         self.caught: Callable[[str, float], None] = lambda name, at: None
         self.asked: list[bytes] = []
+        self.asked_listings: list[bytes] = []
+        self.listings: dict[bytes, tuple[Listing, float]] = {}  # and how many s ago it had them
+        self.state = State()
         self.delivered: list[bytes] = []
 
     def hold(self, path: bytes, body: bytes, *, mtime: int = EPOCH, **facts: Any) -> None:
@@ -164,6 +168,20 @@ class FakeSibling:
             {offer.name: offer for path, (offer, _) in self.files.items() if within(path)},
             {split(path)[1]: claim for path, claim in self.claims.items() if within(path)},
         )
+
+    async def listing(
+        self, mirror: str, directory: bytes, origin: str, age: float, known: bytes, patience: float
+    ) -> Relayed:
+        self.asked_listings.append(directory)
+        if self.silent is not None:
+            await asyncio.sleep(min(self.silent, patience))
+            raise PeerSilent(self.name, "no answer")
+        listing, old = self.listings.get(directory, (None, 0.0))
+        if listing is None or old > age:
+            return Relayed(None, state=self.state)
+        if known and known == listing.token:
+            listing = Listing((), token=known, same=True)
+        return Relayed(listing, old, self.state)
 
     async def bundle(
         self, mirror: str, directory: bytes, names: Sequence[bytes]

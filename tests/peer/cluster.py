@@ -14,6 +14,7 @@ from cluster.model import Cluster, Held, Kind, Mirror, OriginSpec, PeerAddress, 
 from cluster.peer import keys
 from cluster.peer.claims import Claims
 from cluster.peer.lines import Lines
+from cluster.peer.listings import Listings
 from cluster.peer.server import PeerServer
 from cluster.peer.siblings import Siblings
 from cluster.peer.wire import Record
@@ -141,7 +142,7 @@ class Station:
     def __init__(self, site: Site, cluster: Cluster, talks: bool = False) -> None:
         self.site, self.cluster, self.talks = site, cluster, talks
         self.readers = {name: FakeReader() for name in cluster.mirrors}
-        self.claims = Claims()
+        self.claims, self.listings = Claims(), Listings()
         self.woken: list[tuple[str, str, bytes]] = []
         self.siblings = Siblings(site, cluster, time.monotonic)
         self.lines = Lines(site, cluster, self.siblings, self.claims, time.monotonic)
@@ -154,6 +155,7 @@ class Station:
             clock=time.monotonic,
             seen=self.siblings.heard,
             lines=self.lines,
+            listings=self.listings,
         )
 
     async def _open(self, mirror: str) -> FakeReader:

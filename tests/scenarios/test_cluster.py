@@ -14,7 +14,7 @@ from pathlib import Path
 import aiohttp
 import pytest
 
-from tests.cluster_of import ClusterOf, differences
+from tests.cluster_of import AT_ONCE, ClusterOf, differences
 from tests.scenarios.trees import change, many_small, write
 from tests.servers import Server, nginx
 
@@ -51,6 +51,30 @@ async def test_two_sites_that_walk_towards_each_other_cost_the_origin_one_copy(t
         equal(cluster, origin)
         assert bodies(server) <= LIMIT * total, f"{bodies(server) / total:.3f} times the unique bytes"
         assert min(r["files"]["sideways"] for r in results.values()) > 400
+        await cluster.check("m")
+
+
+async def test_sites_that_relay_listings_ask_the_origin_for_each_directory_about_once(
+    tmp_path: Path,
+) -> None:
+    origin = tmp_path / "origin"
+    many_small(origin, 2000, per_folder=20)
+    with sites(tmp_path, "kent", "oslo", "york") as cluster, nginx(origin) as server:
+        cluster.ledger.tree(origin)
+        cluster.mirror("m", server.url, extra=f'{AT_ONCE}\n  <sideways listings="5m"/>')
+        await cluster.start()
+        for round_ in range(2):
+            server.forget()
+            results = await cluster.passes("m")
+            assert {r["outcome"] for r in results.values()} == {"complete"}
+            equal(cluster, origin)
+            asked = [r.target for r in server.requests() if r.target.endswith("/")]
+            assert len(asked) <= 1.1 * 101, f"round {round_}: {len(asked)} listings of 101 directories"
+        (origin / "d007").rename(origin / "moved")
+        cluster.ledger.tree(origin)
+        await cluster.passes("m")
+        results = await cluster.passes("m")
+        equal(cluster, origin)
         await cluster.check("m")
 
 

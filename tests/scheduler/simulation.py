@@ -63,12 +63,14 @@ class Passes:
     takes: float = 0.1  # h
     outcomes: dict[str, Any] = field(default_factory=dict)
     log: list[tuple[float, str, str]] = field(default_factory=list)
+    news: list[float | None] = field(default_factory=list)  # of each pass, in hours since midnight
     running: int = 0
     most: int = 0
     cut: list[str] = field(default_factory=list)
 
-    async def __call__(self, mirror: str, scope: bytes) -> Ended:
+    async def __call__(self, mirror: str, scope: bytes, news: float | None = None) -> Ended:
         self.log.append((round((self.clock.now() - MIDNIGHT) / HOUR, 3), mirror, scope.decode()))
+        self.news.append(None if news is None else round((news - MIDNIGHT) / HOUR, 3))
         self.running += 1
         self.most = max(self.most, self.running)
         try:

@@ -32,6 +32,19 @@ async def test_a_new_mirror_begins_at_once_and_keeps_its_interval(tmp_path: Path
         assert kent.passes.log == [(0, "debian", ""), (6, "debian", ""), (12, "debian", "")]
 
 
+async def test_a_pass_knows_when_the_last_of_its_news_came(tmp_path: Path) -> None:
+    async with site(tmp_path, mirror("debian", 100.0), takes=1.0) as kent:
+        await kent.hours(0.5)
+        kent.scheduler.wake("debian", b"", "push")
+        await kent.hours(0.25)
+        kent.scheduler.wake("debian", b"", "webhook")
+        kent.scheduler.wake("debian", b"pool", "a sibling published something")
+        await kent.hours(3)
+        kent.scheduler.wake("debian", b"", "asked for on the command line", urgent=True, news=False)
+        await kent.hours(3)
+        assert kent.passes.news == [None, 0.75, None]
+
+
 async def test_no_more_passes_run_at_once_than_the_site_allows(tmp_path: Path) -> None:
     async with site(tmp_path, *(mirror(name, 24) for name in "abcde"), passes=2, takes=1.0) as kent:
         await kent.hours(5)
@@ -410,7 +423,7 @@ def test_hours_are_those_of_the_operators_zone(
 async def test_it_works_in_real_time(tmp_path: Path) -> None:
     began: list[float] = []
 
-    async def run_pass(_mirror: str, _scope: bytes) -> Ended:
+    async def run_pass(_mirror: str, _scope: bytes, _news: float | None) -> Ended:
         began.append(time.monotonic())
         return Ended("complete")
 

@@ -1,0 +1,102 @@
+"""Listings that a sibling had from the origin a moment ago, in place of our own request.
+
+Of several sites that walk at one time, each asks the origin for the directories that it ranks first for and
+the others for theirs. What a sibling's listing lacks proves nothing: the walker asks the origin then.
+"""
+
+from __future__ import annotations
+
+from cluster.engine.context import Context
+from cluster.errors import PeerError
+from cluster.model import SECOND, Listing, Trust
+from cluster.peer.client import Relayed, Sibling
+from cluster.plan.order import ranking
+
+ANSWER = 1.0  # s that a sibling has to answer
+WAIT = 1.0  # s for a directory that a sibling ranks first for and has not listed yet
+AGAIN = 0.05  # s between two questions meanwhile
+HOLDS = 5.0  # s for which what a sibling said of its own state is believed
+
+
+class Relays:
+    """What siblings tell of the origin's directories, during one pass."""
+
+    def __init__(self, context: Context) -> None:
+        sideways = context.mirror.sideways
+        self._context = context
+        self.enabled = sideways.enabled and sideways.listings > 0 and sideways.trust is Trust.SIBLINGS
+        self._said: dict[str, tuple[float, Relayed]] = {}  # by site: when, on our clock, and what
+        self._oldest = sideways.listings  # s
+        self._late: set[str] = set()  # those that we have waited for in vain
+        self.used = 0
+
+    def __repr__(self) -> str:
+        return f"<Relays {self.used} used>"
+
+    @property
+    def _age(self) -> float:
+        """Seconds that a listing may be old now: what has changed since must be in it."""
+        news = self._context.news
+        if news is None:
+            return self._oldest
+        return max(0.0, min(self._oldest, self._context.clock.now() - news))
+
+    async def find(self, directory: bytes, known: bytes) -> tuple[Listing, int] | None:
+        """A sibling's listing, and when (ns since 1970) the origin was asked for it; None where our own
+        request is due. `known` is the token of a listing that need not be sent again."""
+        context = self._context
+        siblings = {sibling.name: sibling for sibling in context.siblings if sibling.up}
+        if not self.enabled or not siblings:
+            return None
+        ranked = ranking(directory, [context.site, *siblings])
+        first, until = ranked[0], context.clock.monotonic() + WAIT
+        asked = [siblings[name] for name in ranked if name in siblings and self._worth(name, first)]
+        while True:
+            for sibling in asked:
+                found = await self._ask(sibling, directory, known)
+                if found is not None:
+                    return found
+            if first == context.site or not self._expected(first):
+                return None
+            if context.clock.monotonic() >= until:
+                self._late.add(first)
+                return None
+            await context.clock.sleep(AGAIN)
+            asked = [siblings[first]]
+
+    def _worth(self, name: str, first: str) -> bool:
+        """Whether this sibling can have the listing: it ranks first for it, or was there before us."""
+        said = self._said.get(name)
+        if said is None or self._context.clock.monotonic() - said[0] > HOLDS:
+            return True
+        state = said[1].state
+        if name == first:
+            return state.walking or state.newest is not None
+        # Those that walk as we do have what they rank first for; those that are through have everything.
+        return not state.walking and state.newest is not None and state.newest <= self._age
+
+    def _expected(self, name: str) -> bool:
+        """Whether this sibling, which ranks first, is likely to list it soon."""
+        said = self._said.get(name)
+        return name not in self._late and said is not None and said[1].state.walking
+
+    async def _ask(self, sibling: Sibling, directory: bytes, known: bytes) -> tuple[Listing, int] | None:
+        context = self._context
+        context.report.requests_sideways += 1
+        try:
+            told = await sibling.listing(
+                context.mirror.name, directory, context.origin.url, self._age, known, ANSWER
+            )
+        except PeerError:
+            return None  # its breaker knows
+        self._said[sibling.name] = (context.clock.monotonic(), told)
+        if told.listing is None or told.age > self._age or (told.listing.same and not known):
+            return None
+        self.used += 1
+        return told.listing, int((context.clock.now() - told.age) * SECOND)
+
+    def keep(self, directory: bytes, listing: Listing, asked: float) -> None:
+        """What the origin itself told us, for siblings. `asked` is monotonic s."""
+        if self.enabled:
+            context = self._context
+            context.listings.keep(context.mirror.name, directory, context.origin.url, listing, asked)

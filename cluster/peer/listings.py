@@ -1,0 +1,88 @@
+"""What origins told this site lately, for siblings that may use it instead of asking the origin themselves.
+
+A state object fed with the time (seconds, monotonic); it never asks for it. Only what this site asked an
+origin for itself is kept, never what a sibling told it: a listing's age is counted from the origin's answer.
+"""
+
+from __future__ import annotations
+
+from collections import OrderedDict
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+
+from cluster.model import Listing
+from cluster.peer.client import State
+
+MOST = 64 * 2**20  # bytes kept, of all mirrors together
+
+
+@dataclass(frozen=True, slots=True)
+class Kept:
+    """A listing as it goes over the wire, and when the origin was asked for it."""
+
+    origin: str  # its URL
+    asked: float
+    token: bytes
+    packed: bytes  # empty where the rows were not read: they are for those who know them by the token
+
+
+@dataclass(slots=True)
+class Listings:
+    """One per site; the engine writes, the peer server reads."""
+
+    _kept: OrderedDict[tuple[str, bytes], Kept] = field(default_factory=OrderedDict)
+    _bytes: int = 0
+    _newest: dict[str, float] = field(default_factory=dict)
+    _walking: dict[str, int] = field(default_factory=dict)  # mirror -> passes under way
+
+    @contextmanager
+    def walking(self, mirror: str) -> Iterator[None]:
+        """A pass over the mirror is under way: what is not kept may be soon."""
+        self._walking[mirror] = self._walking.get(mirror, 0) + 1
+        try:
+            yield
+        finally:
+            self._walking[mirror] -= 1
+
+    def state(self, mirror: str, now: float) -> State:
+        """Whether it is worth asking here for other directories of the mirror."""
+        newest = self._newest.get(mirror)
+        return State(self._walking.get(mirror, 0) > 0, None if newest is None else max(0.0, now - newest))
+
+    def keep(self, mirror: str, directory: bytes, origin: str, listing: Listing, asked: float) -> None:
+        """`listing` is the origin's answer to a request that was sent at `asked`. One that is too large for
+        a message is not kept."""
+        key = (mirror, directory)
+        old = self._kept.get(key)
+        self._newest[mirror] = max(asked, self._newest.get(mirror, asked))
+        if not listing.token:
+            return
+        from cluster.peer import listingwire  # with a first listing that siblings may want
+
+        if not listing.same:
+            packed = listingwire.packed(listing)
+        elif old is not None and old.token == listing.token:
+            packed = old.packed
+        else:
+            packed = b""
+        self._forget(key)
+        if packed is None:
+            return
+        self._kept[key] = Kept(origin, asked, listing.token, packed)
+        self._bytes += len(packed)
+        while self._bytes > MOST:
+            self._forget(next(iter(self._kept)))
+
+    def fresh(self, mirror: str, directory: bytes, origin: str, age: float, now: float) -> Kept | None:
+        """What this origin told of the directory at most `age` seconds ago."""
+        kept = self._kept.get((mirror, directory))
+        return kept if kept is not None and kept.origin == origin and now - kept.asked <= age else None
+
+    def _forget(self, key: tuple[str, bytes]) -> None:
+        old = self._kept.pop(key, None)
+        if old is not None:
+            self._bytes -= len(old.packed)
+
+    def __repr__(self) -> str:
+        return f"<Listings {len(self._kept)} directories, {self._bytes} bytes>"

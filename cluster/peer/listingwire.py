@@ -1,0 +1,139 @@
+"""The message about a listing, to and from bytes: `docs/design/peer-protocol.md`. Pure.
+
+Every decoder raises WireError and nothing else.
+"""
+
+from __future__ import annotations
+
+from cluster.model import Entry, Kind, Listing, Rejected
+from cluster.peer import fields, wire
+from cluster.peer.client import Relayed, State
+from cluster.peer.codec import MAX_ARRAY, MAX_PAGE, MAX_TEXT, WireError, pack
+
+MARGIN = 4096  # bytes of a message beside its rows
+TOKEN = 64  # bytes of a listing's token, at most
+
+_KINDS = (Kind.FILE, Kind.DIRECTORY, Kind.SYMLINK, Kind.SPECIAL)
+_CODES = {kind: code for code, kind in enumerate(_KINDS)}
+
+
+def packed(listing: Listing) -> bytes | None:
+    """The rows of a listing for `told`; None where they do not fit into a message."""
+    if len(listing.entries) > MAX_ARRAY or len(listing.rejected) > MAX_ARRAY:
+        return None
+    entries = [pack(_entry(one)) for one in listing.entries]
+    rejected = [
+        pack([one.name[:MAX_TEXT], one.reason[:MAX_TEXT], _CODES[one.kind]]) for one in listing.rejected
+    ]
+    whole = b"".join(
+        (
+            wire.array(entries),
+            wire.array(rejected),
+            pack(_entry(listing.own) if listing.own is not None else None),
+            pack([listing.zone_known, listing.format[:MAX_TEXT], listing.size]),
+        )
+    )
+    return whole if len(whole) <= MAX_PAGE - MARGIN and _printable(listing) else None
+
+
+def _printable(listing: Listing) -> bool:
+    texts = [one.reason for one in listing.rejected]
+    texts += [text for e in listing.entries for text in (e.rounded, e.link) if text is not None]
+    return all(text.isprintable() and len(text) <= MAX_TEXT // 4 for text in texts)
+
+
+def _entry(one: Entry) -> list[object]:
+    stamp = (one.mtime.ns, one.mtime.precision) if one.mtime else (None, None)
+    who = (one.mode, one.uid, one.gid)
+    links = (one.target, one.link, one.links, one.ambiguous)
+    return [one.name, _CODES[one.kind], one.size, one.rounded, *stamp, *who, *links]
+
+
+def told(state: State, age: float = 0.0, token: bytes = b"", rows: bytes = b"") -> bytes:
+    """The answer: without `token` there is no listing that is fresh enough, without `rows` whoever asks has
+    what the token stands for."""
+    message: dict[str, object] = {
+        "v": [wire.MAJOR, wire.MINOR],
+        "walking": state.walking,
+        "newest": None if state.newest is None else _milliseconds(state.newest),
+        "age": _milliseconds(age),
+        "token": token,
+        "rows": None,
+    }
+    packed = pack(message)
+    return packed[:-1] + b"\x94" + rows if rows else packed  # the last byte is the None of `rows`
+
+
+def _milliseconds(seconds: float) -> int:
+    return min(round(seconds * 1000), fields.MAX_INT)
+
+
+def told_read(data: bytes) -> Relayed:
+    """An answer. Names are plain, ascending, each once."""
+    message = wire.message(data)
+    newest = fields.integer_or_none(message.get("newest"), "newest")
+    state = State(
+        fields.boolean(message.get("walking"), "walking"), None if newest is None else newest / 1000
+    )
+    if message.get("token") == b"":
+        return Relayed(None, state=state)
+    age = fields.integer(message.get("age"), "age") / 1000
+    token = fields.binary(message.get("token"), "token")
+    if not 0 < len(token) <= TOKEN:
+        raise WireError(f"token: {len(token)} bytes")
+    rows = message.get("rows")
+    if rows is None:
+        return Relayed(Listing((), token=token, same=True), age, state)
+    entries, rejected, own, rest = fields.array(rows, 4, "rows")[:4]
+    zone_known, form, size = fields.array(rest, 3, "listing")[:3]
+    return Relayed(
+        Listing(
+            _entries_read(entries),
+            tuple(_rejected_read(one) for one in fields.array(rejected, 0, "rejected")),
+            fields.boolean(zone_known, "zone"),
+            fields.text(form, "format"),
+            fields.integer(size, "size"),
+            own=None if own is None else _entry_read(own, nameless=True),
+            token=token,
+        ),
+        age,
+        state,
+    )
+
+
+def _entries_read(items: object) -> tuple[Entry, ...]:
+    entries: list[Entry] = []
+    for item in fields.array(items, 0, "entries"):
+        entry = _entry_read(item)
+        if entries and entry.name <= entries[-1].name:
+            raise WireError("entries: names are not ascending")
+        entries.append(entry)
+    return tuple(entries)
+
+
+def _entry_read(item: object, *, nameless: bool = False) -> Entry:
+    row = fields.array(item, 13, "entry")
+    target = row[9]
+    return Entry(
+        fields.binary(row[0], "name") if nameless else fields.name(row[0]),
+        _KINDS[fields.integer(row[1], "kind", 0, len(_KINDS) - 1)],
+        fields.integer_or_none(row[2], "size"),
+        fields.text_or_none(row[3], "rounded size"),
+        fields.stamp(row[4], row[5]),
+        fields.integer_or_none(row[6], "mode"),
+        fields.integer_or_none(row[7], "uid"),
+        fields.integer_or_none(row[8], "gid"),
+        None if target is None else fields.binary(target, "target"),
+        fields.text_or_none(row[10], "link"),
+        fields.integer(row[11], "links"),
+        fields.boolean(row[12], "ambiguous"),
+    )
+
+
+def _rejected_read(item: object) -> Rejected:
+    row = fields.array(item, 3, "rejected")
+    return Rejected(
+        fields.binary(row[0], "name"),
+        fields.text(row[1], "reason"),
+        _KINDS[fields.integer(row[2], "kind", 0, len(_KINDS) - 1)],
+    )

@@ -1,353 +1,268 @@
-"""One run: what happens when, until every site that lives is complete.
+"""One line: the long-lived connection on which two sites tell each other what changes at either.
 
-Between two events everything flows evenly, so that time jumps from one to the next. What a site does is
-decided by `cluster.plan`; here is only what those decisions lead to.
+What is said is queued and sent in order; what is heard is handed on message by message. A sibling is not
+trusted: messages and their rate are bounded, and whatever breaks a rule ends the line with the reason.
 """
 
 from __future__ import annotations
 
-import heapq
-import itertools
-import random
-from collections.abc import Callable
-from dataclasses import dataclass, field
-from functools import partial
+import asyncio
+import contextlib
+import logging
+from collections import deque
+from collections.abc import Awaitable, Callable
+from typing import Any, Literal, Protocol
 
-from cluster.errors import SidewaysError
-from cluster.model import Order
-from cluster.plan.steal import Fetch, Piece, Wait, gives_way, next_piece, verified
-from cluster.simulate.division import Division
-from cluster.simulate.knowledge import Fact, News, View
-from cluster.simulate.links import Flow, Network
-from cluster.simulate.result import Result, SiteResult
-from cluster.simulate.scenario import Member, Scenario, Tells, bound, checked
+import aiohttp
+from aiohttp import web
 
-LAST_BYTE = 0.5  # bytes: what is left of a flow that has ended, but for rounding
-ENDLESS = 1000.0  # times what the slowest scheme needs: this scenario never ends
+from cluster.errors import PeerBroke, PeerError, PeerSilent
+from cluster.peer import linewire
+from cluster.peer.channel import MARK, Answer, Channels
+from cluster.peer.codec import WireError
+
+GREETING = 5.0  # s for the first message
+ROUND = 1.0  # s between two looks at whether the line is alive
+SIGN = 5  # rounds without a word of ours after which a sign is given
+SILENT = 15  # rounds without a word of theirs after which the line is dead
+STALL = 30.0  # s for one write: who reads more slowly is left, as everywhere
+CLOSE = 1.0  # s for the farewell
+ROOM = 2**16  # bytes waiting to be sent, below which there is room for what can wait
+MAX_QUEUED = 2**20  # bytes waiting to be sent, beyond which nothing more is taken
+
+RATE = 500.0  # messages/s that are read in the long run; 4 KiB count as one message
+BURST = 2_000.0
+WEIGHT = 4_096
+
+LEFT, KEPT, BROKEN = 1001, 4000, 4001  # codes of the farewell: going away, another line is kept, a fault
+
+MARKED = bytes([MARK])
+
+Socket = aiohttp.ClientWebSocketResponse[Literal[False]] | web.WebSocketResponse
+Hear = Callable[[linewire.Message], None]
 
 
-@dataclass(slots=True)
-class Transfer:
-    """A piece on its way to a site; `source` is "" for the origin. `flow` is None until it is answered."""
-
-    piece: Piece
-    source: str
-    begin: int
-    flow: Flow | None = None
-
-    @property
-    def received(self) -> float:
-        wanted = self.piece.stop - self.begin
-        return max(0.0, wanted - self.flow.left) if self.flow is not None else 0.0
-
-
-@dataclass(eq=False, slots=True)
-class Runner:
-    """One site in the run."""
-
-    member: Member
-    index: int
-    view: View
-    offset: float  # from its start to its first question, where it asks from time to time
-    transfers: dict[Piece, Transfer] = field(default_factory=dict)
-    from_origin: int = 0
-    sideways: int = 0
-    bytes_here: int = 0
-    origin_bytes: int = 0
-    sideways_bytes: int = 0
-    stolen: int = 0
-    gave_way: int = 0
-    started: bool = False
-    asked: float = -1.0  # when it last had an answer
-    wake: float = float("inf")
-    finished: float | None = None
-    died: float | None = None
+class Frame(Protocol):
+    """What `Socket.receive` returns."""
 
     @property
-    def name(self) -> str:
-        return self.member.name
+    def type(self) -> aiohttp.WSMsgType: ...
+    @property
+    def data(self) -> Any: ...  # noqa: ANN401  # by its type
+    @property
+    def extra(self) -> str | None: ...
 
 
-def play(scenario: Scenario) -> Result:
-    """Run it to its end. Raises UsageError for what cannot be played, SidewaysError for what never ends."""
-    return _Play(checked(scenario)).run()
+log = logging.getLogger(__name__)
 
 
-class _Play:
-    def __init__(self, scenario: Scenario) -> None:
-        self._scenario = scenario
-        self._now = 0.0
-        self._alive = [member.name for member in scenario.members]  # as everybody believes
-        self._division = Division(scenario)
-        chance = random.Random(scenario.seed)
-        self._sites = {
-            member.name: Runner(
-                member, i, View(member.name, self._division.walk(i)), chance.uniform(0, scenario.every)
-            )
-            for i, member in enumerate(scenario.members)
-        }
-        self._network = Network(
-            [
-                scenario.origin,
-                *(m.down for m in scenario.members),
-                *(m.up for m in scenario.members),
-                *(m.limit or scenario.origin for m in scenario.members),
-            ]
-        )
-        self._carries: dict[Flow, tuple[Runner, Transfer]] = {}
-        self._fetching: dict[Piece, set[str]] = {}  # who fetches a piece from the origin
-        self._facts: list[Fact] = []
-        self._events: list[tuple[float, int, Callable[[], None]]] = []
-        self._numbers = itertools.count()
-        self._touched: dict[str, None] = {}
+class Line:
+    """`dialler` is the site that opened it. `clock` is monotonic seconds. `answer` serves the channels that
+    the sibling opens in it (`cluster.peer.channel`)."""
 
-    # -- time
+    def __init__(
+        self,
+        site: str,
+        dialler: str,
+        socket: Socket,
+        clock: Callable[[], float],
+        answer: Answer | None = None,
+    ) -> None:
+        self.site, self.dialler = site, dialler
+        self.behind = False  # a claim could not be said: all of them must be told anew
+        self._socket, self._clock = socket, clock
+        self._queue: deque[bytes] = deque()
+        self._queued = 0
+        self._more, self._less = asyncio.Event(), asyncio.Event()
+        self.channels = Channels(int(dialler == site), self._more.set, answer, socket.get_extra_info)
+        self._farewell: tuple[int, str] | None = None
+        self._ending = asyncio.Event()
+        self._quiet = self._mute = 0  # rounds since they, and since we, said something
+        self._credit, self._credited = BURST, clock()
 
-    def run(self) -> Result:
-        scenario = self._scenario
-        for site in self._sites.values():
-            self._at(site.member.starts, partial(self._start, site))
-        least = bound(scenario)
-        patience = ENDLESS * len(self._sites) * (least + scenario.patience + scenario.every + 1)
-        while any(site.finished is None and site.died is None for site in self._sites.values()):
-            end = self._network.next_end()
-            event = self._events[0][0] if self._events else float("inf")
-            then = min(self._now + end, event)
-            if then == float("inf") or self._now > patience:
-                raise SidewaysError(f"the simulation stands still after {self._now:.0f} s; {self!r}")
-            self._network.advance(then - self._now)
-            self._now = then
-            self._ended()
-            while self._events and self._events[0][0] <= self._now:
-                heapq.heappop(self._events)[2]()
-            touched, self._touched = self._touched, {}
-            for name in touched:
-                self._dispatch(self._sites[name])
-        return self._result(least)
+    # -- saying
+
+    def say(self, message: bytes, *, always: bool = False) -> bool:
+        """Queue it; False where so much waits already that it is not taken. `always` is for what is bounded
+        by itself."""
+        if self._queued > MAX_QUEUED and not always:
+            return False
+        self._queue.append(message)
+        self._queued += len(message)
+        self._more.set()
+        return True
+
+    @property
+    def roomy(self) -> bool:
+        return self._queued < ROOM
+
+    async def room(self) -> None:
+        """Wait until little is queued: for what is long and can wait."""
+        while not self.roomy:
+            self._less.clear()
+            await self._less.wait()
+
+    def end(self, code: int, reason: str) -> None:
+        """`talk` returns soon."""
+        if self._farewell is None:
+            self._farewell = code, reason
+            self._ending.set()
+
+    def doubt(self) -> None:
+        """It may be dead: unless something is heard within two rounds, it is."""
+        self.say(linewire.sign(linewire.Sign(wanted=True)))
+        self._quiet = max(self._quiet, SILENT - 2)
+
+    # -- life
+
+    async def greet(self, own: linewire.Greeting) -> None:
+        """The first message of both. Raises PeerBroke where the other one is not who it should be."""
+        try:
+            async with asyncio.timeout(GREETING):
+                await self._socket.send_bytes(linewire.greeting(own))
+                greeting = self._read(await self._socket.receive())
+        except TimeoutError:
+            raise PeerSilent(self.site, f"no greeting within {GREETING:g} s") from None
+        except (OSError, aiohttp.ClientError) as error:
+            raise PeerSilent(self.site, f"the line broke: {error}") from None
+        if not isinstance(greeting, linewire.Greeting):
+            raise PeerBroke(self.site, "begins a line without a greeting")
+        if (greeting.site, greeting.cluster) != (self.site, own.cluster):
+            raise PeerBroke(self.site, f"says it is {greeting.site} of {greeting.cluster}")
+
+    async def talk(self, hear: Hear) -> None:
+        """Until either side ends it. Raises PeerBroke, PeerSilent for everything but a farewell.
+
+        What `hear` raises as WireError is a fault of the sibling.
+        """
+        tasks = [
+            asyncio.create_task(work, name=f"line {self.site}")
+            for work in (self._send(), self._receive(hear), self._watch(), self._ending.wait())
+        ]
+        try:
+            done, _ = await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED)
+            for task in done:
+                task.result()
+        except PeerBroke as error:
+            self._farewell = BROKEN, error.message
+            raise
+        finally:
+            for task in tasks:
+                task.cancel()
+            await asyncio.gather(*tasks, return_exceptions=True)
+            self.channels.end()
+
+    async def close(self) -> None:
+        """Say farewell, with the reason where there is one."""
+        code, reason = self._farewell or (LEFT, "")
+        # A reason has at most 123 bytes (RFC 6455 section 5.5).
+        with contextlib.suppress(OSError, RuntimeError, TimeoutError, aiohttp.ClientError):
+            async with asyncio.timeout(CLOSE):
+                await self._socket.close(code=code, message=reason.encode()[:123])
+
+    # -- inside
+
+    async def _send(self) -> None:
+        while True:
+            while (message := self._next()) is not None:
+                self._mute = 0
+                try:
+                    async with asyncio.timeout(STALL):
+                        await self._socket.send_bytes(message)
+                except TimeoutError:
+                    raise PeerSilent(self.site, f"reads nothing on its line for {STALL:g} s") from None
+                except (OSError, RuntimeError, aiohttp.ClientError) as error:
+                    raise PeerSilent(self.site, f"the line broke: {error}") from None
+                if self.roomy:
+                    self._less.set()
+            self._more.clear()
+            await self._more.wait()
+
+    def _next(self) -> bytes | None:
+        """Messages before bytes."""
+        if not self._queue:
+            return self.channels.frame()
+        message = self._queue.popleft()
+        self._queued -= len(message)
+        return message
+
+    async def _receive(self, hear: Hear) -> None:
+        while True:
+            try:
+                received = await self._socket.receive()
+            except (OSError, RuntimeError, aiohttp.ClientError) as error:
+                raise PeerSilent(self.site, f"the line broke: {error}") from None
+            self._quiet = 0
+            if received.type in (aiohttp.WSMsgType.CLOSE, aiohttp.WSMsgType.CLOSING):
+                self._said_farewell(received)
+                return
+            if received.type is aiohttp.WSMsgType.BINARY and received.data[:1] == MARKED:
+                if self._carried(received.data):
+                    continue  # what was granted needs no other pace
+            elif (message := self._read(received)) is not None:
+                try:
+                    hear(message)
+                except WireError as error:
+                    raise PeerBroke(self.site, str(error)) from None
+            await self._pace(len(received.data))
+
+    def _carried(self, frame: bytes) -> bool:
+        try:
+            return self.channels.received(frame)
+        except WireError as error:
+            raise PeerBroke(self.site, str(error)) from None
+
+    def _read(self, received: Frame) -> linewire.Message | None:
+        """What a frame says. Raises PeerBroke, and PeerSilent for the end of the connection."""
+        if received.type is aiohttp.WSMsgType.BINARY:
+            try:
+                return linewire.read(received.data)
+            except WireError as error:
+                raise PeerBroke(self.site, str(error)) from None
+        if received.type in (aiohttp.WSMsgType.CLOSE, aiohttp.WSMsgType.CLOSING):
+            self._said_farewell(received)
+        if received.type is aiohttp.WSMsgType.ERROR and isinstance(received.data, aiohttp.WebSocketError):
+            raise PeerBroke(self.site, f"its line: {received.data}")
+        if received.type is aiohttp.WSMsgType.TEXT:
+            raise PeerBroke(self.site, "sends text on its line")
+        raise PeerSilent(self.site, "the line broke")
+
+    def _said_farewell(self, received: Frame) -> None:
+        reason = received.extra if isinstance(received.extra, str) else ""
+        shown = "".join(c for c in reason if c.isprintable())
+        if received.data == BROKEN:
+            log.warning("%s: ended the line, for it finds us at fault: %s", self.site, shown)
+        if received.data in (BROKEN, KEPT):
+            raise PeerSilent(self.site, f"ended the line: {shown}")
+
+    async def _pace(self, size: int) -> None:
+        """Read no faster than this can be worked off: what a sibling floods us with waits on its own side."""
+        now = self._clock()
+        self._credit = min(BURST, self._credit + RATE * (now - self._credited))
+        self._credited = now
+        self._credit -= max(1.0, size / WEIGHT)
+        if self._credit < 0:
+            await asyncio.sleep(-self._credit / RATE)
+
+    async def _watch(self) -> None:
+        """Rounds are counted, not seconds: a machine that slept has not been left by its siblings."""
+        while True:
+            await asyncio.sleep(ROUND)
+            self._quiet += 1
+            self._mute += 1
+            if self._mute >= SIGN:
+                self.say(linewire.sign(linewire.Sign()))
+            if self._quiet >= SILENT:
+                raise PeerSilent(self.site, f"nothing was heard on its line for {SILENT * ROUND:g} s")
 
     def __repr__(self) -> str:
-        return f"<Play {', '.join(repr(site.view) for site in self._sites.values())}>"
+        return f"<Line {self.site} by {self.dialler}, {self._queued} bytes waiting>"
 
-    def _at(self, when: float, act: Callable[[], None]) -> None:
-        heapq.heappush(self._events, (when, next(self._numbers), act))
 
-    def _soon(self, site: Runner, when: float) -> None:
-        """Let a site decide again at `when`, unless it does so before."""
-        if self._now < site.wake <= when:
-            return
-        site.wake = when
-        self._at(when, partial(self._touch, site))
-
-    def _touch(self, site: Runner) -> None:
-        self._touched[site.name] = None
-
-    def _start(self, site: Runner) -> None:
-        site.started = True
-        self._touch(site)
-        if self._scenario.every:
-            self._at(self._now + site.offset, partial(self._ask, site))
-
-    def _ask(self, site: Runner) -> None:
-        """A site's regular question to its siblings."""
-        site.asked = self._now
-        self._touch(site)
-        if site.finished is None and site.died is None:
-            self._at(self._now + self._scenario.every, partial(self._ask, site))
-
-    # -- what sites tell
-
-    def _tell(self, site: Runner, news: News, piece: Piece, *, first: bool = False) -> None:
-        tells = self._scenario.tells
-        if tells is Tells.NOTHING or (tells is Tells.HELD and news is not News.HELD):
-            return
-        self._facts.append(Fact(self._now, news, site.name, piece, first))
-        if self._scenario.every:
-            return
-        for other in self._sites.values():
-            if other is not site and other.started and self._matters(other, news, piece):
-                self._soon(other, self._now + self._scenario.latency)
-
-    def _matters(self, site: Runner, news: News, piece: Piece) -> bool:
-        """Whether news makes a site do something at once; else it suffices to know when it decides next."""
-        if news is News.CLAIMED:
-            return site.name in self._fetching.get(piece, ())
-        if news is News.DROPPED:
-            return site.from_origin < site.member.slots
-        free = site.sideways < self._scenario.sideways_slots
-        return free and piece not in site.view.here and piece not in site.view.busy
-
-    def _catch_up(self, site: Runner) -> None:
-        """Let news reach a site, and let it give way where somebody fetches what it fetches."""
-        view, scenario = site.view, self._scenario
-        delay, until = (0.0, site.asked) if scenario.every else (scenario.latency, self._now)
-        while view.read < len(self._facts) and self._facts[view.read].at + delay <= until:
-            fact = self._facts[view.read]
-            view.read += 1
-            if fact.site == site.name:
-                continue
-            view.learn(fact)
-            if fact.news is News.CLAIMED and site.name in self._fetching.get(fact.piece, ()):
-                self._judge(site, site.transfers[fact.piece])
-
-    def _judge(self, site: Runner, transfer: Transfer) -> None:
-        piece = transfer.piece
-        received = int(transfer.received) + transfer.begin - piece.start
-        for rival in site.view.claims(piece.path, partial(self._pulse, site)):
-            if rival.touches(piece) and gives_way(
-                piece, site.name, received, rival, now=self._now, patience=self._scenario.patience
-            ):
-                site.gave_way += 1
-                self._break_off(site, transfer)
-                self._tell(site, News.DROPPED, piece)
-                return
-
-    def _pulse(self, site: Runner, other: str) -> float:
-        """When `site` last saw a sibling make progress."""
-        died, scenario = self._sites[other].died, self._scenario
-        until = site.asked if scenario.every else self._now - scenario.latency
-        return until if died is None else min(died, until)
-
-    # -- what a site does
-
-    def _dispatch(self, site: Runner) -> None:
-        """Fill the free slots of one site."""
-        if not site.started or site.died is not None or site.finished is not None:
-            return
-        self._catch_up(site)
-        self._fetch(site)
-        view = site.view
-        while site.sideways < self._scenario.sideways_slots and view.offered:
-            piece = next(iter(view.offered))
-            source = view.source(piece)
-            assert source is not None
-            self._begin(site, Transfer(piece, source, piece.start + verified(view.prefix.get(piece, 0))))
-
-    def _fetch(self, site: Runner) -> None:
-        view, scenario = site.view, self._scenario
-        while site.from_origin < site.member.slots:
-            found = next_piece(
-                site.name,
-                view.open.get(site.name, ()),
-                view.tails() if scenario.stealing else {},
-                view.backlogs(self._now - site.member.starts),
-                lambda path: view.claims(path, partial(self._pulse, site)),
-                sites=self._alive,
-                now=self._now,
-                patience=scenario.patience,
-                prefix=lambda piece: view.prefix.get(piece, 0),
-            )
-            if isinstance(found, Wait):
-                self._soon(site, max(found.until, self._now + scenario.latency))
-            if not isinstance(found, Fetch):
-                return
-            site.stolen += found.owner != site.name
-            self._begin(site, Transfer(found.piece, "", found.begin))
-
-    def _begin(self, site: Runner, transfer: Transfer) -> None:
-        piece = transfer.piece
-        site.view.begin(piece)
-        site.transfers[piece] = transfer
-        if transfer.source:
-            site.sideways += 1
-        else:
-            site.from_origin += 1
-            self._fetching.setdefault(piece, set()).add(site.name)
-            self._tell(site, News.CLAIMED, piece)
-        # A question there, an answer back.
-        self._at(self._now + 2 * self._scenario.latency, partial(self._flow, site, transfer))
-
-    def _flow(self, site: Runner, transfer: Transfer) -> None:
-        if site.transfers.get(transfer.piece) is not transfer:
-            return  # broken off before it was answered
-        member, count = site.member, len(self._sites)
-        wanted = float(transfer.piece.stop - transfer.begin)
-        if transfer.source:
-            source = self._sites[transfer.source].index
-            links: tuple[int, ...] = (1 + count + source, 1 + site.index)
-            cap = member.sideways
-        else:
-            links, cap = (0, 1 + site.index), member.connection
-            if member.limit is not None:
-                links = (*links, 1 + 2 * count + site.index)
-        transfer.flow = self._network.begin(links, cap, wanted)
-        self._carries[transfer.flow] = (site, transfer)
-
-    # -- how transfers end
-
-    def _ended(self) -> None:
-        for flow in self._network.ended(LAST_BYTE):
-            if flow in self._carries:  # not cut off by what another one's end led to
-                self._arrived(*self._carries[flow])
-
-    def _arrived(self, site: Runner, transfer: Transfer) -> None:
-        piece, first = transfer.piece, not transfer.source
-        self._leave(site, transfer, piece.stop - transfer.begin)
-        site.view.arrived(piece, first=first)
-        site.bytes_here += piece.size
-        self._tell(site, News.HELD, piece, first=first)
-        self._touch(site)
-        if site.view.complete:
-            site.finished = self._now
-        dies = site.member.dies
-        if dies is not None and site.bytes_here >= dies * self._scenario.bytes:
-            self._die(site)
-
-    def _leave(self, site: Runner, transfer: Transfer, received: int | None = None) -> None:
-        """The slot and the links are free again; what came is counted."""
-        count = int(transfer.received) if received is None else received
-        del site.transfers[transfer.piece]
-        if transfer.source:
-            site.sideways -= 1
-            site.sideways_bytes += count
-        else:
-            site.from_origin -= 1
-            site.origin_bytes += count
-            self._fetching[transfer.piece].discard(site.name)
-        if transfer.flow is not None:
-            self._network.end(transfer.flow)
-            del self._carries[transfer.flow]
-
-    def _break_off(self, site: Runner, transfer: Transfer) -> None:
-        """What came by now is kept as far as whole blocks can be verified."""
-        self._leave(site, transfer)
-        piece = transfer.piece
-        site.view.prefix[piece] = verified(transfer.begin - piece.start + int(transfer.received))
-        site.view.broke_off(piece)
-        self._touch(site)
-
-    def _die(self, site: Runner) -> None:
-        site.died, site.finished = self._now, None
-        for transfer in list(site.transfers.values()):
-            self._leave(site, transfer)
-        for other in self._sites.values():
-            if other is site:
-                continue
-            for transfer in [t for t in other.transfers.values() if t.source == site.name]:
-                self._break_off(other, transfer)
-            other.view.lose(site.name)
-            self._touch(other)
-        self._at(self._now + self._scenario.patience, partial(self._mourned, site))
-
-    def _mourned(self, site: Runner) -> None:
-        """Everybody knows that a site is gone: what it owned gets other owners."""
-        self._alive.remove(site.name)
-        for other in self._sites.values():
-            if self._scenario.order(other.index) is Order.RENDEZVOUS:
-                other.view.divide_anew(partial(self._division.owner, sites=tuple(self._alive)))
-            self._touch(other)
-
-    def _result(self, least: float) -> Result:
-        sites = tuple(
-            SiteResult(
-                s.name,
-                s.finished,
-                s.died,
-                s.origin_bytes,
-                s.sideways_bytes,
-                s.stolen,
-                s.gave_way,
-            )
-            for s in self._sites.values()
-        )
-        origin = sum(s.origin_bytes for s in self._sites.values())
-        return Result(self._now, least, self._scenario.bytes, origin, sites)
+async def ended(talking: Awaitable[None]) -> PeerError | None:
+    """How a line ended: None for a farewell."""
+    try:
+        await talking
+    except PeerError as error:
+        return error
+    return None

@@ -1,4 +1,5 @@
-"""The demo's origin: copies of trees that every Debian machine has, served by nginx on loopback."""
+"""The demo's origin: copies of trees that every Debian machine has, served by nginx on loopback, on one port
+for each team, so that its log tells what each of them cost."""
 
 from __future__ import annotations
 
@@ -12,27 +13,30 @@ import sysconfig
 import threading
 import time
 import urllib.request
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 
 from cluster.demo.processes import end_with_parent, free_port
 from cluster.errors import StoreError
 
-DOC_FILES = 6000  # of /usr/share/doc at most: a demo is watched, not waited for
+DOC_FILES = 3000  # of /usr/share/doc at most: a demo is watched, not waited for
 CHANGED = 0.15  # the share of files that the second round changes
 ADDED = 40
+# Debian keeps a static library in config-*: one file of a third of all bytes is no mirror, but a download.
+LEFT_OUT = ("site-packages", "dist-packages", "__pycache__", "test", "tests", "config-*")
+BY_HTTP = ("python", "doc")  # the trees that nginx serves
 
 _NGINX = """daemon off; master_process off; pid {run}/nginx.pid; error_log {run}/error.log warn;
 events {{ worker_connections 512; }}
 http {{
   types {{ }} default_type application/octet-stream;
-  log_format plain '$status $body_bytes_sent $request_uri';
+  log_format plain '$server_port $status $body_bytes_sent $request_uri';
   access_log {run}/access.log plain;
   client_body_temp_path {run}/body; proxy_temp_path {run}/proxy; fastcgi_temp_path {run}/fastcgi;
   uwsgi_temp_path {run}/uwsgi; scgi_temp_path {run}/scgi;
   index .no-index;
   sendfile on; keepalive_timeout 60; keepalive_requests 100000;
-  server {{ listen 127.0.0.1:{port}; root {root}; charset utf-8; autoindex on; autoindex_exact_size on; }}
+  server {{ {listen} root {root}; charset utf-8; autoindex on; autoindex_exact_size on; }}
 }}
 """
 
@@ -49,10 +53,10 @@ class Counted:
 class Origin:
     """Trees `python` and `doc` by HTTP, `zoneinfo` as a folder."""
 
-    def __init__(self, folder: str) -> None:
+    def __init__(self, folder: str, teams: Sequence[str]) -> None:
         self.root = os.path.join(folder, "origin")
         self._run = os.path.join(folder, "nginx")
-        self.port = free_port()
+        self.ports = {team: free_port() for team in teams}
         self._process: subprocess.Popen[bytes] | None = None
         self._stopped = threading.Event()
 
@@ -60,18 +64,18 @@ class Origin:
         """The folder of one mirror's origin."""
         return os.path.join(self.root, mirror)
 
-    def url(self, mirror: str) -> str:
-        """Where the mirror's descriptor finds it."""
-        if mirror == "zoneinfo":
-            return f"file://{self.tree(mirror)}/"
-        return f"http://127.0.0.1:{self.port}/{mirror}/"
+    def url(self, port: int, mirror: str) -> str:
+        """Where the mirror's descriptor finds it, by way of a relay's `port` where it is served by HTTP."""
+        if mirror in BY_HTTP:
+            return f"http://127.0.0.1:{port}/{mirror}/"
+        return f"file://{self.tree(mirror)}/"
 
     def copy(self) -> None:
         """Copy the trees of this machine; what is not there is made up, so that a bare machine has a demo."""
         os.makedirs(self.root)
         os.makedirs(self._run)
         library = sysconfig.get_path("stdlib")
-        left_out = shutil.ignore_patterns("site-packages", "dist-packages", "__pycache__", "test", "tests")
+        left_out = shutil.ignore_patterns(*LEFT_OUT)
         shutil.copytree(
             library, self.tree("python"), symlinks=False, ignore=left_out, copy_function=self._copy_one
         )
@@ -93,7 +97,8 @@ class Origin:
             raise StoreError("nginx: not installed; `make setup` installs what the demo needs")
         config = os.path.join(self._run, "nginx.conf")
         with open(config, "w", encoding="utf-8") as out:
-            out.write(_NGINX.format(run=self._run, port=self.port, root=self.root))
+            listen = " ".join(f"listen 127.0.0.1:{port};" for port in self.ports.values())
+            out.write(_NGINX.format(run=self._run, listen=listen, root=self.root))
         self._process = subprocess.Popen(
             [nginx, "-c", config, "-p", self._run],
             stderr=subprocess.DEVNULL,
@@ -103,7 +108,7 @@ class Origin:
         while True:
             try:
                 urllib.request.build_opener(urllib.request.ProxyHandler({})).open(
-                    f"http://127.0.0.1:{self.port}/", timeout=1
+                    f"http://127.0.0.1:{next(iter(self.ports.values()))}/", timeout=1
                 ).close()
             except OSError:
                 if time.monotonic() > until:
@@ -119,12 +124,14 @@ class Origin:
             self._process.send_signal(signal.SIGTERM)
             self._process.wait(5)
 
-    def counted(self) -> Counted:
-        """The access log so far."""
-        counted = Counted()
+    def counted(self, team: str) -> Counted:
+        """What the access log says that was sent to one team so far."""
+        counted, own = Counted(), str(self.ports[team])
         with open(os.path.join(self._run, "access.log"), encoding="utf-8", errors="replace") as log:
             for line in log:
-                _, sent, target = line.rstrip("\n").split(" ", 2)
+                port, _, sent, target = line.rstrip("\n").split(" ", 3)
+                if port != own:
+                    continue
                 counted.requests += 1
                 if target.endswith("/"):
                     counted.listings += int(sent)
@@ -147,7 +154,7 @@ class Origin:
         """Publish a day's changes: some files new, some with other contents. Returns how many."""
         chance = random.Random(seed)
         changed = 0
-        for mirror in ("python", "doc", "zoneinfo"):
+        for mirror in (*BY_HTTP, "zoneinfo"):
             files = sorted(self._files(mirror))
             for path in chance.sample(files, int(len(files) * CHANGED)):
                 if os.lstat(path).st_nlink == 1:

@@ -1,4 +1,4 @@
-"""The play in two acts: three sites mirror three trees; then one of them dies in the middle of it."""
+"""The play in two acts: sites race the same sites without siblings; then one of them dies half-way."""
 
 from __future__ import annotations
 
@@ -6,24 +6,23 @@ import asyncio
 import os
 import shutil
 import signal
-import subprocess
-import sys
 import tempfile
 from collections.abc import Sequence
+from functools import partial
 
-from cluster import control
-from cluster.config.load import load
+from cluster.demo import folder as folders
 from cluster.demo import show
 from cluster.demo.equal import differences
-from cluster.demo.folder import Place, carried, check, copied
-from cluster.demo.origin import Origin
-from cluster.demo.processes import end_with_parent
-from cluster.errors import SidewaysError, StoreError
-from cluster.model import Cluster
+from cluster.demo.folder import Place, check
+from cluster.demo.link import ShapedLink
+from cluster.demo.origin import BY_HTTP, Origin
+from cluster.demo.race import DELAY, Runner, race, rate_for
+from cluster.demo.team import Team
+from cluster.errors import StoreError
+from cluster.plan.saving import saving
 
-READY = 30.0  # s until every daemon answers
-PEERS = 10.0  # s until every site has heard of the others
-BEFORE_DEATH = 0.4  # s of the second round, until a site is killed
+TOGETHER, ALONE = "together", "alone"
+BEFORE_DEATH = 1.0  # s of the second act, until a site is killed
 
 
 async def run_demo(source: str, *, once: bool, keep: str | None) -> int:
@@ -68,174 +67,131 @@ class Demo:
 
     def __init__(self, folder: str, source: str) -> None:
         self._folder, self._source = folder, source
-        self._origin = Origin(folder)
-        self._places: list[Place] = []
-        self._root = ""
-        self._daemons: dict[str, subprocess.Popen[bytes]] = {}
+        self._origin = Origin(folder, (TOGETHER, ALONE))
+        self._links: list[ShapedLink] = []
+        self._runners: list[Runner] = []
 
     async def play(self) -> bool:
         """Both acts. True if every tree equals its origin at the end of each."""
-        origin = self._origin
         show.say("Copying trees of this machine: they are the origin.")
-        await asyncio.to_thread(origin.copy)
-        origin.start()
-        self._root, self._places = await asyncio.to_thread(copied, self._source, self._folder, origin)
-        cluster = load(self._root)
-        for place in self._places:
-            self._start(place)
-        await self._ready()
-        addresses = ", ".join(f"{p.name} http://{p.web}/" for p in self._places)
-        show.say(f"Three sites run: {addresses}\n")
-        first = await self._first(cluster)
-        second = await self._second(cluster)
-        show.say(f"\nThe cluster page: http://{self._places[0].web}/-/cluster")
+        await asyncio.to_thread(self._origin.copy)
+        self._origin.start()
+        rate = rate_for(self._origin, len(folders.names(self._source)))
+        siblings = await self._enter(TOGETHER, "siblings that look sideways", rate)
+        lone = await self._enter(ALONE, "the same sites, each by itself", rate)
+        addresses = ", ".join(f"{p.name} http://{p.web}/" for p in siblings.team.places)
+        show.say(f"Two teams run. The siblings: {addresses}\n")
+        first = await self._first(siblings, lone, rate)
+        lone.team.stop()
+        second = await self._second(siblings.team)
+        show.say(f"\nThe cluster page: http://{siblings.team.places[0].web}/-/cluster")
         return first and second
 
     def stop(self) -> None:
         """End every process."""
-        for process in self._daemons.values():
-            if process.poll() is None:
-                process.terminate()
-        for process in self._daemons.values():
-            try:
-                process.wait(10)
-            except subprocess.TimeoutExpired:
-                process.kill()
-                process.wait()
+        for runner in self._runners:
+            runner.team.stop()
+        for link in self._links:
+            link.stop()
         self._origin.stop()
+
+    async def _enter(self, name: str, title: str, rate: int) -> Runner:
+        """A team, its link and its daemons."""
+        link = ShapedLink(self._origin.ports[name], rate, DELAY)
+        self._links.append(link)
+        await link.start()
+        copied, folder = folders.together, self._folder
+        if name == ALONE:
+            copied, folder = folders.alone, os.path.join(self._folder, ALONE)
+        places = await asyncio.to_thread(copied, self._source, folder, partial(self._origin.url, link.port))
+        runner = Runner(name, title, link, Team(places))
+        self._runners.append(runner)
+        for place in places:
+            runner.team.start(place)
+        await runner.team.ready()
+        return runner
 
     # -- acts
 
-    async def _first(self, cluster: Cluster) -> bool:
-        before = self._origin.counted()
-        results = await self._passes(
-            cluster, "1. All sites begin at the same second, from nothing", self._places
-        )
-        after = self._origin.counted()
-        by_http = ("python", "doc")
-        sent = after.files - before.files + _received(results, "zoneinfo")
-        unique = sum(self._origin.unique(mirror) for mirror in (*by_http, "zoneinfo"))
-        alone = sum(self._origin.unique(m) for place in self._places for m in carried(cluster, place))
-        files = sum(self._origin.count(mirror) for mirror in (*by_http, "zoneinfo"))
+    async def _first(self, siblings: Runner, lone: Runner, rate: int) -> bool:
+        await race([siblings, lone], self._origin, rate)
+        unique = sum(self._origin.unique(mirror) for mirror in BY_HTTP)
+        files = sum(self._origin.count(mirror) for mirror in BY_HTTP)
+        both = (siblings, lone)
+        rows = [
+            (f"{place.name} complete after", *(f"{one.seconds[place.name]:.1f} s" for one in both))
+            for place in siblings.team.places
+        ]
+        rows += [
+            ("over the link", *(show.size(one.link.carried) for one in both)),
+            ("of it files, by the origin's own log", *(show.size(one.sent.files) for one in both)),
+            ("times the bytes that there are", *(f"{one.sent.files / unique:.3f}" for one in both)),
+        ]
         show.summary(
-            "What it cost",
-            [
-                ("files at the origin", str(files)),
-                ("their bytes, each once", show.size(unique)),
-                ("bytes that the origin sent (its own log)", show.size(sent)),
-                ("that is", f"{sent / unique:.3f} times the unique bytes"),
-                ("independent mirrors would have cost", f"{show.size(alone)} ({alone / unique:.2f} times)"),
-            ],
+            f"{files} files, {show.size(unique)}, at every site", ("", *(o.name for o in both)), rows
         )
-        return self._equal(cluster, self._places)
-
-    async def _second(self, cluster: Cluster) -> bool:
-        changed = self._origin.change()
-        victim = self._places[-1]
+        saved = saving(siblings.sent.files, lone.sent.files - siblings.sent.files) or 0.0
+        faster = max(lone.seconds.values()) / max(siblings.seconds.values())
         show.say(
-            f"\nThe origin changes {changed} files. {victim.name} will be killed while they are fetched."
+            f"Together they were complete {faster:.1f} times as fast, and spared the origin {saved:.1%} of "
+            f"what lone mirrors cost it."
+        )
+        equal = await self._equal(siblings.team.places, BY_HTTP)
+        return await self._equal(lone.team.places, BY_HTTP, ALONE) and equal
+
+    async def _second(self, team: Team) -> bool:
+        changed = self._origin.change()
+        victim = team.places[-1]
+        show.say(
+            f"\nThe origin changes {changed} files, and a tree in a folder is mirrored for the first time. "
+            f"{victim.name} will be killed meanwhile."
         )
 
         async def kill() -> None:
             await asyncio.sleep(BEFORE_DEATH)
-            self._daemons[victim.name].kill()
+            team.kill(victim)
 
         killer = asyncio.ensure_future(kill())
-        await self._passes(
-            cluster, f"2. {victim.name} dies, the others finish", self._places, dies=victim.name
-        )
+        await self._passes(f"2. {victim.name} dies, the others finish", team, team.places, dies=victim.name)
         await killer
-        survivors = [place for place in self._places if place is not victim]
-        equal = self._equal(cluster, survivors)
+        survivors = [place for place in team.places if place is not victim]
+        equal = await self._equal(survivors)
         show.say(f"{victim.name} is started again: it goes on where it was, sideways.")
-        self._daemons[victim.name].wait()
-        self._start(victim)
-        await self._ready()
-        await self._passes(cluster, f"3. {victim.name} catches up", [victim])
-        return self._equal(cluster, [victim]) and equal
+        team.start(victim)
+        await team.ready()
+        await self._passes(f"3. {victim.name} catches up", team, [victim])
+        return await self._equal([victim]) and equal
 
     # -- parts
 
-    def _start(self, place: Place) -> None:
-        with open(os.path.join(self._folder, f"{place.name}.log"), "ab") as log:
-            self._daemons[place.name] = subprocess.Popen(
-                [sys.executable, "-m", "cluster", "-C", self._root, "run", "--site", place.name],
-                stdout=log,
-                stderr=log,
-                preexec_fn=end_with_parent,  # noqa: PLW1509  # it only makes system calls
-            )
-
-    async def _ready(self) -> None:
-        """Wait until every daemon answers, and until they have heard of each other."""
-        until = asyncio.get_running_loop().time() + READY
-        for place in self._places:
-            while await control.ask(place.state, {"command": "siblings"}) is None:
-                if self._daemons[place.name].poll() is not None or asyncio.get_running_loop().time() > until:
-                    raise StoreError(f"{place.name}: its daemon did not start:\n{self._log(place)}")
-                await asyncio.sleep(0.05)
-        until = asyncio.get_running_loop().time() + PEERS
-        for place in self._places:
-            while asyncio.get_running_loop().time() < until:
-                answer = await control.ask(place.state, {"command": "siblings"})
-                if answer is not None and all(answer["siblings"].values()):
-                    break
-                await asyncio.sleep(0.1)
-
-    def _log(self, place: Place) -> str:
-        with open(os.path.join(self._folder, f"{place.name}.log"), encoding="utf-8", errors="replace") as log:
-            return log.read()[-2000:]
-
-    async def _passes(
-        self, cluster: Cluster, title: str, places: Sequence[Place], dies: str = ""
-    ) -> dict[tuple[str, str], dict[str, object]]:
+    async def _passes(self, title: str, team: Team, places: Sequence[Place], dies: str = "") -> None:
         """One pass of every mirror at each of these sites, all at once."""
-        work = [(place, mirror) for place in places for mirror in carried(cluster, place)]
-        results: dict[tuple[str, str], dict[str, object]] = {}
+        work = [(place, mirror) for place in places for mirror in place.carried()]
         with show.Board(title, [show.Row(place.name, mirror) for place, mirror in work]) as board:
 
             async def one(place: Place, mirror: str) -> None:
-                def event(message: dict[str, object]) -> None:
-                    board.event(place.name, mirror, message)
-
-                try:
-                    result = await control.ask(
-                        place.state, {"command": "pass", "mirror": mirror, "path": ""}, event
-                    )
-                except SidewaysError as error:
-                    if place.name != dies:
-                        raise StoreError(f"{place.name}: {error}\n{self._log(place)}") from error
-                    board.rows[place.name, mirror].state = "killed"
-                    return
+                event = partial(board.event, place.name, mirror)
+                result = await team.run_pass(place, mirror, event, dies=place.name == dies)
                 if result is None:
                     board.rows[place.name, mirror].state = "killed"
-                    return
-                results[place.name, mirror] = result
-                board.result(place.name, mirror, result)
+                else:
+                    board.result(place.name, mirror, result)
 
             await asyncio.gather(*(one(place, mirror) for place, mirror in work))
-        return results
 
-    def _equal(self, cluster: Cluster, places: Sequence[Place]) -> bool:
+    async def _equal(self, places: Sequence[Place], only: Sequence[str] = (), team: str = "") -> bool:
         """Compare trees with their origins by a program that is not ours, and say so."""
         equal = True
         for place in places:
-            for mirror in carried(cluster, place):
-                public = os.path.join(place.data, cluster.mirrors[mirror].path.strip("/"))
-                found = differences(self._origin.tree(mirror), public, links=mirror == "zoneinfo")
+            for mirror in place.carried():
+                if only and mirror not in only:
+                    continue
+                tree, links = self._origin.tree(mirror), mirror not in BY_HTTP
+                found = await asyncio.to_thread(differences, tree, place.tree(mirror), links=links)
                 if found:
                     equal = False
                     show.complain(f"{place.name}/{mirror} differs from the origin:\n" + "\n".join(found[:10]))
-        names = ", ".join(place.name for place in places)
+        names = ", ".join(place.name for place in places) + (f" ({team})" if team else "")
         if equal:
             show.say(f"Every tree at {names} equals its origin (rsync compared contents and times).")
         return equal
-
-
-def _received(results: dict[tuple[str, str], dict[str, object]], mirror: str) -> int:
-    """Bytes that the sites took from an origin that keeps no log."""
-    total = 0
-    for (_, name), result in results.items():
-        counted = result["bytes"]
-        if name == mirror and isinstance(counted, dict):
-            total += int(counted["origin"])
-    return total

@@ -88,13 +88,14 @@ class Board:
         return table
 
 
-def summary(title: str, lines: Sequence[tuple[str, str]]) -> None:
-    """A small table of facts."""
-    table = Table(title=title, title_justify="left", show_header=False)
-    table.add_column()
-    table.add_column(justify="right")
-    for name, value in lines:
-        table.add_row(name, value)
+def summary(title: str, head: Sequence[str], lines: Sequence[Sequence[str]]) -> None:
+    """A small table of facts: what, and a column of figures for each further word of `head`."""
+    table = Table(title=title, title_justify="left")
+    table.add_column(head[0])
+    for name in head[1:]:
+        table.add_column(name, justify="right")
+    for line in lines:
+        table.add_row(*line)
     Console(highlight=False).print(table)
 
 

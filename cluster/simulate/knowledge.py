@@ -61,10 +61,6 @@ class View:
             self.left[owner] = self.left.get(owner, 0) + piece.size
 
     @property
-    def pieces(self) -> int:
-        return len(self._owners)
-
-    @property
     def complete(self) -> bool:
         return len(self.here) == len(self._owners)
 

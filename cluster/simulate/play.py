@@ -14,22 +14,13 @@ from dataclasses import dataclass, field
 from functools import partial
 
 from cluster.errors import SidewaysError
-from cluster.model import Order, join, split, value
-from cluster.plan.order import SPLIT, arranged
-from cluster.plan.steal import (
-    Fetch,
-    Piece,
-    Wait,
-    divided,
-    gives_way,
-    next_piece,
-    piece_owner,
-    pieces,
-    verified,
-)
+from cluster.model import Order
+from cluster.plan.steal import Fetch, Piece, Wait, gives_way, next_piece, verified
+from cluster.simulate.division import Division
 from cluster.simulate.knowledge import Fact, News, View
 from cluster.simulate.links import Flow, Network
-from cluster.simulate.scenario import Member, Scenario, Share, Tells, bound, checked
+from cluster.simulate.result import Result, SiteResult
+from cluster.simulate.scenario import Member, Scenario, Tells, bound, checked
 
 LAST_BYTE = 0.5  # bytes: what is left of a flow that has ended, but for rounding
 ENDLESS = 1000.0  # times what the slowest scheme needs: this scenario never ends
@@ -77,39 +68,6 @@ class Runner:
         return self.member.name
 
 
-@value
-class SiteResult:
-    """What became of one site. `finished` is None for one that died; bytes are as received."""
-
-    name: str
-    finished: float | None
-    died: float | None
-    origin: int
-    sideways: int
-    stolen: int
-    gave_way: int
-
-
-@value
-class Result:
-    """What became of a run. `bound` is what no scheme can beat."""
-
-    seconds: float
-    bound: float
-    unique: int
-    origin: int
-    sites: tuple[SiteResult, ...]
-
-    @property
-    def dup(self) -> float:
-        """Bytes that the origin sent for each byte that it has."""
-        return self.origin / self.unique if self.unique else 1.0
-
-    @property
-    def times_bound(self) -> float:
-        return self.seconds / self.bound if self.bound else 1.0
-
-
 def play(scenario: Scenario) -> Result:
     """Run it to its end. Raises UsageError for what cannot be played, SidewaysError for what never ends."""
     return _Play(checked(scenario)).run()
@@ -119,16 +77,12 @@ class _Play:
     def __init__(self, scenario: Scenario) -> None:
         self._scenario = scenario
         self._now = 0.0
-        self._names = tuple(member.name for member in scenario.members)
-        self._alive = list(self._names)  # as everybody believes
-        self._beside: dict[bytes, int] = {}
-        for path, _ in scenario.files:
-            directory = split(path)[0]
-            self._beside[directory] = self._beside.get(directory, 0) + 1
+        self._alive = [member.name for member in scenario.members]  # as everybody believes
+        self._division = Division(scenario)
         chance = random.Random(scenario.seed)
         self._sites = {
             member.name: Runner(
-                member, i, View(member.name, self._work(i)), chance.uniform(0, scenario.every)
+                member, i, View(member.name, self._division.walk(i)), chance.uniform(0, scenario.every)
             )
             for i, member in enumerate(scenario.members)
         }
@@ -147,51 +101,6 @@ class _Play:
         self._numbers = itertools.count()
         self._touched: dict[str, None] = {}
 
-    # -- who does what, in which order
-
-    def _work(self, index: int) -> list[tuple[Piece, str]]:
-        """Every piece in the order in which one site walks, with its owner."""
-        scenario = self._scenario
-        order, own = scenario.order(index), self._names[index]
-        seed = f"{own}:{scenario.seed}"
-        sizes = dict(scenario.files)
-        names: dict[bytes, list[bytes]] = {}
-        for path in sizes:
-            directory, name = split(path)
-            names.setdefault(directory, []).append(name)
-        if scenario.share is Share.FILE:
-            paths = arranged(list(sizes), order, seed)
-        else:
-            paths = [
-                join(directory, name)
-                for directory in arranged(list(names), order, seed)
-                for name in (reversed(names[directory]) if order is Order.BACKWARD else names[directory])
-            ]
-        if scenario.apart:
-            first = index // 2 * len(paths) // ((len(self._names) + 1) // 2)
-            first = -first if order is Order.BACKWARD else first  # the two of a pair begin back to back
-            paths = paths[first:] + paths[:first]
-        work = [piece for path in paths for piece in pieces(path, sizes[path], ranges=scenario.ranges)]
-        if order is not Order.RENDEZVOUS:
-            return [(piece, own) for piece in work]
-        owners = {
-            piece: owner
-            for directory, inside in names.items()
-            for piece, owner in divided(
-                directory,
-                [(name, sizes[join(directory, name)]) for name in inside],
-                self._alive,
-                ranges=scenario.ranges,
-            )
-        }
-        by_file = scenario.share is Share.FILE
-        return [(piece, self._owner(piece) if by_file else owners[piece]) for piece in work]
-
-    def _owner(self, piece: Piece) -> str:
-        by_file = self._scenario.share is Share.FILE
-        beside = SPLIT + 1 if by_file else self._beside[split(piece.path)[0]]
-        return piece_owner(piece, beside, self._alive)
-
     # -- time
 
     def run(self) -> Result:
@@ -202,12 +111,12 @@ class _Play:
         patience = ENDLESS * len(self._sites) * (least + scenario.patience + scenario.every + 1)
         while any(site.finished is None and site.died is None for site in self._sites.values()):
             end = self._network.next_end()
-            event = self._events[0][0] - self._now if self._events else float("inf")
-            step = max(0.0, min(end, event))
-            if step == float("inf") or self._now > patience:
+            event = self._events[0][0] if self._events else float("inf")
+            then = min(self._now + end, event)
+            if then == float("inf") or self._now > patience:
                 raise SidewaysError(f"the simulation stands still after {self._now:.0f} s; {self!r}")
-            self._network.advance(step)
-            self._now += step
+            self._network.advance(then - self._now)
+            self._now = then
             self._ended()
             while self._events and self._events[0][0] <= self._now:
                 heapq.heappop(self._events)[2]()
@@ -247,12 +156,6 @@ class _Play:
 
     # -- what sites tell
 
-    def _known_until(self, site: Runner) -> float:
-        """What happened up to here has reached a site."""
-        if self._scenario.every:
-            return site.asked
-        return self._now - self._scenario.latency
-
     def _tell(self, site: Runner, news: News, piece: Piece, *, first: bool = False) -> None:
         tells = self._scenario.tells
         if tells is Tells.NOTHING or (tells is Tells.HELD and news is not News.HELD):
@@ -275,8 +178,9 @@ class _Play:
 
     def _catch_up(self, site: Runner) -> None:
         """Let news reach a site, and let it give way where somebody fetches what it fetches."""
-        until, view = self._known_until(site), site.view
-        while view.read < len(self._facts) and self._facts[view.read].at <= until:
+        view, scenario = site.view, self._scenario
+        delay, until = (0.0, site.asked) if scenario.every else (scenario.latency, self._now)
+        while view.read < len(self._facts) and self._facts[view.read].at + delay <= until:
             fact = self._facts[view.read]
             view.read += 1
             if fact.site == site.name:
@@ -299,8 +203,8 @@ class _Play:
 
     def _pulse(self, site: Runner, other: str) -> float:
         """When `site` last saw a sibling make progress."""
-        died = self._sites[other].died
-        until = self._known_until(site)
+        died, scenario = self._sites[other].died, self._scenario
+        until = site.asked if scenario.every else self._now - scenario.latency
         return until if died is None else min(died, until)
 
     # -- what a site does
@@ -429,7 +333,7 @@ class _Play:
         self._alive.remove(site.name)
         for other in self._sites.values():
             if self._scenario.order(other.index) is Order.RENDEZVOUS:
-                other.view.divide_anew(self._owner)
+                other.view.divide_anew(partial(self._division.owner, sites=tuple(self._alive)))
             self._touch(other)
 
     def _result(self, least: float) -> Result:

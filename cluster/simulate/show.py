@@ -7,7 +7,7 @@ from typing import Any
 
 from cluster.config.units import shown_duration
 from cluster.model import Order
-from cluster.simulate.play import Result
+from cluster.simulate.result import Result
 from cluster.simulate.scenario import Scenario, Tells
 from cluster.simulate.table import Cell
 

@@ -6,7 +6,8 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 
 from cluster.model import Order, value
-from cluster.simulate.play import Result, play
+from cluster.simulate.play import play
+from cluster.simulate.result import Result
 from cluster.simulate.scenario import Member, Scenario, Share, Tells
 from cluster.simulate.trees import made
 

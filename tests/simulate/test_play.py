@@ -10,6 +10,8 @@ from hypothesis import strategies as st
 
 from cluster.errors import UsageError
 from cluster.model import Order
+from cluster.plan.order import owner
+from cluster.plan.steal import BLOCK
 from cluster.simulate.play import play
 from cluster.simulate.scenario import Member, Scenario, Share, Tells
 from cluster.simulate.trees import made
@@ -122,18 +124,42 @@ def test_a_site_that_dies_stops_nobody_and_its_work_is_taken_over():
     assert shaken.seconds < calm.seconds + base.patience + 20
 
 
+def test_nothing_is_read_from_the_dead():
+    crawling = scenario(2, members=members(2, sideways=1e5))
+    living, dead = play(one(crawling, "site1", dies=0.4)).sites
+    assert living.sideways <= 6 * 1e5 * dead.died
+    assert living.finished < 250
+
+
+@pytest.mark.parametrize("others", [["site0", "site1", "site2"], ["site0", "site1"]])
+def test_what_came_of_a_file_before_its_sender_died_is_not_asked_for_again(others):
+    """site0 brings one file and dies when it has the other one as well; site1 has read only a part by then.
+    It takes the rest from site2, or where there is none, from the origin."""
+    names = [b"%d" % i for i in range(100)]
+    first = next(n for n in names if owner(n, others) == "site0")
+    second = next(n for n in names if owner(n, others) == "site1")
+    files = tuple(sorted([(first, 4 * 10**8), (second, 6 * 10**8)]))
+    crawling = one(scenario(len(others), files=files, share=Share.FILE, ranges=False), "site1", sideways=1e6)
+    result = play(one(crawling, "site0", dies=0.9))
+    site1 = result.sites[1]
+    assert result.sites[0].died
+    assert site1.sideways > BLOCK
+    assert GB <= site1.origin + site1.sideways <= GB + BLOCK
+
+
 def test_a_dead_owners_work_gets_new_owners_without_stealing_as_well():
     result = play(one(scenario(3, stealing=False), "site1", dies=0.1))
     assert all(site.finished for site in result.sites if site.name != "site1")
 
 
 def test_stealing_helps_a_slow_owner_and_ranges_help_more():
-    slow = one(scenario(2), "site1", connection=2e6)
+    large = tuple((b"%d/f" % i, 4 * 10**8) for i in range(20, 40))
+    slow = one(scenario(2, files=large), "site1", connection=2e6)
     seconds = [
         play(replace(slow, stealing=stealing, ranges=ranges)).seconds
         for stealing, ranges in ((False, False), (True, False), (True, True))
     ]
-    assert seconds[0] > 2 * seconds[1] > 2 * seconds[2]
+    assert seconds[0] > 1.2 * seconds[1] > 1.2 * 1.5 * seconds[2]
 
 
 def test_a_slow_site_is_stolen_from_and_steals_nothing_itself():

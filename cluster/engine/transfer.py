@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from typing import Self
 
 from cluster.engine.context import SMALL, Context, Job
-from cluster.errors import Changed, OriginError, PeerBroke, PeerError, StoreError, Vanished
+from cluster.errors import Changed, OriginError, PeerBroke, PeerError, Vanished
 from cluster.model import Facts, Held, Offer, join
 from cluster.origin.base import Body, Copyable, Want
 from cluster.peer.client import Sibling
@@ -345,7 +345,7 @@ class Transfer:
                 staged = await self._context.store.stage_small([(one.held, one.body) for one in group])
                 for one, temporary in zip(group, staged, strict=True):
                     await self._publish(one.job, temporary)
-        except (StoreError, OSError) as error:
+        except Exception as error:  # noqa: BLE001  # whatever it was: else its files are waited for, for ever
             self._broken(error)
 
     # -- records

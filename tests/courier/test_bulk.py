@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import errno
 import json
 import logging
@@ -22,12 +23,17 @@ import pytest
 
 from cluster.courier import courier, wire
 from cluster.engine import bulk
+from cluster.engine.batch import Batcher
+from cluster.engine.transfer import Transfer
 from cluster.errors import DiskFull, StoreError
 from cluster.eventloop import Loop
 from cluster.model import Limits, Mirror, OriginSpec, Site, href
 from cluster.origin.base import Origin, Plain, Properties, Traffic
+from cluster.origin.http_session import HttpSession
 from cluster.origin.limit import Hosts, Limited
 from cluster.origin.open import Shared, open_origin
+from cluster.peer.claims import Claims
+from cluster.store.mirror import MirrorStore
 from tests.courier.errands import PATIENCE
 from tests.engine.world import World
 from tests.origin.hostile import Answer, Hostile, Request, chunked, ok, reset
@@ -402,8 +408,6 @@ async def test_no_file_is_asked_for_over_connections_that_were_given_back(
     tree: Tree, monkeypatch: pytest.MonkeyPatch, connections: int
 ) -> None:
     """An errand may end while the disk is looked at for the next one."""
-    from cluster.store.mirror import MirrorStore
-
     real = MirrorStore.room_for
 
     async def slow(self: MirrorStore, size: int, files: int) -> bytes:
@@ -661,6 +665,57 @@ async def test_a_process_that_says_nonsense_ends_the_pass_and_no_more(
     tree.net.clean()
 
 
+PARTS: list[tuple[type, str]] = [
+    (MirrorStore, "room_for"),
+    (MirrorStore, "looks"),
+    (MirrorStore, "publish"),
+    (MirrorStore, "stage_small"),
+    (HttpSession, "plain"),
+    (Transfer, "listed"),
+    (Transfer, "arrived"),
+    (Transfer, "publish_all"),
+    (Transfer, "settle"),
+    (Claims, "start"),
+    (Claims, "progress"),
+    (Batcher, "add_all"),
+    (courier.Courier, "send"),
+    (courier.Courier, "reports"),
+    (Limited, "lend"),
+    (Limited, "back"),
+    (Limited, "wanted"),
+    (bulk.Bulk, "_over"),
+    (bulk.Bulk, "_file"),
+]
+
+
+@pytest.mark.parametrize(("owner", "method"), PARTS, ids=lambda one: getattr(one, "__name__", one))
+async def test_whatever_fails_no_pass_waits_for_ever(
+    tree: Tree, monkeypatch: pytest.MonkeyPatch, owner: type, method: str
+) -> None:
+    real, count = getattr(owner, method), 0
+
+    def failing(*args: Any, **named: Any) -> Any:
+        nonlocal count
+        count += 1
+        if count == 3:
+            raise RuntimeError("planted")
+        return real(*args, **named)
+
+    monkeypatch.setattr(owner, method, failing)
+    monkeypatch.setattr(bulk, "SLICE", 50)
+    tree.many(400)
+    for i in range(100):
+        tree.server.answers[f"/f{i}"] = chunked(tree.files[f"f{i}"])  # these are asked for alone
+    with contextlib.suppress(RuntimeError, StoreError):
+        async with asyncio.timeout(PATIENCE):
+            await tree.net.run_unrecorded()
+    monkeypatch.undo()
+    assert tree.net.temporaries() == [] and children() == []
+    async with asyncio.timeout(PATIENCE):
+        assert (await tree.net.run()).outcome == "complete"
+    tree.equal()
+
+
 # -- a pass that is cut off
 
 
@@ -694,10 +749,6 @@ def test_a_pass_that_is_cut_off_leaves_nothing(tmp_path: Path, at: int, loop: st
 async def test_a_pass_may_be_cut_off_at_any_step_of_an_errand(
     tree: Tree, monkeypatch: pytest.MonkeyPatch, where: str
 ) -> None:
-    from cluster.engine.transfer import Transfer
-    from cluster.origin.http_session import HttpSession
-    from cluster.store.mirror import MirrorStore
-
     owner, method = {
         "lend": (HttpSession, "plain"),
         "start": (courier, "_launched"),

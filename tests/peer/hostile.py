@@ -71,6 +71,13 @@ async def greeted(socket: aiohttp.ClientWebSocketResponse, name: str) -> None:
     assert isinstance(linewire.read((await socket.receive()).data), linewire.Greeting)
 
 
+async def said(socket: aiohttp.ClientWebSocketResponse) -> linewire.Message | None:
+    """The next message on a line; frames of channels are passed over."""
+    while (data := (await socket.receive()).data)[:1] == b"\xc1":
+        pass
+    return linewire.read(data)
+
+
 async def farewell(socket: aiohttp.ClientWebSocketResponse) -> tuple[int, str]:
     """Code and reason with which the other side ends the line."""
     async with asyncio.timeout(5):

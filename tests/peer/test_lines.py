@@ -8,7 +8,7 @@ from cluster.model import Row
 from cluster.peer import line, lines, linewire
 from cluster.peer.heard import Heard
 from tests.peer.cluster import free_port, running
-from tests.peer.hostile import dialled, farewell, greeted
+from tests.peer.hostile import dialled, farewell, greeted, said
 
 ROW = Row(size=7)
 
@@ -232,7 +232,7 @@ async def test_a_sibling_that_reads_nothing_holds_up_nobody_and_is_told_anew_lat
             known = Heard()
             known.begin("kent")
             while not is_told(known, b"%d-" % last):
-                hear(known, linewire.read((await slow.receive()).data))
+                hear(known, await said(slow))
 
 
 async def test_a_sibling_that_is_taken_out_of_the_cluster_has_no_line_any_more(cluster):
@@ -260,7 +260,7 @@ async def test_who_shares_no_mirror_any_more_has_no_line_and_is_told_nothing_bef
         kent.claims.claim("debian", b"", b"open", ROW, time.monotonic())
         told = []
         while not told:
-            message = linewire.read((await socket.receive()).data)
+            message = await said(socket)
             told = [group[0] for group in getattr(message, "groups", ())]
         assert told == ["debian"]
         debian = replace(cluster.mirrors["debian"], sites=("kent", "lancaster"))

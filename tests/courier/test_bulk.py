@@ -226,6 +226,35 @@ async def test_every_request_and_every_byte_is_counted(net: Net) -> None:
     assert report.bytes_origin == sum(map(len, files.values()))
 
 
+@pytest.mark.parametrize(
+    "habit",
+    [
+        "keepalive_requests 1;",
+        "keepalive_requests 7;",
+        "keepalive_timeout 0;",
+        "gzip on; gzip_min_length 1; gzip_types *;",
+        "location ~ 3$ { return 302 /moved$uri; } location ^~ /moved/ { alias ROOT/; }",
+        "location ~ 3$ { chunked_transfer_encoding on; gzip on; gzip_types *; }",
+        "add_header X-Long 'LONG';",
+    ],
+)
+async def test_the_habits_of_a_server_cost_no_file(net: Net, habit: str) -> None:
+    source = net.top / "source"
+    files = write(source, 300)
+    net.ledger.tree(source)
+    extra = habit.replace("ROOT", str(source)).replace("LONG", "x" * 3000)
+    with nginx(source, extra=extra) as server:
+        net.at(server.url)
+        async with asyncio.timeout(PATIENCE):
+            report = await net.run()
+        await asyncio.sleep(0.1)
+        log = server.requests()
+    assert report.outcome == "complete", report
+    assert net.bodies() == files
+    assert len(log) < 2.5 * len(files)
+    net.clean()
+
+
 async def test_a_tree_in_which_nothing_changed_needs_no_process(
     tree: Tree, started: list[courier.Courier]
 ) -> None:

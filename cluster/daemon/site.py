@@ -485,6 +485,8 @@ class Daemon:
                 sideways_bytes=one.sideways_bytes,
                 errors=one.errors,
                 held=one.held,
+                received=one.received,
+                days=one.days,
             )
             for one in carried
         }

@@ -69,7 +69,9 @@ async def run_pass(
     report = Report(mirror.name, around.site.name)
     began = clock.monotonic()
     now = int(clock.now())
-    opening = MirrorStore.copied(mirror, around.site, now) if dry else _opened(mirror, around.site, clock)
+    opening = (
+        MirrorStore.copied(mirror, around.site, now) if dry else _opened(mirror, around.site, clock, report)
+    )
     try:
         async with opening as store:
             reporter.started(report)
@@ -81,14 +83,14 @@ async def run_pass(
 
 
 @asynccontextmanager
-async def _opened(mirror: Mirror, site: Site, clock: Clock) -> AsyncIterator[MirrorStore]:
+async def _opened(mirror: Mirror, site: Site, clock: Clock, report: Report) -> AsyncIterator[MirrorStore]:
     store = await MirrorStore.open(mirror, site, int(clock.now()))
     try:
         yield store
     except BaseException as error:  # cut off: what has been published by now is told all the same
         with suppress(StoreError):
-            if isinstance(error, StoreError):
-                await store.pass_stopped(str(error), int(clock.now()))
+            reason = str(error) if isinstance(error, StoreError) else ""
+            await store.pass_stopped(reason, report.as_json(), int(clock.now()))
         with suppress(StoreError):
             await store.write_status(STATUS_BUDGET)
         raise

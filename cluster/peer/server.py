@@ -435,6 +435,8 @@ async def _carried(mirror: str, reader: Reader) -> wire.Carried:
         told.sideways_bytes,
         told.errors,
         told.held,
+        told.received,
+        told.days,
     )
 
 

@@ -8,12 +8,13 @@ Every decoder raises WireError and nothing else.
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 from cluster.model import Claim, Held, Kind, Offer, Row
 from cluster.peer import fields
 from cluster.peer.codec import MAX_TEXT, WireError, pack, unpack
+from cluster.plan.saving import LAST_DAY, MONTH, Days, Received
 
 if TYPE_CHECKING:
     from cluster.store.mirror import JournalRecord
@@ -54,6 +55,8 @@ class Carried:
     sideways_bytes: int = 0
     errors: int = 0  # updates that failed and have not succeeded since
     held: int = 0  # files in a deletion plan that waits for approval
+    received: Received = Received()  # noqa: RUF009  # a value; since its records began
+    days: Days = field(default_factory=dict)  # the newest MONTH on which it received anything
 
 
 @dataclass(frozen=True, slots=True)
@@ -162,6 +165,8 @@ def carried(mirrors: Sequence[Carried]) -> bytes:
         [
             *(m.mirror, m.digest, m.epoch, m.position, m.files, m.bytes, m.complete, m.ended, m.outcome),
             *(m.origin_bytes, m.sideways_bytes, m.errors, m.held),
+            *(m.received.origin, m.received.sideways),
+            [[day, told.origin, told.sideways] for day, told in sorted(m.days.items())[-MONTH:]],
         ]
         for m in mirrors
     ]
@@ -288,9 +293,25 @@ def carried_read(data: bytes) -> list[Carried]:
                 fields.integer(row[10], "sideways bytes"),
                 fields.integer(row[11], "errors"),
                 fields.integer(row[12], "held"),
+                *_received_read(row[13:16]),
             )
         )
     return mirrors
+
+
+def _received_read(row: Sequence[object]) -> tuple[Received, Days]:
+    """Elements 13 to 15 of a mirror, which an older site does not tell."""
+    if len(row) < 3:
+        return Received(), {}
+    days = {}
+    for item in fields.array(row[2], 0, "days")[-MONTH:]:
+        day, *told = fields.array(item, 3, "day")
+        days[fields.integer(day, "day", 0, LAST_DAY)] = _pair(told)
+    return _pair(row), days
+
+
+def _pair(row: Sequence[object]) -> Received:
+    return Received(fields.integer(row[0], "origin bytes"), fields.integer(row[1], "sideways bytes"))
 
 
 def page_read(data: bytes, after: bytes | None = None) -> Page:

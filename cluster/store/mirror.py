@@ -229,9 +229,10 @@ class MirrorStore:
             lambda c, _: passes.end(c, record, outcome, counts, now, since), durable=True
         )
 
-    async def pass_stopped(self, reason: str, now: int) -> None:
-        """The open pass was cut off by this; the next one goes on with it."""
-        await self._records.write(lambda c, _: passes.stopped(c, reason, now), durable=True)
+    async def pass_stopped(self, reason: str, counts: dict[str, object], now: int) -> None:
+        """The open pass was cut off, by `reason` where that is told, and had come to `counts`; the next one
+        goes on with it."""
+        await self._records.write(lambda c, _: passes.stopped(c, reason, counts, now), durable=True)
 
     async def frontier_save(
         self, record: PassRecord, paths: Sequence[bytes], cursor: dict[str, object]

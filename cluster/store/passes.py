@@ -16,7 +16,7 @@ from typing import Any
 import msgpack  # type: ignore[import-untyped]
 
 from cluster.model import Entry, Kind
-from cluster.store import rows
+from cluster.store import received, rows
 from cluster.store.records import Compared, Later, PassRecord
 
 RESUME_WITHIN = 86_400  # s; what was compared earlier must be compared again
@@ -81,16 +81,21 @@ def end(
     )
     if since is not None and since < record.started:
         connection.execute("UPDATE passes SET started = ? WHERE id = ?", (since, record.id))
+    received.add(connection, counts, now)
     _forget_work(connection, record.id)
     _prune(connection)
 
 
-def stopped(connection: sqlite3.Connection, reason: str, now: int) -> None:
-    """The open pass was cut off by this; it stays open, so that the next one goes on with it."""
-    connection.execute(
-        "UPDATE passes SET counts = ? WHERE id = (SELECT max(id) FROM passes WHERE ended IS NULL)",
-        (json.dumps(_only(reason) | {"stopped": now}),),
-    )
+def stopped(connection: sqlite3.Connection, reason: str, counts: Mapping[str, object], now: int) -> None:
+    """The open pass was cut off, by `reason` where that is told; it stays open, so that the next one goes on
+    with it. What this run of it received is in `counts`. Does nothing where no pass is open."""
+    (open_one,) = connection.execute("SELECT max(id) FROM passes WHERE ended IS NULL").fetchone()
+    if open_one is None:
+        return
+    received.add(connection, counts, now)
+    if reason:
+        told = json.dumps(_only(reason) | {"stopped": now})
+        connection.execute("UPDATE passes SET counts = ? WHERE id = ?", (told, open_one))
 
 
 def refused(connection: sqlite3.Connection, reason: str, now: int) -> None:

@@ -13,7 +13,8 @@ from typing import TypeVar
 
 from cluster.errors import DataMissing, StoreError
 from cluster.model import Attributes, Failure, Held, Kind, Site, Skipped
-from cluster.store import deletion, digest, intents, passes, rows, schema, suspects
+from cluster.plan.saving import Received
+from cluster.store import deletion, digest, intents, passes, received, rows, schema, suspects
 from cluster.store.records import JournalRecord, PassRecord, Plan, Totals
 from cluster.store.tree import Tree
 
@@ -179,6 +180,11 @@ class Reader:
             return [(path, Failure(*rest)) for path, *rest in found]
 
         return await self._ask(errors)
+
+    async def received(self, limit: int = received.KEPT) -> tuple[dict[int, Received], Received]:
+        """What the passes received: on each of the newest `limit` days that saw anything (days since 1970,
+        UTC), and in all since the records began."""
+        return await self._ask(lambda c: (received.days(c, limit), received.total(c)))
 
     async def suspects(self) -> dict[str, int]:
         """Files that have still to be compared with the origin, by the caught sibling that they came from."""

@@ -132,6 +132,16 @@ STEPS: tuple[str, ...] = (
         PRIMARY KEY (directory, name)
     ) WITHOUT ROWID;
     """,
+    """
+    CREATE TABLE received (             -- bytes of files: `cluster.store.received`
+        day INTEGER PRIMARY KEY,        -- since 1970, UTC; -1 stands for all days before those that are kept
+        origin INTEGER NOT NULL, sideways INTEGER NOT NULL
+    );
+    INSERT INTO received
+        SELECT max(0, ended / 86400), sum(ifnull(json_extract(counts, '$.bytes.origin'), 0)),
+               sum(ifnull(json_extract(counts, '$.bytes.sideways'), 0))
+        FROM passes WHERE ended IS NOT NULL AND json_extract(counts, '$.bytes') IS NOT NULL GROUP BY 1;
+    """,
 )
 
 

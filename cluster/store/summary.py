@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from dataclasses import dataclass
-from typing import cast
+from dataclasses import dataclass, field
 
+from cluster.plan.saving import MONTH, Days, Received
+from cluster.store import received
 from cluster.store.reader import Reader
 from cluster.store.records import PassRecord
 
@@ -18,7 +18,8 @@ class MirrorSummary:
     """One mirror at one site, on one line. Times are seconds since 1970; None: never, or not told.
 
     `fresh` is the start of the last complete pass: everything was compared with the origin at or after it.
-    The byte counts are those of the last pass that ended.
+    `origin_bytes` and `sideways_bytes` are those of the last pass that ended; `received` is everything since
+    the records began, `days` the newest MONTH days on which anything was received.
     """
 
     fresh: int | None = None
@@ -32,6 +33,8 @@ class MirrorSummary:
     held: int = 0  # files in a deletion plan that waits for approval
     reason: str = ""  # of the last pass, where it failed, is incomplete or was cut off: its first error
     problem: str = ""  # why nothing can be said: its store cannot be read
+    received: Received = Received()  # noqa: RUF009  # a value
+    days: Days = field(default_factory=dict)
 
 
 async def summarise(reader: Reader) -> MirrorSummary:
@@ -41,6 +44,8 @@ async def summarise(reader: Reader) -> MirrorSummary:
     last = next(iter(passes), None)
     totals = await reader.totals()
     plan = await reader.held_plan()
+    days, total = await reader.received(MONTH)
+    lately = received.received(last.counts) if last else Received()
     complete = [r.started for r in passes if r.outcome in ("complete", "held") and not r.scope]
     return MirrorSummary(
         fresh=next(iter(complete), None),  # the newest by number: its clock may have been set back since
@@ -48,11 +53,13 @@ async def summarise(reader: Reader) -> MirrorSummary:
         bytes=totals.bytes,
         outcome=(last.outcome or "") if last else "",
         ended=last.ended if last else None,
-        origin_bytes=_received(last, "origin"),
-        sideways_bytes=_received(last, "sideways"),
+        origin_bytes=lately.origin,
+        sideways_bytes=lately.sideways,
         errors=len(await reader.errors(COUNTED_ERRORS)),
         held=plan.files if plan is not None and plan.held_because else 0,
         reason=_reason(next(iter(every), None)) or _reason(last),
+        received=total,
+        days=days,
     )
 
 
@@ -64,10 +71,3 @@ def _reason(record: PassRecord | None) -> str:
     count = record.counts.get("error_count")
     more = count - 1 if isinstance(count, int) else 0
     return f"{errors[0]}" + (f" (and {more} more)" if more > 0 else "")
-
-
-def _received(record: PassRecord | None, source: str) -> int:
-    """Bytes of files from `source` in a pass; 0 where its books do not say."""
-    counted = record.counts.get("bytes") if record else None
-    number = cast("Mapping[str, object]", counted).get(source) if isinstance(counted, Mapping) else None
-    return number if isinstance(number, int) else 0

@@ -18,6 +18,7 @@ from cluster.peer.listings import Listings
 from cluster.peer.server import PeerServer
 from cluster.peer.siblings import Siblings
 from cluster.peer.wire import Record
+from cluster.plan.saving import Received
 
 
 class Facts:
@@ -98,6 +99,9 @@ class FakeReader:
 
     async def held_plan(self) -> Facts:
         return Facts(files=5, held_because="too many")
+
+    async def received(self, limit: int = 400) -> tuple[dict[int, Received], Received]:
+        return {20_000: Received(7, 9)}, Received(70, 90)
 
     async def digest(self, directory: bytes) -> bytes | None:
         return hashlib.sha256(repr(sorted(self.files)).encode()).digest()

@@ -9,6 +9,7 @@ from cluster.errors import PeerBroke, PeerLacks, PeerSilent
 from cluster.model import Kind, Offer, Row
 from cluster.origin.base import Want
 from cluster.peer import link, wire
+from cluster.plan.saving import Received
 from tests.peer.cluster import running
 
 
@@ -164,7 +165,21 @@ async def test_mirrors_are_told_with_their_digest_and_their_last_passes(cluster)
         sibling = await kent.meets("oslo")
         (told,) = await sibling.mirrors()
         assert told == wire.Carried(
-            "debian", await oslo.files.digest(b""), "first", 0, 1, 5, 150, 400, "failed", 7, 9, 2, 5
+            "debian",
+            await oslo.files.digest(b""),
+            "first",
+            0,
+            1,
+            5,
+            150,
+            400,
+            "failed",
+            7,
+            9,
+            2,
+            5,
+            Received(70, 90),
+            {20_000: Received(7, 9)},
         )
 
 

@@ -13,6 +13,7 @@ from hypothesis import strategies as st
 from cluster.model import Claim, Held, Kind, Offer, Row, Stamp
 from cluster.peer import codec, frames, wire
 from cluster.peer.codec import WireError
+from cluster.plan.saving import LAST_DAY, MONTH, Received
 
 names = (
     st.binary(min_size=1, max_size=255)
@@ -60,6 +61,66 @@ def test_a_page_says_what_was_put_into_it(held, claimed, known):
 @given(st.text(max_size=20).filter(str.isprintable), st.lists(names, max_size=5).map(b"/".join))
 def test_a_wake_says_what_was_put_into_it(mirror, path):
     assert wire.wake_read(wire.wake(wire.Wake(mirror, path))) == wire.Wake(mirror, path)
+
+
+received = st.builds(Received, sizes, sizes)
+carried = st.builds(
+    wire.Carried,
+    texts.map(str),
+    digests,
+    origin_bytes=sizes,
+    sideways_bytes=sizes,
+    received=received,
+    days=st.dictionaries(st.integers(0, LAST_DAY), received, max_size=MONTH),
+)
+
+
+@given(st.lists(carried, max_size=3))
+def test_what_a_site_carries_and_received_is_read_as_it_was_told(mirrors):
+    assert wire.carried_read(wire.carried(mirrors)) == mirrors
+
+
+def rows_of(mirrors: list[wire.Carried]) -> list[list[object]]:
+    return msgpack.unpackb(wire.carried(mirrors))["mirrors"]
+
+
+def carried_of(*rows: object) -> bytes:
+    return msgpack.packb({"v": [1, 0], "mirrors": rows})
+
+
+def test_an_older_site_does_not_tell_days_and_an_older_reader_passes_over_them():
+    (row,) = rows_of([wire.Carried("debian", held=5, received=Received(1, 2), days={3: Received(1, 2)})])
+    (told,) = wire.carried_read(carried_of(row[:13]))
+    assert told == wire.Carried("debian", held=5)
+    assert len(row) == 16  # an older reader takes 13 or more
+    (newer,) = wire.carried_read(carried_of([*row[:15], [[3, 1, 2, "new"]], "new"]))
+    assert newer.days == {3: Received(1, 2)}
+
+
+def test_only_a_month_is_told_and_read():
+    days = {day: Received(day) for day in range(100)}
+    (row,) = rows_of([wire.Carried("debian", days=days)])
+    assert [day for day, _, _ in row[15]] == list(range(100 - MONTH, 100))
+    endless = [[day, 0, 0] for day in range(1000)]
+    assert len(wire.carried_read(carried_of([*row[:15], endless]))[0].days) == MONTH
+
+
+@pytest.mark.parametrize(
+    "odd",
+    [
+        ([1, 2, 3], "days"),
+        ([-1, 2, []], "origin bytes"),
+        ([1, "2", []], "sideways bytes"),
+        ([1, 2, [[1, 2]]], "day"),
+        ([1, 2, [[LAST_DAY + 1, 2, 3]]], "day"),
+        ([1, 2, [[1, 2, -3]]], "sideways bytes"),
+    ],
+)
+def test_days_that_are_none_are_refused(odd):
+    more, what = odd
+    (row,) = rows_of([wire.Carried("debian")])
+    with pytest.raises(WireError, match=what):
+        wire.carried_read(carried_of([*row[:13], *more]))
 
 
 def test_a_page_is_closed_before_it_is_too_large():

@@ -50,7 +50,7 @@ async def test_the_last_pass_that_compared_everything_is_found_behind_many_that_
 async def test_why_a_pass_was_cut_off_is_told_until_the_next_one_goes_on(world):
     async with world.store() as store:
         await store.pass_begin(NOW, "f", ORIGIN)
-        await store.pass_stopped("x: no room", NOW + 5)
+        await store.pass_stopped("x: no room", {}, NOW + 5)
     async with world.reader() as reader:
         assert (await summarise(reader)).reason == "x: no room"
     async with world.store() as store:

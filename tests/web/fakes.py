@@ -27,6 +27,7 @@ from cluster.model import (
     join,
     split,
 )
+from cluster.plan.saving import Received, added
 from cluster.store.mirror import PassRecord, Plan, Reader, Totals
 from cluster.web.server import WebServer
 from cluster.web.view import Progress, SiblingSummary
@@ -48,6 +49,7 @@ class FakeReader(Reader):
         self.compared: dict[bytes, int | None] = {}
         self.recorded: list[PassRecord] = []
         self.plan: Plan | None = None
+        self.days: dict[int, Received] = {}
         self.largest_page = 0
         self.closed = False
 
@@ -110,6 +112,9 @@ class FakeReader(Reader):
 
     async def errors(self, limit: int = 100) -> list[tuple[bytes, Failure]]:
         return [(d, f) for d, failures in self.failures.items() for f in failures][:limit]
+
+    async def received(self, limit: int = 400) -> tuple[dict[int, Received], Received]:
+        return dict(sorted(self.days.items())[-limit:]), added(self.days.values())
 
     async def held_plan(self) -> Plan | None:
         return self.plan

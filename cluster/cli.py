@@ -642,6 +642,8 @@ def simulate(setup: Setup, /, table: bool, as_json: bool, **options: Any) -> int
         from cluster.simulate.table import SIZES
         from cluster.simulate.table import table as rows
 
+        if asked != Asked(sites=asked.sites):
+            raise UsageError("--table has sites and links of its own: only --sites 2,4 and --json go with it")
         sizes = counts(asked.sites, SIZES)
         if as_json:
             _emit({"schemes": [show.table_values(title, cells) for title, cells in rows(sizes)]})

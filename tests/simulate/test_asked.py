@@ -182,6 +182,14 @@ def test_the_table_is_for_these_numbers_of_sites():
             counts(wrong, (2,))
 
 
+def test_what_the_table_would_not_heed_is_refused():
+    for words in (["--origin", "2Gbit/s"], ["--slow", "site1:2"], ["gnu"], ["--seeds", "3"]):
+        with pytest.raises(UsageError, match="of its own"):
+            CliRunner().invoke(
+                cli, ["simulate", "--table", *words], standalone_mode=False, catch_exceptions=False
+            )
+
+
 def test_columns_stand_below_their_heads():
     head = list(table_head([2, 16]))[-1]
     row = table_row("alone", [Cell(2, 2.0, 2.02), Cell(16, 16.0, 16.0)])

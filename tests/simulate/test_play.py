@@ -124,6 +124,12 @@ def test_a_site_that_dies_stops_nobody_and_its_work_is_taken_over():
     assert shaken.seconds < calm.seconds + base.patience + 20
 
 
+def test_the_dead_are_not_waited_for():
+    late = one(one(scenario(2), "site1", dies=0.99), "site1", down=1e6)
+    living, dead = play(late).sites
+    assert dead.died > living.finished == play(late).seconds
+
+
 def test_nothing_is_read_from_the_dead():
     crawling = scenario(2, members=members(2, sideways=1e5))
     living, dead = play(one(crawling, "site1", dies=0.4)).sites

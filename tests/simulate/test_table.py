@@ -11,7 +11,7 @@ BY_TITLE = {row.title: row for row in ROWS}
 # Bytes that the origin sent for each that it has, for 2, 4, 8 and 16 sites. Left out is what follows other
 # rules here: "same order, and claims" (a site that meets a claim gives way here: about 1.0 instead of 1.5 to
 # 3.1). Where nobody tells of files in flight, the figure depends on the sizes that are in flight together,
-# and theirs are known by the largest only: with many sites these rows are up to 17 per cent lower here.
+# and theirs are known by the largest only: with many sites these rows are up to 15 per cent lower here.
 FIGURES = {
     "alone": (2.00, 4.00, 8.00, 16.0),
     "same order, ask for complete files": (1.99, 3.95, 7.76, 15.3),

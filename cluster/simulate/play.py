@@ -350,4 +350,5 @@ class _Play:
             for s in self._sites.values()
         )
         origin = sum(s.origin_bytes for s in self._sites.values())
-        return Result(self._now, least, self._scenario.bytes, origin, sites)
+        last = max(s.finished for s in self._sites.values() if s.finished is not None)
+        return Result(last, least, self._scenario.bytes, origin, sites)

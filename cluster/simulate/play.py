@@ -251,7 +251,10 @@ class _Play:
             site.sideways += 1
         else:
             site.from_origin += 1
-            self._fetching.setdefault(piece, set()).add(site.name)
+            rivals = self._fetching.setdefault(piece, set())
+            if rivals and not self._scenario.every:  # their claims may be on their way
+                self._soon(site, self._now + self._scenario.latency)
+            rivals.add(site.name)
             self._tell(site, News.CLAIMED, piece)
         # A question there, an answer back.
         self._at(self._now + 2 * self._scenario.latency, partial(self._flow, site, transfer))

@@ -181,6 +181,13 @@ def test_of_sites_that_walk_in_step_with_claims_one_gives_way():
     assert result.dup < 1.02
 
 
+@pytest.mark.parametrize("count", [2, 3, 5])
+def test_of_sites_that_begin_one_file_at_once_one_goes_on(count):
+    result = play(scenario(count, files=((b"d/iso", GB),), ranges=False))
+    assert sorted(site.gave_way for site in result.sites) == [0] + [1] * (count - 1)
+    assert result.dup < 1.001
+
+
 def test_one_huge_file_is_shared_by_ranges():
     files = ((b"d/iso", 20 * GB),)
     shared, whole = (play(scenario(4, files=files, ranges=ranges)) for ranges in (True, False))

@@ -22,7 +22,7 @@ from cluster.courier.program import Courier
 from cluster.store.small import name
 
 MTIME = 1_600_000_000 * 10**9
-PATIENCE = 20.0  # s that a test waits for what must come
+PATIENCE = 50.0  # s that a test waits for what must come
 
 
 @dataclass

@@ -601,15 +601,13 @@ def slowed(tree: Tree, which: str, then: Callable[[], Any]) -> None:
     tree.server.answers[f"/{which}"] = answer
 
 
-@pytest.mark.parametrize("number", [signal.SIGKILL, signal.SIGSEGV])
 async def test_a_process_that_dies_costs_one_warning(
     tree: Tree,
     started: list[courier.Courier],
     caplog: pytest.LogCaptureFixture,
     monkeypatch: pytest.MonkeyPatch,
-    number: int,
 ) -> None:
-    tree.many(2000)
+    tree.many(1500)
     killed: list[int] = []
     left: list[list[str]] = []  # of its temporaries, when all is published; the store's end takes away any
     close = bulk.Bulk.close
@@ -623,14 +621,14 @@ async def test_a_process_that_dies_costs_one_warning(
     def kill() -> None:
         if not killed:
             killed.append(started[0]._program.pid)
-            os.kill(killed[0], number)
+            os.kill(killed[0], signal.SIGKILL)
 
     slowed(tree, "f700", kill)
     async with asyncio.timeout(PATIENCE):
         report = await tree.net.run()
     assert killed and report.outcome == "complete", report
     assert left == [[]]
-    assert report.files.origin == 2000
+    assert report.files.origin == 1500
     tree.equal()
     tree.net.clean()
     assert [r.message for r in caplog.records if r.name.startswith("cluster")] == [
@@ -748,15 +746,14 @@ async def test_whatever_fails_no_pass_waits_for_ever(
 # -- a pass that is cut off
 
 
-@pytest.mark.parametrize("at", [0, 1, 40, 700, 1900])
-@pytest.mark.parametrize("loop", ["asyncio", "uvloop"])
+@pytest.mark.parametrize(("at", "loop"), [(0, "uvloop"), (40, "asyncio"), (40, "uvloop"), (900, "uvloop")])
 def test_a_pass_that_is_cut_off_leaves_nothing(tmp_path: Path, at: int, loop: str) -> None:
     async def story() -> None:
         net = Net(tmp_path)
         async with Hostile() as server:
             tree = Tree(server, net)
             net.at(server.url)
-            tree.many(2000)
+            tree.many(1000)
             task: asyncio.Task[Any]
             slowed(tree, f"f{at}", lambda: task.cancel())
             task = asyncio.create_task(net.run())
@@ -765,7 +762,7 @@ def test_a_pass_that_is_cut_off_leaves_nothing(tmp_path: Path, at: int, loop: st
             assert task.cancelled()
             net.clean()
             await net.check()
-            tree.many(2000)
+            tree.many(1000)
             assert (await net.run()).outcome == "complete"
             tree.equal()
             net.clean()

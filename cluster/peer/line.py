@@ -147,10 +147,10 @@ class Line:
             self._farewell = BROKEN, error.message
             raise
         finally:
+            self.channels.end()  # before anything is awaited: who reads from one must not wait for ever
             for task in tasks:
                 task.cancel()
             await asyncio.gather(*tasks, return_exceptions=True)
-            self.channels.end()
 
     async def close(self) -> None:
         """Say farewell, with the reason where there is one."""

@@ -12,10 +12,11 @@ from cluster.model import SECOND, Listing, Trust
 from cluster.peer.client import Relayed, Sibling
 from cluster.plan.order import ranking
 
-ANSWER = 1.0  # s that a sibling has to answer
-WAIT = 1.0  # s for a directory that a sibling ranks first for and has not listed yet
+ANSWER = 2.0  # s that a sibling has to answer
+WAIT = 3.0  # s for a directory that a sibling ranks first for and has not listed yet
 AGAIN = 0.05  # s between two questions meanwhile
-HOLDS = 5.0  # s for which what a sibling said of its own state is believed
+AFTER = 15.0  # s for which a sibling that was waited for in vain is not waited for again
+HOLDS = 1.0  # s for which what a sibling said of its own state is believed
 
 
 class Relays:
@@ -27,7 +28,7 @@ class Relays:
         self.enabled = sideways.enabled and sideways.listings > 0 and sideways.trust is Trust.SIBLINGS
         self._said: dict[str, tuple[float, Relayed]] = {}  # by site: when, on our clock, and what
         self._oldest = sideways.listings  # s
-        self._late: set[str] = set()  # those that we have waited for in vain
+        self._late: dict[str, float] = {}  # by site: when we last waited for it in vain
         self.used = 0
 
     def __repr__(self) -> str:
@@ -59,7 +60,7 @@ class Relays:
             if first == context.site or not self._expected(first):
                 return None
             if context.clock.monotonic() >= until:
-                self._late.add(first)
+                self._late[first] = context.clock.monotonic()
                 return None
             await context.clock.sleep(AGAIN)
             asked = [siblings[first]]
@@ -78,7 +79,10 @@ class Relays:
     def _expected(self, name: str) -> bool:
         """Whether this sibling, which ranks first, is likely to list it soon."""
         said = self._said.get(name)
-        return name not in self._late and said is not None and said[1].state.walking
+        late = self._late.get(name)
+        if late is not None and self._context.clock.monotonic() - late < AFTER:
+            return False
+        return said is not None and said[1].state.walking
 
     async def _ask(self, sibling: Sibling, directory: bytes, known: bytes) -> tuple[Listing, int] | None:
         context = self._context

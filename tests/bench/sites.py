@@ -32,8 +32,10 @@ _DESCRIPTOR = """<?xml version="1.0" encoding="UTF-8"?>
   <schedule every="24h" paused="yes"/>
   <walk order="{order}"/>
   <limits connections="8"/>
+  {extra}
 </mirror>
 """
+RELAYED = '<sideways listings="5m"/>'
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,14 +59,17 @@ class Place:
         return self.command("pass", "--json", MIRROR)
 
 
-def cluster(folder: Path, origin: str, orders: Sequence[str], *, together: bool = True) -> list[Place]:
-    """One site for each walk order, in `folder`; with keys and addresses when they work `together`."""
+def cluster(
+    folder: Path, origin: str, orders: Sequence[str], *, together: bool = True, extra: str = ""
+) -> list[Place]:
+    """One site for each walk order, in `folder`; with keys and addresses when they work `together`. `extra`
+    goes into the descriptor."""
     configuration = folder / "cluster"
     (configuration / "config" / "mirrors").mkdir(parents=True)
     (configuration / "sites").mkdir()
     (configuration / "config" / "cluster.toml").write_text('name = "bench"\n')
     (configuration / "config" / "mirrors" / f"{MIRROR}.xml").write_text(
-        _DESCRIPTOR.format(mirror=MIRROR, origin=origin, order=orders[0])
+        _DESCRIPTOR.format(mirror=MIRROR, origin=origin, order=orders[0], extra=extra)
     )
     places = [Place(f"site{n}", configuration, folder / f"site{n}") for n in range(1, len(orders) + 1)]
     for place, order in zip(places, orders, strict=True):

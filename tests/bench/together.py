@@ -1,4 +1,4 @@
-"""Tables 5 to 7: what cooperation saves the origin, what a broken sibling costs, how fast a good one is."""
+"""Tables 5 to 8: what cooperation saves the origin, what a broken sibling costs, how fast a good one is."""
 
 from __future__ import annotations
 
@@ -21,10 +21,12 @@ from tests.bench.measure import (
 from tests.bench.table import Table, Verdict, megabytes, seconds
 from tests.bench.trees import Tree
 
-ORIGIN_BYTES = 1.05  # times the unique bytes: what a cluster may ask of its origin
+LONE = (("T1", 2), ("T1", 3))  # beside which the same number of lone sites is measured
+ORIGIN_BYTES = 1.01  # times the unique bytes: what a cluster may ask of its origin
 DELAY_SHARE, DELAY = 0.10, 1.0  # of the pass, and s: the larger is what a broken sibling may cost
 
-TWO, THREE = ("forward", "backward"), ("rendezvous",) * 3
+TWO = ("forward", "backward")
+REQUESTS = 1.1  # times those of one site: what a cluster that relays listings may ask
 
 
 def cooperation(bench: Bench, table: Table) -> None:
@@ -43,20 +45,63 @@ def cooperation(bench: Bench, table: Table) -> None:
         "tells the bytes of files that it sent; `times` is them over the bytes of every listed file once. "
         "Lone sites are the same sites without siblings."
     )
-    for name, orders, limit in (
-        ("T1", TWO, ORIGIN_BYTES),
-        ("T1", THREE, ORIGIN_BYTES),
-        ("T2", THREE, None),
+    for name, orders in (
+        ("T1", TWO),
+        ("T1", _sharing(3)),
+        ("T1", _sharing(4)),
+        ("T1", _sharing(8)),
+        ("T2", _sharing(2)),
+        ("T2", _sharing(4)),
+        ("T2", _sharing(8)),
+        ("T3", _sharing(2)),
+        ("T3", _sharing(4)),
     ):
         tree = bench.tree(name)
         for together in (True, False):
-            if not together and name == "T2":
+            if not together and (name, len(orders)) not in LONE:
                 continue
             who = f"{len(orders)} {'/'.join(dict.fromkeys(orders))}" if together else f"{len(orders)} lone"
             share, row = _all_at_once(bench, tree, orders, together)
             table.rows.append((name, who, *row))
-            if together and limit is not None:
-                table.verdicts.append(Verdict(f"{name}, {who}: bytes sent / unique bytes", share, limit))
+            if together:
+                table.verdicts.append(
+                    Verdict(f"{name}, {who}: bytes sent / unique bytes", share, ORIGIN_BYTES)
+                )
+
+
+def _sharing(sites: int) -> tuple[str, ...]:
+    return ("rendezvous",) * sites
+
+
+def relayed(bench: Bench, table: Table) -> None:
+    """Table 8."""
+    tree = bench.tree("T1")
+    table.head = ("sites", "pass", "listings asked", "times one site", "last site done s")
+    table.about = (
+        f"T1, {tree.directories} directories, every site at the same second through its daemon, with "
+        '`<sideways listings="5m"/>`: what several sites ask the origin for, and what one does.'
+    )
+    for count in (3, 8):
+        with servers.nginx(tree.root) as nginx:
+            places = sites.cluster(bench.fresh("together"), nginx.url, _sharing(count), extra=sites.RELAYED)
+            with sites.daemons(places):
+                for what in ("initial", "unchanged"):
+                    nginx.forget()
+                    started = [Started(place.name, [place.one_pass()]) for place in places]
+                    runs = [one.wait() for one in started]
+                    for run in runs:
+                        sites.require_complete(run)
+                    told, slowest = asked(nginx), max(run.wall for run in runs)
+                    share = told.listings / tree.directories
+                    table.rows.append(
+                        (str(count), what, str(told.listings), f"{share:.3f}", f"{slowest:.2f}")
+                    )
+                    table.verdicts.append(
+                        Verdict(f"{count} sites, {what}: listings / directories", share, REQUESTS)
+                    )
+            for place in places:
+                require_copy(place.name, tree, place.copy)
+        bench.fresh("together")
 
 
 def _all_at_once(

@@ -417,10 +417,12 @@ def status(setup: Setup, site: str, mirror: str | None, path: str | None, as_jso
     if mirror is None:
         cluster, own = setup.site(site)
         rows = _run(statuses.of_site(cluster, own, time.time()))
+        received = _run(statuses.of_sites(own, rows))
         if as_json:
-            _emit({"site": site, "mirrors": rows})
+            _emit({"site": site, "mirrors": rows, "received": received})
         else:
             statuses.print_site(rows, print)
+            statuses.print_received(received, print, human)
         return DONE
     _, own, found = setup.mirror(site, mirror)
     facts = _run(statuses.of_directory(own, found, _path(path), time.time()))

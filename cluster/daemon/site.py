@@ -32,6 +32,7 @@ from cluster.scheduler.loop import Scheduler, history_of, local_zone
 from cluster.scheduler.pauses import Pauses
 from cluster.store.mirror import Reader
 from cluster.store.summary import MirrorSummary
+from cluster.web.received import together
 from cluster.web.server import WebServer
 from cluster.web.view import Progress, SiblingSummary
 
@@ -99,6 +100,7 @@ class Daemon:
                 "approve": self._command_approve,
                 "reload": self._command_reload,
                 "siblings": self._command_siblings,
+                "received": self._command_received,
             },
         )
 
@@ -342,6 +344,11 @@ class Daemon:
     async def _command_siblings(self, _request: Message, _tell: Tell) -> Message:
         known = self._siblings.all.values() if self._siblings is not None else ()
         return {"siblings": {sibling.name: sibling.up for sibling in known}}
+
+    async def _command_received(self, _request: Message, _tell: Tell) -> Message:
+        """What each sibling said last that it received."""
+        now = time.time()
+        return {"sites": {name: together(told.mirrors.values(), now) for name, told in self._told.items()}}
 
     async def _command_reload(self, _request: Message, _tell: Tell) -> Message:
         await self._read_config()

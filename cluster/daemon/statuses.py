@@ -2,19 +2,24 @@
 
 from __future__ import annotations
 
+import asyncio
 import time
 from collections.abc import Callable
 from typing import Any, cast
 
-from cluster.errors import StoreError, UsageError
+from cluster import control
+from cluster.errors import SidewaysError, StoreError, UsageError
 from cluster.model import Cluster, Failure, Mirror, Site, href, join, shown
+from cluster.store import received as received_days
 from cluster.store.mirror import PassRecord, Reader
 from cluster.store.status import directory_status
 from cluster.store.summary import LOOKED_BACK, summarise
+from cluster.web import received
 from cluster.web.freshness import freshness
 
 Say = Callable[[str], None]
 
+ANSWER = 2.0  # s that the daemon has to tell what it heard from the others
 MAX_ERRORS = 1000  # of a mirror that are looked at: the newest
 
 
@@ -32,6 +37,7 @@ async def _of_mirror(site: Site, mirror: Mirror, now: float) -> dict[str, Any]:
     try:
         summary = await summarise(reader)
         newest = await reader.passes(1)
+        days, total = await reader.received()
         suspects = await reader.suspects()
     finally:
         await reader.close()
@@ -45,11 +51,23 @@ async def _of_mirror(site: Site, mirror: Mirror, now: float) -> dict[str, Any]:
         "ended": summary.ended,
         "origin_bytes": summary.origin_bytes,
         "sideways_bytes": summary.sideways_bytes,
+        "received": received.facts(days, total, now, received_days.KEPT),
         "errors": summary.errors,
         "held": summary.held,
         "reason": summary.reason,
         "suspects": suspects,
     }
+
+
+async def of_sites(site: Site, rows: list[dict[str, Any]]) -> dict[str, dict[str, Any]]:
+    """What each site received, as this one knows it: itself from `rows`, the others from its daemon, if that
+    answers."""
+    sites = {site.name: received.merged(row["received"] for row in rows if not row["problem"])}
+    try:
+        answer = await asyncio.wait_for(control.ask(site.state, {"command": "received"}), ANSWER)
+    except (SidewaysError, TimeoutError):
+        answer = None
+    return dict(sorted((sites | (answer["sites"] if answer else {})).items()))
 
 
 async def of_directory(site: Site, mirror: Mirror, path: bytes, now: float) -> dict[str, Any]:
@@ -126,6 +144,20 @@ def print_site(rows: list[dict[str, Any]], say: Say) -> None:
         )
         for line in _remarks(row):
             say(f"{'':{width}}  {line}")
+
+
+def print_received(sites: dict[str, dict[str, Any]], say: Say, human: Callable[[float], str]) -> None:
+    """A table, one site a line; nothing where nothing was received lately."""
+    sums = {name: told["month"] for name, told in sites.items()}
+    if len(sums) > 1:
+        sums["all sites"] = received.merged(sites.values())["month"]
+    if not any(told["origin"] or told["sideways"] for told in sums.values()):
+        return
+    width = max(len("last 30 days"), *map(len, sums))
+    say(f"\n{'last 30 days':{width}}  {'from origins':>12}  {'sideways':>12}  {'saved':>8}")
+    for name, told in sums.items():
+        saved = received.percent(told["saved"]) or "-"
+        say(f"{name:{width}}  {human(told['origin']):>12}  {human(told['sideways']):>12}  {saved:>8}")
 
 
 def _remarks(facts: dict[str, Any]) -> list[str]:

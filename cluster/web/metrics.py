@@ -34,10 +34,13 @@ def render(
     readable: list[Sample] = [({"mirror": name}, int(name in known)) for name in sorted(mirrors)]
     at_work: list[Sample] = [({"mirror": name}, int(name in running)) for name in sorted(mirrors)]
     received: list[Sample] = []
+    in_all: list[Sample] = []
     outcomes: list[Sample] = []
     for name, line in known.items():
         received.append(({"mirror": name, "source": "origin"}, line.origin_bytes))
         received.append(({"mirror": name, "source": "sideways"}, line.sideways_bytes))
+        in_all.append(({"mirror": name, "source": "origin"}, line.received.origin))
+        in_all.append(({"mirror": name, "source": "sideways"}, line.received.sideways))
         if line.outcome:
             outcomes.append(({"mirror": name, "outcome": line.outcome}, 1))
     up: list[Sample] = [({"site": name}, int(sibling.up)) for name, sibling in sorted(siblings.items())]
@@ -52,6 +55,12 @@ def render(
         lines += _metric(f"mirror_{gauge}", "gauge", what, samples)
     lines += _metric(
         "mirror_last_pass_bytes", "gauge", "Bytes of files that the last pass received.", received
+    )
+    lines += _metric(
+        "received_bytes_total",
+        "counter",
+        "Bytes of files that passes received since the records began.",
+        in_all,
     )
     lines += _metric("mirror_last_pass_info", "gauge", "Outcome of the last pass.", outcomes)
     lines += _metric("sibling_up", "gauge", "Whether the sibling answers.", up)

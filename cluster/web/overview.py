@@ -8,6 +8,7 @@ from dataclasses import asdict
 from cluster.errors import SidewaysError
 from cluster.model import Mirror, shown
 from cluster.store.summary import MirrorSummary, summarise
+from cluster.web import received
 from cluster.web.context import Context
 from cluster.web.directory import Facts, printable
 from cluster.web.freshness import freshness
@@ -76,12 +77,15 @@ async def cluster_facts(context: Context) -> Facts:
             }
         )
     mirrors = []
+    by_site: dict[str, list[MirrorSummary]] = {name: [] for name in sorted(context.cluster.sites)}
     for mirror in sorted(context.cluster.mirrors.values(), key=lambda mirror: mirror.name):
         lines: dict[str, Facts | None] = {}
         for name in mirror.sites:
             told = siblings[name].mirrors.get(mirror.name) if name in siblings else None
             line = own.get(mirror.name) if name == context.site.name else told
             lines[name] = None if line is None else _line(context, mirror, line, now)
+            if line is not None:
+                by_site[name].append(line)
         here = mirror.serve.http and context.site.name in mirror.sites
         mirrors.append(
             {
@@ -99,14 +103,19 @@ async def cluster_facts(context: Context) -> Facts:
         "generated": now,
         "sites": sites,
         "mirrors": mirrors,
+        "received": received.cluster_facts(by_site, now),
         "failures": await _failures(context),
         "config_errors": [printable(error) for error in context.view.config_errors()],
     }
 
 
 def _line(context: Context, mirror: Mirror, line: MirrorSummary, now: float) -> Facts:
-    told = {**asdict(line), "freshness": freshness(mirror, line.fresh, now)}
-    return told | {"reason": printable(line.reason)}
+    told = {name: getattr(line, name) for name in MirrorSummary.__slots__ if name != "days"}
+    return told | {
+        "freshness": freshness(mirror, line.fresh, now),
+        "reason": printable(line.reason),
+        "received": received.facts(line.days, line.received, now),
+    }
 
 
 def _activity(context: Context, mirror: Mirror) -> Facts:

@@ -12,6 +12,8 @@ from aiohttp import web
 from jinja2 import Environment, PackageLoader, StrictUndefined
 from markupsafe import Markup
 
+from cluster.web.received import bars, percent
+
 CSP = "default-src 'none'; style-src 'self'; base-uri 'none'; form-action 'none'; frame-ancestors 'none'"
 
 _UNITS = ("bytes", "kB", "MB", "GB", "TB", "PB", "EB")
@@ -32,7 +34,9 @@ class Pages:
             keep_trailing_newline=True,
             auto_reload=False,
         )
-        environment.filters.update(when=when, day=day, age=age, size=size, count=count)
+        environment.filters.update(
+            when=when, day=day, age=age, size=size, count=count, percent=percent, bars=bars
+        )
         environment.globals["style"] = f"/-/style.css?{hashlib.sha256(self.style).hexdigest()[:12]}"
         self._environment = environment
 

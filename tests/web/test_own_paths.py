@@ -10,6 +10,7 @@ import pytest
 
 from cluster.errors import SidewaysError
 from cluster.model import Schedule
+from cluster.plan.saving import Received
 from cluster.store.mirror import PassRecord
 from cluster.web.server import WebServer
 from cluster.web.view import Progress, SiblingSummary
@@ -106,6 +107,7 @@ async def test_metrics_tell_the_facts_of_the_cluster_page(tmp_path):
     reader.add(b"f", b"12345")
     bytes_ = {"bytes": {"origin": 3, "sideways": 2}}
     reader.recorded = [PassRecord(1, 100, 200, "complete", ORIGIN, bytes_)]
+    reader.days = {1: Received(1, 2), 2: Received(30, 40)}
     async with serving({"debian": reader}, mirror(), mirror("broken")) as site:
         site.view.passes["debian"] = Progress(NOW)
         site.view.others["lancaster"] = SiblingSummary(False)
@@ -120,6 +122,9 @@ async def test_metrics_tell_the_facts_of_the_cluster_page(tmp_path):
         'sideways_mirror_fresh_timestamp_seconds{mirror="debian"} 100',
         'sideways_mirror_last_pass_bytes{mirror="debian",source="sideways"} 2',
         'sideways_mirror_last_pass_info{mirror="debian",outcome="complete"} 1',
+        'sideways_received_bytes_total{mirror="debian",source="origin"} 31',
+        'sideways_received_bytes_total{mirror="debian",source="sideways"} 42',
+        "# TYPE sideways_received_bytes_total counter",
         'sideways_mirror_running{mirror="debian"} 1',
         'sideways_sibling_up{site="lancaster"} 0',
         "sideways_config_errors 0",

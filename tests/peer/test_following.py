@@ -2,6 +2,7 @@
 
 import asyncio
 import json
+import os
 import time
 from pathlib import Path
 
@@ -9,6 +10,7 @@ import pytest
 
 from cluster import control
 from tests.cluster_of import ClusterOf
+from tests.servers import free_port
 
 FAST = 15.0  # s, on a machine that does much else; by schedule it would be six hours
 
@@ -111,3 +113,24 @@ def followed(cluster: ClusterOf, site: str) -> dict:
         return json.loads((Path(cluster.site(site).state) / "followed.json").read_text())
     except FileNotFoundError:
         return {}
+
+
+async def test_a_site_behind_a_firewall_gives_its_siblings_what_it_has(tmp_path, start_nginx):
+    """Nobody reaches oslo. It mirrors first; kent then reads from it, through the line that oslo dialled."""
+    root = tmp_path / "source"
+    for n in range(20):
+        (root / f"d{n % 3}").mkdir(parents=True, exist_ok=True)
+        (root / f"d{n % 3}" / f"{n}").write_bytes(b"%d\n" % n * (200_000 if n == 7 else 20))
+        old = time.time() - 3600
+        os.utime(root / f"d{n % 3}" / f"{n}", (old, old))
+    (tmp_path / "of").mkdir()
+    server = start_nginx(root, autoindex_format="json")
+    with ClusterOf(tmp_path / "of", ["kent", "oslo"]) as cluster:
+        cluster.mirror("m", server.url)
+        site = cluster.root / "sites" / "oslo.toml"
+        address = f"https://127.0.0.1:{cluster.ports['oslo']}"
+        site.write_text(site.read_text().replace(address, f"https://127.0.0.1:{free_port()}"))
+        await cluster.start()
+        assert (await cluster.one_pass("oslo", "m"))["files"]["origin"] == 20
+        files = (await cluster.one_pass("kent", "m"))["files"]
+        assert (files["sideways"], files["origin"]) == (20, 0)

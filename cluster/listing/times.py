@@ -16,6 +16,7 @@ from cluster.model import DAY, MINUTE, SECOND, Stamp
 LONGEST = 64  # characters of the longest time with its weekday and zone
 _MONTHS = {"janfebmaraprmayjunjulaugsepoctnovdec"[i : i + 3]: i // 3 + 1 for i in range(0, 36, 3)}
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
+_YEARS = (1678, 2261)
 
 _CLOCK = (
     r"(?P<H>\d{1,2}):(?P<M>\d{2})(?::(?P<S>\d{2})(?:[.,](?P<f>\d{1,9}))?)?"
@@ -81,7 +82,10 @@ def month_first(body: bytes) -> bool | None:
 
 @lru_cache(maxsize=4096)
 def day_ns(year: int, month: int, day: int) -> int | None:
-    """Midnight UTC of that day in ns since 1970, or None where there is no such day."""
+    """Midnight UTC of that day in ns since 1970, or None where there is no such day, or none that 64 bits
+    of ns hold (1677-09-21 to 2262-04-11): no record and few file systems could keep it."""
+    if not _YEARS[0] <= year <= _YEARS[1]:
+        return None
     try:
         return (datetime(year, month, day, tzinfo=UTC) - _EPOCH).days * DAY
     except ValueError:

@@ -21,6 +21,7 @@ from cluster.model import split as split_path
 
 # The file system itself is gone, rather than one name on it.
 _UNMOUNTED = (errno.ENODEV, errno.ENXIO, errno.ENOTCONN, errno.ESHUTDOWN)
+_FARTHEST = 2**63 - 1  # ns from 1970, either way
 
 
 def scan(
@@ -71,7 +72,7 @@ def as_entry(name: bytes, status: os.stat_result, target: bytes | None) -> Entry
         name,
         kind,
         size=status.st_size if kind is Kind.FILE else None,
-        mtime=Stamp(status.st_mtime_ns),
+        mtime=_stamp(status),
         mode=stat.S_IMODE(status.st_mode),
         uid=status.st_uid,
         gid=status.st_gid,
@@ -92,8 +93,8 @@ def kind_of(mode: int) -> Kind:
 def as_facts(status: os.stat_result) -> Facts:
     kind = kind_of(status.st_mode)
     if kind is not Kind.FILE:
-        return Facts(mtime=Stamp(status.st_mtime_ns), kind=kind)
-    return Facts(status.st_size, Stamp(status.st_mtime_ns), validator(status), kind, ranges=True)
+        return Facts(mtime=_stamp(status), kind=kind)
+    return Facts(status.st_size, _stamp(status), validator(status), kind, ranges=True)
 
 
 def version(status: os.stat_result) -> tuple[int, int, int, int]:
@@ -118,3 +119,8 @@ def classified(shown: str, error: OSError) -> OriginError:
     if error.errno in _UNMOUNTED:
         return SourceMissing(shown, reason)
     return Unreachable(shown, reason)  # EIO, ESTALE and the like: never an empty listing (HAZARDS 36)
+
+
+def _stamp(status: os.stat_result) -> Stamp:
+    """To the ns; a time beyond 64 bits of them (ext4 goes to the year 2446) is the last that they hold."""
+    return Stamp(max(-_FARTHEST, min(status.st_mtime_ns, _FARTHEST)))

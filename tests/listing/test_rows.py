@@ -13,19 +13,19 @@ from hypothesis import strategies as st
 from cluster.errors import IncompleteListing, NotAListing, TooLarge
 from cluster.listing import fingerprint, learnt, localised, parse, shifted
 from cluster.listing.sizes import NO_SIZE, Size, size_of
-from cluster.listing.times import month_first, time_of
+from cluster.listing.times import autoindex_stamp, month_first, time_of
 from cluster.model import DAY, MINUTE, SECOND, Entry, Kind, Listing, Stamp
 from tests.listing import pages
 
 URL = "http://127.0.0.1/p/"
-UP_TO_9999 = 253_402_300_799
+UP_TO_2261 = 9_214_646_399  # the last year that 64 bits of ns hold whole
 
 names = st.binary(min_size=1, max_size=40).filter(
     lambda n: n not in (b".", b"..") and not set(n) & set(b"/\0")
 )
 entries = st.dictionaries(
     names,
-    st.tuples(st.booleans(), st.integers(0, 2**63 - 1), st.integers(0, UP_TO_9999)),
+    st.tuples(st.booleans(), st.integers(0, 2**63 - 1), st.integers(0, UP_TO_2261)),
     max_size=8,
 ).map(
     lambda rows: [
@@ -35,6 +35,16 @@ entries = st.dictionaries(
         for n, (d, s, t) in sorted(rows.items())
     ]
 )
+
+
+@pytest.mark.parametrize(
+    "told",
+    ["9999-12-31 23:59", "2262-01-01 00:00", "1677-12-31 00:00", "0000-00-00 00:00", "31-Dec-9999 23:59"],
+)
+def test_a_time_that_no_record_can_hold_is_no_time(told: str) -> None:
+    found = time_of(told)
+    assert found is None or found.stamp is None
+    assert autoindex_stamp(told.encode()) is None
 
 
 @pytest.mark.parametrize("style", pages.STYLES)

@@ -61,6 +61,14 @@ async def test_times_modes_and_owners_are_told_exactly(root: Path) -> None:
     assert (entry.uid, entry.gid) == (os.getuid(), os.getgid())
 
 
+async def test_a_time_beyond_every_record_is_the_last_that_there_is(root: Path) -> None:
+    (root / "far").write_bytes(b"x")
+    os.utime(root / "far", (2**34, 2**34))  # the year 2514; ext4 makes it 2446
+    stamp = (await entries(root))[b"far"].mtime
+    assert stamp is not None
+    assert (root / "far").stat().st_mtime_ns > 2**63 - 1 == stamp.ns
+
+
 async def test_the_directory_tells_of_itself(root: Path) -> None:
     os.chmod(root / "below", 0o750)
     os.utime(root / "below", ns=(1, 77))

@@ -9,7 +9,7 @@ help: ## what can be made
 setup: ## prepare this machine: .venv and, as root, the system packages that tests need
 	@bash scripts/setup.sh
 
-demo: setup ## a whole cluster on this machine: an origin and three sites
+demo: setup ## a whole cluster on this machine, in a race with lone mirrors
 	@$(BIN)/sideways demo
 
 test: setup ## the tests

@@ -548,13 +548,13 @@ def _print_plan(site: str, mirror: str, plan: Plan) -> None:
 
 
 @cli.command()
-@click.option("--once", is_flag=True, help="Stop after the table; exit 0 only if all trees equal the origin.")
+@click.option("--once", is_flag=True, help="Stop at the end; exit 0 only if all trees equal the origin.")
 @click.option(
     "--keep", metavar="DIR", help="Work in DIR and leave it there.", type=click.Path(file_okay=False)
 )
 @click.pass_obj
 def demo(setup: Setup, once: bool, keep: str | None) -> int:
-    """A whole cluster on this machine: an origin and three sites."""
+    """A whole cluster on this machine: three sites race three lone mirrors, then one of them dies."""
     from cluster.demo import run_demo
 
     return _run(run_demo(setup.folder, once=once, keep=keep))

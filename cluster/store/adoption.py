@@ -9,6 +9,7 @@ from dataclasses import replace
 from cluster.errors import StoreError
 from cluster.model import Entry, Held, Kind, Stamp, join
 from cluster.store import rows
+from cluster.store.growing import Grown, Run
 from cluster.store.staging import Partial
 from cluster.store.tree import Staged, Tree
 
@@ -108,4 +109,47 @@ def keep_partial(connection: sqlite3.Connection, kept: Partial, now: int) -> byt
 def partial_names(connection: sqlite3.Connection, now: int) -> set[bytes]:
     """Temporaries that a later attempt goes on with; forgets those that are too old."""
     connection.execute("DELETE FROM partials WHERE at < ?", (now - KEPT,))
-    return {name for (name,) in connection.execute("SELECT temporary FROM partials")}
+    for (path,) in connection.execute("SELECT path FROM growing WHERE at < ?", (now - KEPT,)).fetchall():
+        forget_growing(connection, path)
+    query = "SELECT temporary FROM partials UNION ALL SELECT temporary FROM growing"
+    return {name for (name,) in connection.execute(query)}
+
+
+# -- what grows by parts
+
+
+def growing(connection: sqlite3.Connection, path: bytes) -> Grown | None:
+    """What is noted of the parts of a file."""
+    query = "SELECT temporary, path, etag, size FROM growing WHERE path = ?"
+    row = connection.execute(query, (path,)).fetchone()
+    if row is None:
+        return None
+    temporary, _, etag, size = row
+    query = "SELECT first, source, hashes FROM grown WHERE path = ? ORDER BY first"
+    runs = tuple(Run(*run) for run in connection.execute(query, (path,)))
+    return Grown(temporary, path, etag, size, runs)
+
+
+def note_growing(connection: sqlite3.Connection, new: Grown, now: int) -> None:
+    """Its runs, in addition to those that are noted of the same temporary."""
+    found = connection.execute("SELECT temporary FROM growing WHERE path = ?", (new.path,)).fetchone()
+    if found is not None and found[0] != new.temporary:
+        forget_growing(connection, new.path)
+    connection.execute(
+        "INSERT OR REPLACE INTO growing VALUES (?, ?, ?, ?, ?)",
+        (new.path, new.temporary, new.etag, new.size, now),
+    )
+    connection.executemany(
+        "INSERT OR REPLACE INTO grown VALUES (?, ?, ?, ?)",
+        [(new.path, run.first, run.source, run.hashes) for run in new.runs],
+    )
+
+
+def forget_growing(connection: sqlite3.Connection, path: bytes) -> bytes | None:
+    """The temporary that is nobody's from now on, if there is one."""
+    found: tuple[bytes] | None = connection.execute(
+        "SELECT temporary FROM growing WHERE path = ?", (path,)
+    ).fetchone()
+    connection.execute("DELETE FROM growing WHERE path = ?", (path,))
+    connection.execute("DELETE FROM grown WHERE path = ?", (path,))
+    return found[0] if found is not None else None

@@ -10,6 +10,7 @@ import asyncio
 import contextlib
 import logging
 import os
+import sqlite3
 import tempfile
 import time
 from collections.abc import AsyncIterator, Callable, Coroutine, Iterable, Mapping, Sequence
@@ -35,6 +36,7 @@ from cluster.store import (
     suspects,
 )
 from cluster.store.connections import Connections
+from cluster.store.growing import Growing, Grown
 from cluster.store.lock import Lock
 from cluster.store.opening import Opened, book_refusal, open_copy, open_store
 from cluster.store.publishing import Begun
@@ -100,6 +102,7 @@ class MirrorStore:
         self._moves = 0  # odd while the public tree is being changed
         self._unfinished = False  # an intent is open whose batch is over
         self._removals = True  # there may be deletions whose renames are not done
+        self._growing: dict[bytes, bytes] = {}  # temporary: path, of what comes by parts
         self._protected: set[asyncio.Task[Any]] = set()
 
     @classmethod
@@ -342,6 +345,8 @@ class MirrorStore:
 
     async def stage(self, path: bytes, size: int | None) -> Staging:
         """A temporary for one large file; goes on with a partial of an earlier attempt where there is one."""
+        if await self.is_growing(path):
+            await self._forget_growing(path)
         begun = await self._records.read(lambda c: adoption.partial(c, path))
         if begun is not None:
             begun = await self._records.write(lambda c, _: adoption.take_partial(c, path))
@@ -352,6 +357,36 @@ class MirrorStore:
         replaced = await self._records.write(lambda c, _: adoption.keep_partial(c, kept, now))
         if replaced:
             await self._on_disk(self._tree.temporaries.remove, [replaced])
+
+    async def is_growing(self, path: bytes) -> bool:
+        """Whether parts of it are here from an earlier attempt."""
+        return await self._records.read(lambda c: adoption.growing(c, path)) is not None
+
+    async def grow(self, path: bytes, size: int, etag: str) -> Growing:
+        """A temporary for one large file that comes by parts; goes on with what is here of this very version.
+        It is noted until it has been published. Raises DiskFull, StoreError."""
+        begun = await self._records.read(lambda c: adoption.growing(c, path))
+        if begun is None or (begun.size, begun.etag) != (size, etag):
+            await self._forget_growing(path)
+            begun = Grown(b"", path, etag, size)
+        growing = await Growing.open(self._tree, begun, self._note_growing, self._disk)
+        self._growing[growing.temporary] = path
+        return growing
+
+    async def _note_growing(self, new: Grown) -> None:
+        now = int(time.time())
+        await self._records.write(lambda c, _: adoption.note_growing(c, new, now))
+
+    async def _forget_growing(self, path: bytes) -> None:
+        """Both its parts and its beginning."""
+
+        def forget(connection: sqlite3.Connection) -> list[bytes]:
+            partial = adoption.take_partial(connection, path)
+            names = [partial.temporary if partial else None, adoption.forget_growing(connection, path)]
+            return [name for name in names if name is not None]
+
+        names = await self._records.write(lambda c, _: forget(c))
+        await self._on_disk(self._tree.temporaries.remove, names)
 
     async def stage_copy(self, held: Held, descriptor: int) -> Staged:
         """Copy an open local file: sparse-safe, hashed, fstat before and after. Closes the descriptor.
@@ -445,9 +480,14 @@ class MirrorStore:
         self._moves += 1
         try:
             outcomes, own = await self._on_disk(publishing.carry_out, self._tree, changes, begun, attributes)
-            await self._records.write(
-                lambda c, ids: publishing.conclude(c, ids, begun, outcomes, own, now), durable=True
-            )
+            grown = [path for change in changes if (path := self._grown(change)) is not None]
+
+            def conclude(connection: sqlite3.Connection, ids: rows.Ids) -> None:
+                publishing.conclude(connection, ids, begun, outcomes, own, now)
+                for path in grown:
+                    adoption.forget_growing(connection, path)
+
+            await self._records.write(conclude, durable=True)
         except publishing.NotSynced as failure:
             staged = [change.staged for change in changes if change.staged is not None]
             await self._on_disk(self._tree.discard, staged)
@@ -458,6 +498,10 @@ class MirrorStore:
             self._moves += 1
         self._unfinished = False
         return [outcome if isinstance(outcome, Exception) else None for outcome in outcomes]
+
+    def _grown(self, change: Change) -> bytes | None:
+        """The path of what came by parts."""
+        return self._growing.pop(change.staged.temporary, None) if change.staged is not None else None
 
     async def _refused(self, changes: Sequence[Change]) -> dict[int, Exception]:
         if not self._removals:

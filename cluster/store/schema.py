@@ -142,6 +142,16 @@ STEPS: tuple[str, ...] = (
                sum(ifnull(json_extract(counts, '$.bytes.sideways'), 0))
         FROM passes WHERE ended IS NOT NULL AND json_extract(counts, '$.bytes') IS NOT NULL GROUP BY 1;
     """,
+    """
+    CREATE TABLE growing (              -- large files that arrive by parts: `cluster.store.growing`
+        path BLOB PRIMARY KEY, temporary BLOB NOT NULL, etag TEXT NOT NULL, size INTEGER NOT NULL,
+        at INTEGER NOT NULL
+    ) WITHOUT ROWID;
+    CREATE TABLE grown (                -- runs of their blocks that are on disk
+        path BLOB NOT NULL, first INTEGER NOT NULL, source TEXT NOT NULL, hashes BLOB NOT NULL,
+        PRIMARY KEY (path, first)
+    ) WITHOUT ROWID;
+    """,
 )
 
 

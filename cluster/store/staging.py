@@ -25,7 +25,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
     from concurrent.futures import Executor
 
-_PIECE = 2**20  # bytes handed to the threads at once
+PIECE = 2**20  # bytes handed to the threads at once
 _FEW = 32  # chunks that are written as they are; more are joined, which costs a copy
 _START_WRITING = 8 * 2**20  # the disk begins to write after that many
 
@@ -109,7 +109,7 @@ class Staging:
         """Take the next bytes. Returns when there is room for more."""
         self._gathered.append(chunk)
         self._size += len(chunk)
-        if self._size >= _PIECE:
+        if self._size >= PIECE:
             await self._hand_over()
 
     async def finish(self, held: Held) -> Staged:
@@ -192,7 +192,7 @@ class _Sink:
 
     @classmethod
     def open(cls, temporaries: Temporaries, path: bytes, size: int | None, partial: Partial | None) -> _Sink:
-        with _told(temporaries, path):
+        with explained(temporaries, path):
             sink = cls._resumed(temporaries, path, size, partial) if partial is not None else None
             sink = sink or cls(temporaries, path, *temporaries.create())
             try:
@@ -219,7 +219,7 @@ class _Sink:
 
     def _verified(self, partial: Partial) -> bool:
         while self.digest.length < partial.length:
-            piece = os.read(self._descriptor, min(_PIECE, partial.length - self.digest.length))
+            piece = os.read(self._descriptor, min(PIECE, partial.length - self.digest.length))
             if not piece:
                 return False
             self.digest.update(piece)
@@ -235,7 +235,7 @@ class _Sink:
             self._temporaries.space.promise(missing)
 
     def restart(self) -> None:
-        with _told(self._temporaries, self._path):
+        with explained(self._temporaries, self._path):
             os.ftruncate(self._descriptor, 0)
             os.lseek(self._descriptor, 0, os.SEEK_SET)
         self.digest = Digest()
@@ -246,7 +246,7 @@ class _Sink:
             self.digest.update(piece)
 
     def write(self, pieces: Sequence[bytes]) -> None:
-        with _told(self._temporaries, self._path):
+        with explained(self._temporaries, self._path):
             size = sum(map(len, pieces))
             written = os.writev(self._descriptor, pieces)
             if written != size:
@@ -257,7 +257,7 @@ class _Sink:
                 self._started = self._written
 
     def finish(self, held: Held) -> Staged:
-        with _told(self._temporaries, self._path):
+        with explained(self._temporaries, self._path):
             os.ftruncate(self._descriptor, self._written)  # gives back what was reserved beyond
             linux.start_writing(self._descriptor, self._started, 0)
             complete = self._temporaries.dressed(self._descriptor, held, self.digest.sha256)
@@ -265,7 +265,7 @@ class _Sink:
         return Staged(self._name, complete, complete.inode, self.digest.blocks)
 
     def suspend(self, path: bytes, etag: str, size: int | None) -> Partial:
-        with _told(self._temporaries, self._path):
+        with explained(self._temporaries, self._path):
             os.ftruncate(self._descriptor, self._written)
         self._close()
         return Partial(self._name, path, etag, size, self._written, self.digest.sha256)
@@ -282,7 +282,8 @@ class _Sink:
 
 
 @contextlib.contextmanager
-def _told(temporaries: Temporaries, path: bytes) -> Iterator[None]:
+def explained(temporaries: Temporaries, path: bytes) -> Iterator[None]:
+    """What the disk refuses inside, as DiskFull or StoreError that names `path`."""
     try:
         yield
     except OSError as error:

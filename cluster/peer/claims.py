@@ -9,6 +9,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 
 from cluster.model import Claim, Row
+from cluster.peer.arriving import Arriving
 from cluster.peer.heard import MAX_CLAIMS, Heard
 
 RETOLD = 0.5  # s between two words about the progress of one fetch: well below every patience
@@ -46,10 +47,12 @@ class Claims:
     """One per site; the engine writes, what talks to siblings reads. `first` names a part of a large file by
     its first byte.
 
-    `heard` is the other half: what the siblings say that they are fetching.
+    `heard` is the other half: what the siblings say that they are fetching. `arriving` is what is here
+    already of the files that are fetched by parts.
     """
 
     heard: Heard = field(default_factory=Heard)
+    arriving: Arriving = field(default_factory=Arriving)
     _mirrors: dict[str, dict[bytes, dict[Part, _Fetch]]] = field(default_factory=dict)
     _changed: Callable[[], None] | None = None  # somebody wants to be told
     _dirty: dict[tuple[str, bytes, Part], None] = field(default_factory=dict)
@@ -113,6 +116,7 @@ class Claims:
 
     def clear(self, mirror: str) -> None:
         """The pass over this mirror has ended: nothing is being fetched."""
+        self.arriving.clear(mirror)
         gone = self._mirrors.pop(mirror, {})
         self._told -= sum(fetch.told is not None for parts in gone.values() for fetch in parts.values())
         if self._changed is not None:

@@ -7,7 +7,7 @@ from contextlib import AbstractAsyncContextManager
 from dataclasses import dataclass
 from typing import Protocol
 
-from cluster.model import Listing, Offer, Offered
+from cluster.model import Claim, Listing, Offer, Offered
 from cluster.origin.base import Body, Want
 
 
@@ -27,6 +27,25 @@ class Relayed:
     listing: Listing | None
     age: float = 0.0
     state: State = State()
+
+
+@dataclass(frozen=True, slots=True)
+class Parts:
+    """What a sibling said of one version of a large file: the ranges of it that can be read there (first
+    byte, end; ascending), and what it is fetching of that file."""
+
+    runs: tuple[tuple[int, int], ...] = ()
+    claims: tuple[Claim, ...] = ()
+
+
+class Part(Protocol):
+    """Blocks on their way. `hashes` are their BLAKE3, as the sibling says."""
+
+    hashes: bytes
+
+    def chunks(self) -> AsyncIterator[bytes]:
+        """Exactly the bytes that were asked for. Raises PeerError otherwise."""
+        ...
 
 
 class Sibling(Protocol):
@@ -65,6 +84,17 @@ class Sibling(Protocol):
 
     def read(self, mirror: str, path: bytes, offer: Offer, want: Want) -> AbstractAsyncContextManager[Body]:
         """One file. The bytes are checked against `offer.sha256` by the caller."""
+        ...
+
+    async def parts(self, mirror: str, path: bytes, size: int, etag: str, patience: float) -> Parts:
+        """What can be read there of the version that size and validator name. PeerSilent after `patience`
+        seconds; PeerLacks where it does not know the question."""
+        ...
+
+    def part(
+        self, mirror: str, path: bytes, size: int, etag: str, first: int, end: int
+    ) -> AbstractAsyncContextManager[Part]:
+        """The blocks from `first` to `end` of that version, at most one range (`cluster.plan.steal`)."""
         ...
 
     def deceived(self, reason: str) -> None:

@@ -12,9 +12,10 @@ from urllib.parse import quote_from_bytes
 from cluster.errors import PeerBroke, PeerSilent
 from cluster.model import Claim, Facts, Offer, Offered, Site
 from cluster.origin.base import Traffic, Want
-from cluster.peer import frames, listingwire, wire
-from cluster.peer.client import Relayed
+from cluster.peer import frames, listingwire, partwire, wire
+from cluster.peer.client import Parts, Relayed
 from cluster.peer.link import FIRST_BYTE, Link
+from cluster.peer.partbody import PartBody
 from cluster.peer.stream import Stream
 
 MAX_OFFERS = 250_000  # in one directory, as everywhere
@@ -129,6 +130,12 @@ class HttpsSibling:
         with self.link.judged("question"), self.link.broken():
             return listingwire.told_read(body)
 
+    async def parts(self, mirror: str, path: bytes, size: int, etag: str, patience: float) -> Parts:
+        """See `Sibling`."""
+        body = await self._asked(f"parts?{_query(mirror=mirror, path=path, etag=etag)}&size={size}", patience)
+        with self.link.judged("question"), self.link.broken():
+            return partwire.told_read(body, size)
+
     async def wake(self, mirror: str, path: bytes = b"", patience: float = FIRST_BYTE) -> None:
         """Tell it that something changed below `path`."""
         self.traffic.requests += 1
@@ -150,6 +157,12 @@ class HttpsSibling:
         self.traffic.requests += 1
         stream = Stream(self.link, "file?" + _query(mirror=mirror, path=path), headers)
         return SiblingBody(self, stream, offer, want)
+
+    def part(self, mirror: str, path: bytes, size: int, etag: str, first: int, end: int) -> PartBody:
+        """See `Sibling`."""
+        self.traffic.requests += 1
+        target = f"part?{_query(mirror=mirror, path=path, etag=etag)}&size={size}&first={first}&end={end}"
+        return PartBody(self, Stream(self.link, target), first, end)
 
     async def bundle(
         self, mirror: str, directory: bytes, names: Sequence[bytes]

@@ -11,6 +11,7 @@ from aiohttp import web
 from cluster.errors import UnsafeName
 from cluster.model import checked_name, checked_path
 from cluster.peer import fields
+from cluster.peer.arriving import Version
 
 
 class Query:
@@ -46,6 +47,10 @@ class Query:
         value = self._last(key)
         with _absent():
             return checked_name(value) if value else None
+
+    def version(self) -> Version:
+        """A file as `path`, `size` and `etag` name it."""
+        return Version(self.path("path"), self.integer("size", 0), self.text("etag"))
 
     def names(self, key: str) -> list[bytes]:
         with _absent():

@@ -1,4 +1,5 @@
-"""Answering siblings: what this site's committed store holds, and nothing else.
+"""Answering siblings: what this site's committed store holds, the whole blocks of what arrives by parts, and
+nothing else.
 
 Nothing here asks anybody: a question that came from a sibling is never passed on (HAZARDS 128). A file is
 found by its name in the store, never by a path made from the request (123).
@@ -16,8 +17,9 @@ from typing import TYPE_CHECKING
 from aiohttp import web
 
 from cluster.errors import SidewaysError
-from cluster.model import Cluster, Held, Site, join
-from cluster.peer import keys, listingwire, ranges, tls, wire
+from cluster.model import Cluster, Held, Site, join, split
+from cluster.peer import keys, listingwire, partwire, ranges, tls, wire
+from cluster.peer.arriving import part_here, runs_here
 from cluster.peer.claims import Claims
 from cluster.peer.codec import WireError
 from cluster.peer.differences import digests
@@ -27,6 +29,8 @@ from cluster.peer.listener import Listener, bind, streams_for
 from cluster.peer.listings import Listings
 from cluster.peer.query import Query
 from cluster.peer.sending import Sender, delivered, open_files
+from cluster.plan import steal
+from cluster.store import blocks
 from cluster.store.summary import summarise
 
 if TYPE_CHECKING:
@@ -96,6 +100,8 @@ class PeerServer:
             ("line", self._line),
             ("digests", self._digests),
             ("listing", self._listing),
+            ("parts", self._parts),
+            ("part", self._part),
         ):
             app.router.add_get(f"/v{wire.MAJOR}/{path}", answer, allow_head=False)
         app.router.add_post(f"/v{wire.MAJOR}/wake", self._woken)
@@ -284,6 +290,21 @@ class PeerServer:
         rows = b"" if same else kept.packed
         return _answer(listingwire.told(state, now - kept.asked, kept.token, rows))
 
+    async def _parts(self, request: web.Request) -> web.Response:
+        query = Query(request)
+        mirror, version = query.text("mirror"), query.version()
+        self._granted(request, mirror)
+        reader = await self._reader_or_none(request, mirror)
+        runs = await runs_here(self._claims.arriving.of(mirror, version), reader, version)
+        directory, name = split(version.path)
+        claims = [one for one in self._claims.within(mirror, directory, self._clock()) if one.name == name]
+        return _answer(partwire.told(runs, claims))
+
+    async def _reader_or_none(self, request: web.Request, mirror: str) -> Reader | None:
+        with contextlib.suppress(web.HTTPNotFound):
+            return await self._reader(request, mirror)
+        return None
+
     async def _woken(self, request: web.Request) -> web.Response:
         try:
             async with asyncio.timeout(DEADLINE):
@@ -332,6 +353,29 @@ class PeerServer:
                 response.headers["Content-Range"] = f"bytes {first}-{end - 1}/{held.size}"
             response.content_length = end - first
             await response.prepare(request)
+            unsent.pop_all()
+        await delivered(request, self._sender.file(response, request, descriptor, first, end))
+        return response
+
+    async def _part(self, request: web.Request) -> web.StreamResponse:
+        query = Query(request)
+        mirror, version = query.text("mirror"), query.version()
+        first, end = query.integer("first", 0), query.integer("end", 0)
+        self._granted(request, mirror)
+        ends = end % blocks.BLOCK == 0 or end == version.size
+        if first % blocks.BLOCK or not ends or not first < end <= min(version.size, first + steal.RANGE):
+            raise ValueError("not blocks of this file")
+        reader = await self._reader_or_none(request, mirror)
+        found = await part_here(self._claims.arriving.of(mirror, version), reader, version, first, end)
+        if found is None:
+            raise web.HTTPNotFound
+        descriptor, hashes = found
+        with contextlib.ExitStack() as unsent:
+            unsent.callback(os.close, descriptor)
+            response = web.StreamResponse(headers={"Content-Type": "application/octet-stream"})
+            response.content_length = len(hashes) + end - first
+            await response.prepare(request)
+            await response.write(hashes)
             unsent.pop_all()
         await delivered(request, self._sender.file(response, request, descriptor, first, end))
         return response

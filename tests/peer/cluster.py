@@ -19,6 +19,7 @@ from cluster.peer.server import PeerServer
 from cluster.peer.siblings import Siblings
 from cluster.peer.wire import Record
 from cluster.plan.saving import Received
+from cluster.store.blocks import block_hashes
 
 
 class Facts:
@@ -135,6 +136,9 @@ class FakeReader:
                     os.close(one[0])
             raise
         return opened
+
+    async def blocks(self, path: bytes) -> bytes:
+        return block_hashes(self.files[path][1]) if path in self.files else b""
 
     async def close(self) -> None:
         self.closed = True

@@ -1,0 +1,100 @@
+"""The large files that arrive at this site by parts: siblings may read what is here of them already."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
+
+from cluster.model import Kind
+from cluster.peer.sending import open_files
+from cluster.store import blocks
+
+if TYPE_CHECKING:
+    from cluster.model import Held
+    from cluster.store.growing import Growing
+    from cluster.store.mirror import Reader
+
+
+@dataclass(slots=True)
+class Arriving:
+    """One per site; `Claims.arriving` is it. The engine writes, the peer server reads."""
+
+    _files: dict[str, dict[bytes, Growing]] = field(default_factory=dict)
+
+    def begin(self, mirror: str, growing: Growing) -> None:
+        """From now on its blocks may be read; it is closed by `end`."""
+        self._files.setdefault(mirror, {})[growing.path] = growing
+
+    def end(self, mirror: str, path: bytes) -> None:
+        """It is published, or given up."""
+        growing = self._files.get(mirror, {}).pop(path, None)
+        if growing is not None:
+            growing.close()
+
+    def clear(self, mirror: str) -> None:
+        """The pass over this mirror has ended."""
+        for path in list(self._files.get(mirror, {})):
+            self.end(mirror, path)
+
+    def of(self, mirror: str, version: Version) -> Growing | None:
+        """What arrives of exactly this version."""
+        growing = self._files.get(mirror, {}).get(version.path)
+        same = growing is not None and (growing.size, growing.etag) == (version.size, version.etag)
+        return growing if same else None
+
+    def __repr__(self) -> str:
+        return f"<Arriving {sum(map(len, self._files.values()))} files>"
+
+
+@dataclass(frozen=True, slots=True)
+class Version:
+    """A file as the origin has it now: its size, and its strong validator with the quotes."""
+
+    path: bytes
+    size: int
+    etag: str
+
+
+async def runs_here(
+    growing: Growing | None, reader: Reader | None, version: Version
+) -> list[tuple[int, int]]:
+    """Which bytes of a version can be read here: ascending ranges, first and end."""
+    if growing is not None:
+        return growing.runs()
+    held = await reader.held(version.path) if reader is not None else None
+    return [(0, version.size)] if held is not None and _is(held, version) else []
+
+
+async def part_here(
+    growing: Growing | None, reader: Reader | None, version: Version, first: int, end: int
+) -> tuple[int, bytes] | None:
+    """A descriptor to be closed, and the BLAKE3 of each block from `first` to `end`; None where not all of
+    that is here."""
+    if growing is not None:
+        hashes = growing.hashes(first, end)
+        return None if hashes is None else (growing.opened(), hashes)
+    if reader is None:
+        return None
+    every = await reader.blocks(version.path)
+    hashes = every[32 * (first // blocks.BLOCK) : 32 * count(0, end)]
+    (opened,) = await open_files(reader, [version.path])
+    if opened is None:
+        return None
+    descriptor, held = opened
+    if _is(held, version) and len(hashes) == 32 * count(first, end):
+        return descriptor, hashes
+    with contextlib.suppress(OSError):
+        os.close(descriptor)
+    return None
+
+
+def count(first: int, end: int) -> int:
+    """How many blocks there are from `first`, where one begins, to `end`."""
+    return -(-end // blocks.BLOCK) - first // blocks.BLOCK
+
+
+def _is(held: Held, version: Version) -> bool:
+    same = (held.size, held.etag) == (version.size, version.etag)
+    return held.kind is Kind.FILE and not held.unknown and same

@@ -8,18 +8,19 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable, Iterable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Self
 
 from cluster.engine.bulk import Bulk
 from cluster.engine.context import SMALL, Context, Job, Stage, Visit
 from cluster.engine.transfer import Transfer
 from cluster.errors import PeerError
-from cluster.model import Held, Offered, Order, join
+from cluster.model import Held, Offered, Order, Trust, join
 from cluster.peer.client import Sibling
+from cluster.plan import steal
 from cluster.plan.compare import Evidence, Wanted, evidence
 from cluster.plan.order import SPLIT, owner
-from cluster.plan.source import FromOrigin, FromSibling, PutOff, choose
+from cluster.plan.source import FromOrigin, FromSibling, PutOff, Source, choose
 from cluster.store.mirror import Later
 
 CHUNK = 512  # files that are claimed and asked for together
@@ -27,6 +28,8 @@ CHUNK_BYTES = 64 * 2**20
 ANSWER = 2.0  # s that a sibling has to tell what it holds in a directory
 CONTEST = 0.05  # s until a contested claim is looked at again
 SIDEWAYS_SLOTS = 6
+PARTED_AT_ONCE = 2  # large files that come by parts
+PARTED_WAITING = 64
 
 
 @dataclass(slots=True)
@@ -70,6 +73,7 @@ class Fetcher:
         connections = max(1, context.mirror.limits.connections)
         self._origin: asyncio.Queue[Job] = asyncio.Queue(4 * connections)
         self._sideways: asyncio.Queue[_Bundle] = asyncio.Queue(4 * SIDEWAYS_SLOTS)
+        self._parted: asyncio.Queue[Job] = asyncio.Queue(PARTED_WAITING)
         self._workers: list[asyncio.Task[None]] = []
         self._connections = connections
         self._outstanding = 0
@@ -83,6 +87,7 @@ class Fetcher:
         await self.transfer.__aenter__()
         self._workers = [asyncio.create_task(self._origin_worker()) for _ in range(self._connections)]
         self._workers += [asyncio.create_task(self._sideways_worker()) for _ in range(SIDEWAYS_SLOTS)]
+        self._workers += [asyncio.create_task(self._parted_worker()) for _ in range(PARTED_AT_ONCE)]
         return self
 
     async def __aexit__(self, *error: object) -> None:
@@ -132,6 +137,8 @@ class Fetcher:
             path = join(visit.path, want.entry.name)
             if visit.stage < Stage.LAST and context.last and context.last.match(path):
                 last.append(want)
+            elif self._by_parts(want):
+                now.append(want)  # each of its ranges has an owner of its own
             elif share and not want.ask and (whole or owner(path, alive)) != context.site:
                 rest.append(want)
             else:
@@ -139,6 +146,15 @@ class Fetcher:
         await self._later(Stage.LAST, visit, last)
         await self._later(Stage.REST, visit, rest)
         return now
+
+    def _by_parts(self, want: Wanted) -> bool:
+        """Whether it is fetched by parts, where the origin allows that, and siblings do the same."""
+        context = self._context
+        sideways, size = context.mirror.sideways, want.entry.size
+        if size is None or size <= steal.LARGE or want.ask or not context.origin.properties.network:
+            return False
+        shared = sideways.enabled and sideways.trust is Trust.SIBLINGS
+        return shared and any(sibling.up for sibling in context.siblings)
 
     async def _later(self, stage: Stage, visit: Visit, wanted: Sequence[Wanted]) -> None:
         if wanted:
@@ -161,7 +177,10 @@ class Fetcher:
             elif want.ask:
                 await self._origin.put(job)
             elif not await self._linked(job):
-                jobs.append(job)
+                if self._by_parts(want) or await self._begun(job):
+                    await self._parted.put(job)
+                else:
+                    jobs.append(job)
         if not jobs:
             return
         siblings = [s for s in context.siblings if s.up]
@@ -171,6 +190,15 @@ class Fetcher:
             await self._from_origin(jobs)
             return
         await self._ask_and_dispatch(visit, jobs, siblings)
+
+    async def _begun(self, job: Job) -> bool:
+        """Whether parts of it are here from an earlier attempt."""
+        large = job.entry.size is not None and job.entry.size > steal.LARGE
+        return (
+            large
+            and self._context.origin.properties.network
+            and await self._context.store.is_growing(job.path)
+        )
 
     async def _linked(self, job: Job) -> bool:
         """Whether a hard link settles this job, or it must wait for the first file of its group."""
@@ -234,21 +262,12 @@ class Fetcher:
 
     async def _dispatch(self, jobs: Sequence[Job], offered: Sequence[Offered]) -> list[Job]:
         """Send each file its way; the contested ones are returned."""
-        context = self._context
-        sideways = context.mirror.sideways
         small: dict[str, dict[bytes, tuple[Job, FromSibling]]] = {}
         contested: list[Job] = []
         put_off: list[Job] = []
         ours: list[Job] = []
         for job in jobs:
-            source = choose(
-                job.visit.path,
-                job.entry,
-                self._without_lapsed(job, offered),
-                own=context.site,
-                trust=sideways.trust,
-                patience=sideways.patience,
-            )
+            source = self._choose(job, self._without_lapsed(job, offered))
             match source:
                 case FromOrigin():
                     ours.append(job)
@@ -333,14 +352,7 @@ class Fetcher:
             return False
         self._claim(job)
         offered = await self._ask(job.visit.path, [job], siblings)
-        source = choose(
-            job.visit.path,
-            job.entry,
-            offered,
-            own=context.site,
-            trust=context.mirror.sideways.trust,
-            patience=context.mirror.sideways.patience,
-        )
+        source = self._choose(job, offered)
         if isinstance(source, FromSibling):
             self._unclaim(job)
             await self._send(source.site, {job.entry.name: (job, source)}, whole=True)
@@ -349,6 +361,47 @@ class Fetcher:
             await self._put_off([job])
             return True
         return False
+
+    async def _parted_worker(self) -> None:
+        while True:
+            job = await self._parted.get()
+            try:
+                await self._parts(job)
+            except asyncio.CancelledError:
+                raise
+            except Exception as error:  # noqa: BLE001  # as above
+                self._stop(error)
+
+    async def _parts(self, job: Job) -> None:
+        """One large file by parts, unless a sibling has all of it, or fetches it as a whole."""
+        siblings = [s for s in self._context.siblings if s.up]
+        if siblings and not await self._begun(job):
+            offered = await self._ask(job.visit.path, [job], siblings)
+            source = self._choose(job, [_without_parts(one) for one in self._without_lapsed(job, offered)])
+            if isinstance(source, FromSibling):
+                await self._send(source.site, {job.entry.name: (job, source)}, whole=True)
+                return
+            if isinstance(source, PutOff) and not source.contested:
+                await self._put_off([job])
+                return
+        if await self.transfer.by_parts(job):
+            return
+        if siblings:
+            await self._ask_and_dispatch(job.visit, [job], siblings)
+        else:
+            self._claim(job)
+            await self._from_origin([job])
+
+    def _choose(self, job: Job, offered: Sequence[Offered]) -> Source:
+        sideways = self._context.mirror.sideways
+        return choose(
+            job.visit.path,
+            job.entry,
+            offered,
+            own=self._context.site,
+            trust=sideways.trust,
+            patience=sideways.patience,
+        )
 
     async def _sideways_worker(self) -> None:
         while True:
@@ -382,14 +435,7 @@ class Fetcher:
         offered = await self._ask(visit.path, jobs, others)
         by_name = {s.name: s for s in others}
         for job in jobs:
-            source = choose(
-                visit.path,
-                job.entry,
-                offered,
-                own=self._context.site,
-                trust=self._context.mirror.sideways.trust,
-                patience=self._context.mirror.sideways.patience,
-            )
+            source = self._choose(job, offered)
             if isinstance(source, FromSibling):
                 self._unclaim(job)
                 if await self.transfer.from_sibling(by_name[source.site], job, source):
@@ -418,6 +464,12 @@ class Fetcher:
             self.done_later.append((visit.stage, visit.path, job.entry.name))
         if visit.pending == 0:
             self._visit_over(visit)
+
+
+def _without_parts(offered: Offered) -> Offered:
+    """Claims on parts of a file are no reason to wait for the whole of it."""
+    whole = {name: claim for name, claim in offered.claims.items() if claim.end is None and not claim.first}
+    return replace(offered, claims=whole)
 
 
 def _chunks(wanted: Sequence[Wanted]) -> Iterable[list[Wanted]]:

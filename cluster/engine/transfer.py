@@ -5,12 +5,14 @@ from __future__ import annotations
 import asyncio
 import hashlib
 import random
+from collections import Counter
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Self
 
 from cluster.engine.context import SMALL, Context, Job
-from cluster.errors import Changed, OriginError, PeerBroke, PeerError, Vanished
+from cluster.engine.gathering import Gathering, pause_after
+from cluster.errors import Changed, OriginError, PeerBroke, PeerError
 from cluster.model import Facts, Held, Offer, join
 from cluster.origin.base import Body, Copyable, Want
 from cluster.peer.client import Sibling
@@ -24,6 +26,7 @@ GROUP_BYTES = 4 * 2**20
 QUEUE = 256
 SPOT_RANGES = 3
 SPOT_BYTES = 64 * 2**10
+MAX_TAG = 512  # bytes of a validator: it goes into request lines
 
 Finished = Callable[[Job], None]
 
@@ -60,12 +63,14 @@ class Transfer:
         context.claims.start(context.mirror.name, job.visit.path, job.entry.name, context.clock.monotonic())
         try:
             await self._tries(job)
-        except (Changed, Vanished) as error:
-            if context.look_again(job.visit, error):
-                self.settle(job)
-            else:
-                self.fail(job, error.message)
         except OriginError as error:
+            self._refused(job, error)
+
+    def _refused(self, job: Job, error: OriginError) -> None:
+        """The origin does not deliver this."""
+        if self._context.look_again(job.visit, error):
+            self.settle(job)
+        else:
             self.fail(job, error.message)
 
     async def _tries(self, job: Job) -> None:
@@ -76,15 +81,10 @@ class Transfer:
             try:
                 await self._attempt(job)
             except OriginError as error:
+                if not job.opened:
+                    raise
                 job.tries += 1
-                if error.permanent or not job.opened or job.tries >= context.mirror.limits.retries:
-                    raise
-                pause = (
-                    error.retry_after if error.retry_after is not None else random.uniform(0, 2.0**job.tries)
-                )
-                if pause > MAX_PAUSE:
-                    raise
-                await context.clock.sleep(pause)
+                await context.clock.sleep(pause_after(error, job.tries, context.mirror.limits.retries))
             else:
                 return
 
@@ -171,6 +171,52 @@ class Transfer:
             await staging.abandon(etag)
             raise
         await self._publish(job, staged)
+
+    async def by_parts(self, job: Job) -> bool:
+        """One large file from origin and siblings together. False where it has to come whole: the origin
+        does not send parts of a version that can be named. Other failures are recorded, never raised;
+        StoreError is. What has arrived of it is kept for the next attempt at the same version.
+        """
+        context, entry = self._context, job.entry
+        try:
+            facts = await context.origin.facts(job.path)
+            if facts.size not in (None, entry.size):
+                raise Changed(body_name(job), f"{facts.size} bytes, {entry.size} were listed")
+        except OriginError as error:
+            self._refused(job, error)
+            return True
+        if not _sends_parts(facts) or (facts.size or 0) > context.mirror.limits.file_size:
+            return False
+        growing = await context.store.grow(job.path, facts.size or 0, facts.etag or "")
+        context.claims.arriving.begin(context.mirror.name, growing)
+        try:
+            await Gathering(context, job, growing).run()
+            staged = await growing.finish(self._held_by_parts(job, facts, growing.sources()))
+        except Changed:
+            await growing.drop()
+            self._arrived(job)
+            return False
+        except BaseException as error:
+            await growing.keep()
+            self._arrived(job)
+            if not isinstance(error, OriginError):
+                raise
+            self._refused(job, error)
+            return True
+        await self._publish(job, staged)
+        return True
+
+    def _arrived(self, job: Job) -> None:
+        """Siblings read no parts of it here any more: it is published, or given up."""
+        self._context.claims.arriving.end(self._context.mirror.name, job.path)
+
+    def _held_by_parts(self, job: Job, facts: Facts, sources: Counter[str]) -> Held:
+        """Its source is the origin only where all of it came from there."""
+        held = self._held(job, facts, facts.size or 0, None)
+        others = [site for site, _ in sources.most_common() if site != "origin"]
+        if not others:
+            return held
+        return replace(held, source=others[0], verified=f"parts from {', '.join(sorted(sources))}")
 
     async def _stream(self, job: Job, body: Body, want: Want) -> None:
         """A body that turned out to be large after it had been opened."""
@@ -315,6 +361,7 @@ class Transfer:
 
     def _done(self, job: Job, held: Held, source: str = "origin") -> Callable[[Exception | None], None]:
         def done(error: Exception | None) -> None:
+            self._arrived(job)
             if error is not None:
                 if self._context.look_again(job.visit, error):
                     self.settle(job)
@@ -433,13 +480,17 @@ class Transfer:
         self.settle(job)
 
 
-MAX_PAUSE = 60.0  # s: an origin that asks for more than this is left alone until the next pass
-
-
 def body_name(job: Job) -> str:
     from cluster.model import href
 
     return href(join(job.visit.path, job.entry.name))
+
+
+def _sends_parts(facts: Facts) -> bool:
+    """Whether parts of the version that its validator names can be asked for, and siblings be told of it."""
+    tag = facts.etag or ""
+    told = facts.ranges and facts.size is not None
+    return told and 0 < len(tag) <= MAX_TAG and tag.isascii() and tag.isprintable()
 
 
 def _looks_large(rounded: str | None) -> bool:

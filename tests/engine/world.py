@@ -9,12 +9,14 @@ import asyncio
 import hashlib
 import os
 import time
-from collections.abc import AsyncIterator, Callable, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field, replace
 from functools import partial
 from pathlib import Path
 from typing import Any
+
+from blake3 import blake3
 
 from cluster.engine.passes import Surroundings, run_pass
 from cluster.engine.report import Report, Reporter
@@ -43,7 +45,8 @@ from cluster.origin.local import LocalOrigin
 from cluster.origin.memory import EPOCH, MemoryOrigin
 from cluster.peer import caught
 from cluster.peer.claims import Claims
-from cluster.peer.client import Relayed, State
+from cluster.peer.client import Parts, Relayed, State
+from cluster.store import blocks
 from tests.invariants import Canary, Ledger, check_invariants, public_root, records
 
 NOW = time.time()
@@ -139,6 +142,12 @@ class FakeSibling:
         self.listings: dict[bytes, tuple[Listing, float]] = {}  # and how many s ago it had them
         self.state = State()
         self.delivered: list[bytes] = []
+        self.grown: dict[tuple[bytes, int, str], tuple[Sequence[tuple[int, int]], bytes]] = {}
+        self.part_claims: list[Claim] = []
+        self.on_parts: Callable[[], Awaitable[None]] | None = None
+        self.asked_parts = 0
+        self.delivered_parts: list[tuple[int, int]] = []
+        self.spoil = False  # blocks are not what their hashes say
 
     def hold(self, path: bytes, body: bytes, *, mtime: int = EPOCH, **facts: Any) -> None:
         stamp = Stamp(mtime)
@@ -199,6 +208,29 @@ class FakeSibling:
         body = self.files[path][1] if self.substitute is None else self.substitute
         yield _Body(body, Facts(size=len(body)))
 
+    async def parts(self, mirror: str, path: bytes, size: int, etag: str, patience: float) -> Parts:
+        self.asked_parts += 1
+        if self.on_parts is not None:
+            await self.on_parts()
+        runs, _ = self.grown.get((path, size, etag), ((), b""))
+        return Parts(tuple(runs), tuple(self.part_claims))
+
+    @asynccontextmanager
+    async def part(
+        self, mirror: str, path: bytes, size: int, etag: str, first: int, end: int
+    ) -> AsyncIterator[_Body]:
+        self.delivered_parts.append((first, end))
+        if (path, size, etag) not in self.grown:
+            raise PeerLacks(self.name, "not this version")
+        body = self.grown[path, size, etag][1][first:end]
+        told = _Body(body, Facts(size=len(body)))
+        told.hashes = b"".join(
+            blake3(body[at : at + blocks.BLOCK]).digest() for at in range(0, len(body), blocks.BLOCK)
+        )
+        if self.spoil:
+            told.body = bytes(len(body))
+        yield told
+
     def deceived(self, reason: str) -> None:
         self.deceptions.append(reason)
         self.caught(self.name, time.time())
@@ -211,6 +243,7 @@ class _Body:
     body: bytes
     facts: Facts
     start: int = 0
+    hashes: bytes = b""
 
     async def chunks(self) -> AsyncIterator[bytes]:
         for at in range(0, len(self.body), 2**16):

@@ -1,0 +1,361 @@
+"""One large file, piece by piece: some from the origin, the others from siblings that fetch it too.
+
+Who fetches which piece from the origin is decided by `cluster.plan.steal`. What siblings fetch is known from
+their claims; when one has a piece is asked for, at once where a claim of it has ended and now and then
+otherwise. A piece that a sibling has is not fetched from the origin.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import random
+from collections.abc import Awaitable, Callable, Iterable
+from dataclasses import dataclass, field
+from functools import partial
+
+from cluster.engine.context import Context, Job
+from cluster.errors import Changed, OriginError, PeerError, PeerLacks, Unreachable
+from cluster.model import Claim, href
+from cluster.origin.base import Want
+from cluster.peer.client import Sibling
+from cluster.plan.order import owner, weight
+from cluster.plan.steal import (
+    Backlog,
+    Piece,
+    SeenClaim,
+    Wait,
+    gives_way,
+    next_piece,
+    pieces,
+    verified,
+)
+from cluster.store.growing import Growing, Part
+
+ORIGIN_AT_ONCE = 2  # pieces of one file
+SIDEWAYS_AT_ONCE = 3
+TICK = 0.1  # s between two looks at what siblings say on their lines
+ASK = 1.0  # s between two questions to one sibling about one file, where nothing seems to have changed
+ANSWER = 2.0  # s that it has for the answer
+CONTEST = 0.05  # s after which a claim on a piece of somebody else's share is looked at again
+MAX_PAUSE = 60.0  # s: an origin that asks for more than this is left alone until the next pass
+
+
+def pause_after(error: OriginError, tries: int, most: int) -> float:
+    """Seconds until the next of at most `most` tries: exponential, with full jitter, or what the origin says.
+    Raises `error` where there is to be none."""
+    if error.permanent or tries >= most:
+        raise error
+    pause = error.retry_after if error.retry_after is not None else random.uniform(0, 2.0**tries)
+    if pause > MAX_PAUSE:
+        raise error
+    return pause
+
+
+@dataclass(slots=True)
+class _Fetching:
+    """One piece on its way here. `site` is where from, "" the origin; `at` the byte that comes next."""
+
+    piece: Piece
+    site: str
+    at: int
+    task: asyncio.Task[None] | None = None
+
+
+@dataclass(slots=True)
+class _Known:
+    """What one sibling told of this file."""
+
+    sibling: Sibling
+    starts: frozenset[int] = frozenset()  # of the pieces that it has
+    claims: tuple[Claim, ...] = ()
+    advanced: dict[int, tuple[int, float]] = field(default_factory=dict)  # by claim: bytes, since when
+    asked: float = float("-inf")
+    answered: bool = False
+    first: tuple[float, int] | None = None  # when it told first, and how many bytes it had then
+    pace: float = 0.0  # bytes/s that it has got since then
+    claimed: frozenset[int] = frozenset()  # at the last look
+    useless: bool = False  # it lied, or does not know the question
+    asking: asyncio.Task[None] | None = None
+
+
+class Gathering:
+    """See the module. `run` it once; what is in `growing` then is for the caller to keep, whatever came."""
+
+    def __init__(self, context: Context, job: Job, growing: Growing) -> None:
+        self._context, self._job, self._growing = context, job, growing
+        self._pieces = {one.start: one for one in pieces(job.path, growing.size, ranges=True)}
+        self._fetching: dict[int, _Fetching] = {}
+        self._known = {s.name: _Known(s) for s in context.siblings}
+        self._owners: tuple[tuple[str, ...], dict[int, str]] = ((), {})
+        self._changed = asyncio.Event()
+        self._failed: BaseException | None = None
+        self._at_once = min(ORIGIN_AT_ONCE, max(1, context.mirror.limits.connections))
+
+    async def run(self) -> None:
+        """Return when every piece is here. Raises OriginError (Changed where it is not the version that was
+        asked for), StoreError."""
+        try:
+            await asyncio.gather(*(self._ask(known) for known in self._up()))
+            while not self._growing.has(0, self._growing.size):
+                if self._failed is not None:
+                    raise self._failed
+                await self._round()
+        finally:
+            tasks = [f.task for f in self._fetching.values()] + [k.asking for k in self._known.values()]
+            running = [task for task in tasks if task is not None]
+            for task in running:
+                task.cancel()
+            await asyncio.gather(*running, return_exceptions=True)
+
+    async def _round(self) -> None:
+        self._changed.clear()
+        now = self._context.clock.monotonic()
+        self._listen(now)
+        self._give_way(now)
+        self._take_sideways()
+        self._take_from_origin(now)
+        with contextlib.suppress(TimeoutError):
+            await asyncio.wait_for(self._changed.wait(), TICK)
+
+    def _up(self) -> list[_Known]:
+        return [known for known in self._known.values() if known.sibling.up and not known.useless]
+
+    # -- what siblings have and do
+
+    def _listen(self, now: float) -> None:
+        """Ask whoever has not been asked for a while, or has ended a claim since the last look."""
+        for known in self._up():
+            claimed = frozenset(claim.start for claim in self._claims_of(known, now))
+            ended, known.claimed = known.claimed - claimed, claimed
+            idle = known.asking is None or known.asking.done()
+            if idle and (ended - known.starts or now - known.asked >= ASK):
+                known.asking = asyncio.create_task(self._ask(known), name=f"parts at {known.sibling.name}")
+
+    async def _ask(self, known: _Known) -> None:
+        context, growing = self._context, self._growing
+        known.asked = context.clock.monotonic()
+        context.report.requests_sideways += 1
+        try:
+            told = await known.sibling.parts(
+                context.mirror.name, growing.path, growing.size, growing.etag, ANSWER
+            )
+        except PeerLacks:
+            known.useless = True  # an older program, or it does not share this mirror
+            return
+        except PeerError:
+            known.starts, known.claims = frozenset(), ()
+            return
+        whole = [(first, end) for first, end in told.runs]
+        known.starts = frozenset(
+            p.start for p in self._pieces.values() if any(a <= p.start and p.stop <= b for a, b in whole)
+        )
+        known.claims, known.answered = told.claims, True
+        self._judge_pace(known, sum(end - first for first, end in whole))
+        self._changed.set()
+
+    def _judge_pace(self, known: _Known, size: int) -> None:
+        now = self._context.clock.monotonic()
+        if known.first is None:
+            known.first = (now, size)
+        elif now > known.first[0]:
+            known.pace = max(0.0, (size - known.first[1]) / (now - known.first[0]))
+
+    def _claims_of(self, known: _Known, now: float) -> list[SeenClaim]:
+        """What a sibling is fetching of this version, as it said on its line, or else in its last answer."""
+        heard, name = self._context.claims.heard, known.sibling.name
+        if heard.knows(name):
+            told = heard.at(self._context.mirror.name, self._growing.path, now)
+            claims = [(one.claim, one.advanced) for one in told if one.site == name]
+        else:
+            claims = [(claim, self._advanced(known, claim, now)) for claim in known.claims]
+        return [
+            SeenClaim(name, min(at, now - claim.idle), claim.first, claim.end, claim.received)
+            for claim, at in claims
+            if claim.etag in (None, self._growing.etag)
+        ]
+
+    def _advanced(self, known: _Known, claim: Claim, now: float) -> float:
+        last = known.advanced.get(claim.first)
+        if last is None or last[0] != claim.received:
+            last = known.advanced[claim.first] = (claim.received, now)
+        return last[1]
+
+    def _claims(self, now: float) -> list[SeenClaim]:
+        return [claim for known in self._up() for claim in self._claims_of(known, now)]
+
+    def _holders(self, start: int) -> list[_Known]:
+        return [known for known in self._up() if start in known.starts]
+
+    # -- deciding
+
+    def _missing(self) -> Iterable[Piece]:
+        """What is neither here nor on its way here, in order."""
+        for start, piece in self._pieces.items():
+            if start not in self._fetching and not self._growing.has(piece.start, piece.stop):
+                yield piece
+
+    def _take_sideways(self) -> None:
+        """What fewest siblings have comes first; each site has an order of its own beyond that."""
+        free = SIDEWAYS_AT_ONCE - sum(f.site != "" for f in self._fetching.values())
+        own = self._context.site
+        choice = [(self._holders(piece.start), piece) for piece in self._missing()] if free > 0 else []
+        wanted = sorted(
+            ((len(holders), weight(own, piece.key), piece, holders) for holders, piece in choice if holders),
+            key=lambda one: one[:2],
+        )
+        for _, _, piece, holders in wanted[:free]:
+            busy = [f.site for f in self._fetching.values()]
+            known = min(
+                holders, key=lambda k: (busy.count(k.sibling.name), weight(k.sibling.name, piece.key))
+            )
+            self._begin(piece, known.sibling.name, partial(self._from_sibling, known=known))
+
+    def _take_from_origin(self, now: float) -> None:
+        own = self._context.site
+        sites = (own, *sorted(known.sibling.name for known in self._up()))
+        claims = self._claims(now)
+        while sum(f.site == "" for f in self._fetching.values()) < self._at_once:
+            shares: dict[str, list[Piece]] = {site: [] for site in sites}
+            for piece in self._missing():
+                if not self._holders(piece.start):
+                    shares[self._owner(piece, sites)].append(piece)
+            mine = shares.pop(own)
+            decision = next_piece(
+                own,
+                mine,
+                {site: reversed(share) for site, share in shares.items()},
+                {s: Backlog(sum(p.size for p in share), self._known[s].pace) for s, share in shares.items()},
+                lambda path: claims,
+                sites=sites,
+                now=now,
+                patience=self._context.mirror.sideways.patience,
+                prefix=lambda piece: self._growing.prefix(piece.start, piece.stop),
+            )
+            if decision is None or isinstance(decision, Wait):
+                return
+            self._claim(decision.piece)
+            stolen = decision.owner != own
+            self._begin(decision.piece, "", partial(self._from_origin, contested=stolen))
+
+    def _owner(self, piece: Piece, sites: tuple[str, ...]) -> str:
+        if self._owners[0] != sites:
+            self._owners = (sites, {p.start: owner(p.key, sites) for p in self._pieces.values()})
+        return self._owners[1][piece.start]
+
+    def _give_way(self, now: float) -> None:
+        """Of two sites that fetch one piece from the origin, one stops."""
+        for fetching in self._fetching.values():
+            if fetching.site == "" and fetching.task is not None and self._outranked(fetching, now):
+                fetching.task.cancel()
+
+    def _outranked(self, fetching: _Fetching, now: float) -> bool:
+        piece, patience = fetching.piece, self._context.mirror.sideways.patience
+        return any(
+            gives_way(piece, self._context.site, fetching.at - piece.start, rival, now=now, patience=patience)
+            for rival in self._claims(now)
+            if rival.touches(piece)
+        )
+
+    # -- fetching
+
+    def _begin(self, piece: Piece, site: str, fetch: Callable[[_Fetching], Awaitable[None]]) -> None:
+        start = piece.start + verified(self._growing.prefix(piece.start, piece.stop))
+        fetching = self._fetching[piece.start] = _Fetching(piece, site, start)
+        fetching.task = asyncio.create_task(self._ending(fetching, fetch), name=f"piece at {piece.start}")
+
+    async def _ending(self, fetching: _Fetching, fetch: Callable[[_Fetching], Awaitable[None]]) -> None:
+        try:
+            await fetch(fetching)
+        except Exception as error:  # noqa: BLE001  # whatever it was: `run` raises it
+            self._failed = self._failed or error
+        finally:
+            del self._fetching[fetching.piece.start]
+            if fetching.site == "":
+                self._release(fetching.piece)
+            self._changed.set()
+
+    async def _from_origin(self, fetching: _Fetching, *, contested: bool) -> None:
+        context, tries = self._context, 0
+        if contested:
+            await context.clock.sleep(CONTEST)
+            if self._outranked(fetching, context.clock.monotonic()):
+                return
+        while True:
+            try:
+                await self._one_try(fetching)
+            except OriginError as error:
+                tries += 1
+                await context.clock.sleep(pause_after(error, tries, context.mirror.limits.retries))
+            else:
+                return
+
+    async def _one_try(self, fetching: _Fetching) -> None:
+        growing, stop = self._growing, fetching.piece.stop
+        start = fetching.piece.start + verified(growing.prefix(fetching.piece.start, stop))
+        want = Want(growing.size, start, stop, growing.etag, self._context.mirror.limits.file_size)
+        async with self._context.origin.read(growing.path, want) as body:
+            if body.start != start:
+                raise Changed(href(growing.path), "the origin does not send the part that was asked for")
+            part = growing.part(start, stop, "origin")
+            try:
+                async for chunk in body.chunks():
+                    if not await part.write(chunk):
+                        raise Changed(href(growing.path), "more arrives than was asked for")
+                    self._progress(fetching, part)
+            finally:
+                complete = await part.done()
+            if not complete:
+                raise Unreachable(href(growing.path), "less arrived than was asked for")
+
+    async def _from_sibling(self, fetching: _Fetching, known: _Known) -> None:
+        context, growing, sibling = self._context, self._growing, known.sibling
+        start, stop = fetching.at, fetching.piece.stop
+        context.report.requests_sideways += 1
+        try:
+            async with sibling.part(
+                context.mirror.name, growing.path, growing.size, growing.etag, start, stop
+            ) as body:
+                part = growing.part(start, stop, sibling.name, body.hashes)
+                async for chunk in body.chunks():
+                    context.report.bytes_sideways += len(chunk)
+                    if not await part.write(chunk):
+                        break
+                    fetching.at = part.received
+                if not await part.done():
+                    known.useless = True
+                    sibling.deceived("blocks that do not have their hashes")
+        except PeerError:
+            known.starts -= {fetching.piece.start}
+
+    # -- claims
+
+    def _claim(self, piece: Piece) -> None:
+        context, visit, entry = self._context, self._job.visit, self._job.entry
+        now, mirror = context.clock.monotonic(), context.mirror.name
+        first, end = piece.start, piece.stop
+        context.claims.claim(
+            mirror, visit.path, entry.name, entry.row, now, first=first, end=end, etag=self._growing.etag
+        )
+        context.claims.start(mirror, visit.path, entry.name, now, first=first)
+
+    def _progress(self, fetching: _Fetching, part: Part) -> None:
+        fetching.at = part.received
+        context, job, first = self._context, self._job, fetching.piece.start
+        context.claims.progress(
+            context.mirror.name,
+            job.visit.path,
+            job.entry.name,
+            fetching.at - first,
+            context.clock.monotonic(),
+            first=first,
+        )
+
+    def _release(self, piece: Piece) -> None:
+        job = self._job
+        self._context.claims.release(
+            self._context.mirror.name, job.visit.path, job.entry.name, first=piece.start
+        )
+
+    def __repr__(self) -> str:
+        return f"<Gathering {self._growing!r} {len(self._fetching)} pieces on their way>"

@@ -1,0 +1,414 @@
+"""One large file by parts: who fetches which of them, from whom, and what an interruption leaves.
+
+The sizes are shrunk: blocks of 4 KiB, ranges of 16 KiB, large is what has more than 32 KiB.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import random
+import time
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+
+from cluster.engine import gathering
+from cluster.errors import Refused, Unreachable
+from cluster.model import Claim, Facts, Row, Sideways, Stamp, Trust
+from cluster.origin.memory import EPOCH, validator
+from cluster.plan import steal
+from cluster.plan.order import owner, yields
+from cluster.plan.steal import Piece, pieces
+from cluster.store import blocks
+from cluster.store.mirror import MirrorStore
+from tests.engine.world import FakeSibling, World
+
+BLOCK, RANGE, LARGE = 4 * 2**10, 16 * 2**10, 32 * 2**10
+BIG = random.Random(7).randbytes(20 * RANGE + 1234)
+PATH = b"iso/big"
+
+
+@pytest.fixture(autouse=True)
+def _shrunk(monkeypatch: pytest.MonkeyPatch) -> None:
+    for module in (steal, blocks):
+        monkeypatch.setattr(module, "BLOCK", BLOCK)
+    monkeypatch.setattr(steal, "RANGE", RANGE)
+    monkeypatch.setattr(steal, "LARGE", LARGE)
+    monkeypatch.setattr(gathering, "TICK", 0.01)
+    monkeypatch.setattr(gathering, "ASK", 0.03)
+
+
+@pytest.fixture
+async def big(world: World) -> World:
+    world.memory.put(PATH, BIG)
+    return world
+
+
+def version(world: World) -> tuple[bytes, int, str]:
+    return PATH, len(BIG), validator(world.memory.tree()[PATH])
+
+
+def facts_are(world: World, **facts: object) -> None:
+    real = world.memory._facts
+    world.memory._facts = lambda node: replace(real(node), **facts)  # type: ignore[method-assign, arg-type]
+
+
+def reads(world: World) -> int:
+    return len(world.memory.asked("read"))
+
+
+async def test_beside_an_idle_sibling_each_byte_comes_from_the_origin_once_in_ranges(big: World) -> None:
+    big.sibling()
+    report = await big.run()
+    big.equal()
+    assert (report.outcome, report.files.origin, report.bytes_origin) == ("complete", 1, len(BIG))
+    assert reads(big) == 21
+    held = (await big.records())[PATH]
+    assert (held.source, held.verified) == ("origin", "origin")
+    report = await big.run()
+    assert (report.files.unchanged, reads(big)) == (1, 0)
+
+
+async def test_a_site_without_siblings_streams_it_as_a_whole(big: World) -> None:
+    await big.run()
+    big.equal()
+    assert reads(big) == 1
+
+
+@pytest.mark.parametrize(
+    "how", ["strict", "switched off", "small", "no ranges", "no validator", "a validator without end"]
+)
+async def test_what_cannot_or_must_not_be_shared_by_parts_is_streamed(big: World, how: str) -> None:
+    big.sibling()
+    match how:
+        case "strict":
+            big.mirror = replace(big.mirror, sideways=Sideways(trust=Trust.STRICT))
+        case "switched off":
+            big.mirror = replace(big.mirror, sideways=Sideways(enabled=False))
+        case "small":
+            big.memory.put(PATH, BIG[:LARGE], mtime=EPOCH + 10**9)
+        case "no ranges":
+            facts_are(big, ranges=False)
+        case "no validator":
+            facts_are(big, etag=None)
+        case _:
+            facts_are(big, etag=f'"{"x" * 5000}"')
+    report = await big.run()
+    big.equal()
+    assert (report.outcome, reads(big)) == ("complete", 1)
+
+
+async def test_what_a_sibling_has_of_it_is_not_asked_of_the_origin(big: World) -> None:
+    sibling = big.sibling()
+    sibling.grown[version(big)] = [(0, 3 * RANGE), (5 * RANGE, 9 * RANGE)], BIG
+    report = await big.run()
+    big.equal()
+    assert report.bytes_sideways == 7 * RANGE
+    assert report.bytes_origin == len(BIG) - 7 * RANGE
+    held = (await big.records())[PATH]
+    assert (held.source, held.verified) == ("oslo", "parts from origin, oslo")
+
+
+async def test_two_siblings_deliver_side_by_side(big: World) -> None:
+    for name in ("oslo", "york"):
+        big.sibling(name).grown[version(big)] = [(0, len(BIG))], BIG
+    report = await big.run()
+    big.equal()
+    assert report.bytes_origin == 0
+    assert all(sibling.delivered_parts for sibling in big.siblings)
+
+
+async def test_a_part_of_another_version_is_not_taken(big: World) -> None:
+    sibling = big.sibling()
+    sibling.grown[PATH, len(BIG), '"another"'] = [(0, len(BIG))], BIG[::-1]
+    report = await big.run()
+    big.equal()
+    assert (report.bytes_sideways, report.bytes_origin) == (0, len(BIG))
+
+
+async def test_118_blocks_without_their_hashes_are_a_deception_and_come_from_elsewhere(big: World) -> None:
+    liar = big.sibling()
+    liar.grown[version(big)] = [(0, len(BIG))], BIG
+    liar.spoil = True
+    report = await big.run()
+    big.equal()
+    assert report.outcome == "complete" and liar.deceptions
+    assert report.bytes_origin == len(BIG)
+    assert (await big.records())[PATH].source == "origin"
+
+
+async def test_a_sibling_that_does_not_deliver_what_it_announced_costs_no_byte(big: World) -> None:
+    sibling = big.sibling()
+    sibling.grown[version(big)] = [(0, len(BIG))], BIG[: 3 * RANGE]
+    report = await asyncio.wait_for(big.run(), 20)
+    big.equal()
+    assert report.outcome == "complete"
+
+
+def row(size: int = len(BIG)) -> Row:
+    return Row(size, None, Stamp(EPOCH))
+
+
+def theirs(world: World, *names: str) -> list[Piece]:
+    """The pieces that a sibling ranks first for."""
+    sites = ["kent", *(sibling.name for sibling in world.siblings)]
+    every = pieces(PATH, len(BIG), ranges=True)
+    return [piece for piece in every if owner(piece.key, sites) in names]
+
+
+def claim(world: World, piece: Piece, received: int = 1) -> Claim:
+    etag = version(world)[2]
+    return Claim(b"big", row(), received, 0.0, True, piece.start, piece.stop, etag)
+
+
+def busy(world: World, sibling: FakeSibling, every: int = 2) -> list[Piece]:
+    """`sibling` works through its pieces, one in so many questions, and claims the one it is at."""
+    left = theirs(world, sibling.name)
+    all_of_them = list(left)
+    runs: list[tuple[int, int]] = []
+    sibling.grown[version(world)] = runs, BIG
+
+    async def step() -> None:
+        if sibling.asked_parts % every == 0 and left:
+            piece = left.pop(0)
+            runs.append((piece.start, piece.stop))
+            runs.sort()
+        sibling.part_claims = [claim(world, piece, sibling.asked_parts) for piece in left]
+
+    sibling.on_parts = step
+    return all_of_them
+
+
+async def test_sites_that_fetch_it_at_once_fetch_each_their_own_and_exchange(big: World) -> None:
+    pieces_of_oslo = busy(big, big.sibling())
+    assert 5 < len(pieces_of_oslo) < 16
+    report = await big.run()
+    big.equal()
+    assert report.bytes_sideways == sum(piece.size for piece in pieces_of_oslo)
+    assert report.bytes_origin == len(BIG) - report.bytes_sideways
+
+
+async def test_a_claim_that_shows_no_progress_is_taken_over(big: World) -> None:
+    big.mirror = replace(big.mirror, sideways=Sideways(patience=0.4))
+    sibling = big.sibling()
+    sibling.part_claims = [claim(big, piece) for piece in theirs(big, "oslo")]
+    began = time.monotonic()
+    report = await big.run()
+    big.equal()
+    assert report.bytes_origin == len(BIG)
+    assert 0.4 < time.monotonic() - began < 5
+
+
+async def test_what_somebody_else_ranks_first_for_is_stolen_from_its_end(big: World) -> None:
+    big.sibling()
+    order: list[int] = []
+    real = big.memory.read
+
+    def read(path: bytes, want: object) -> object:
+        order.append(want.start)  # type: ignore[attr-defined]
+        return real(path, want)  # type: ignore[arg-type]
+
+    big.memory.read = read  # type: ignore[method-assign, assignment]
+    await big.run()
+    big.equal()
+    stolen = [piece.start for piece in theirs(big, "oslo")]
+    ours = [start for start in order if start not in stolen]
+    assert order[: len(ours) - 1] == ours[: len(ours) - 1], "own pieces come first"
+    assert [start for start in order if start in stolen] == list(reversed(stolen))
+
+
+async def test_one_of_two_that_fetch_the_same_piece_gives_way(big: World) -> None:
+    """The sibling's claim becomes known when ours is under way; who ranks lower for the path stops."""
+    sibling = big.sibling()
+    first = next(piece for piece in pieces(PATH, len(BIG), ranges=True) if piece not in theirs(big, "oslo"))
+    runs: list[tuple[int, int]] = []
+    sibling.grown[version(big)] = runs, BIG
+    fetching: list[asyncio.Task[None]] = []
+
+    async def fetch() -> None:
+        sibling.part_claims = [claim(big, first, received=5)]
+        await asyncio.sleep(0.3)
+        sibling.part_claims = []
+        runs.append((first.start, first.stop))
+
+    async def before(method: str, path: bytes) -> None:
+        if method == "read" and not fetching:
+            fetching.append(asyncio.create_task(fetch()))
+            await asyncio.sleep(0.2)
+
+    big.memory.before = before
+    report = await big.run()
+    big.equal()
+    await fetching[0]
+    gave_way = yields(PATH, "kent", "oslo")
+    assert report.bytes_sideways == (first.size if gave_way else 0)
+    assert report.bytes_origin == len(BIG) - report.bytes_sideways
+
+
+async def test_a_sibling_that_falls_silent_is_done_without(big: World) -> None:
+    sibling = big.sibling()
+    busy(big, sibling)
+    step = sibling.on_parts
+
+    async def dies() -> None:
+        assert step is not None
+        await step()
+        if sibling.asked_parts > 6:
+            sibling.up = False
+            sibling.grown.clear()
+
+    sibling.on_parts = dies
+    report = await big.run()
+    big.equal()
+    assert report.outcome == "complete"
+    assert report.bytes_sideways + report.bytes_origin == len(BIG)
+
+
+async def test_a_body_that_breaks_off_goes_on_after_its_last_whole_block(big: World) -> None:
+    big.sibling()
+    first = next(piece for piece in pieces(PATH, len(BIG), ranges=True) if piece not in theirs(big, "oslo"))
+    big.memory.truncate(PATH, first.start + 3 * BLOCK + 5)
+    report = await big.run()
+    big.equal()
+    assert (report.outcome, report.bytes_origin) == ("complete", len(BIG) + 5)
+
+
+async def test_what_an_origin_that_failed_has_sent_is_kept_for_the_next_pass(big: World) -> None:
+    big.sibling()
+    count = 0
+
+    async def before(method: str, path: bytes) -> None:
+        nonlocal count
+        count += method == "read"
+        if count > 8 and method == "read":
+            raise Refused("iso/big", "no more")
+
+    big.memory.before = before
+    big.partials = 1
+    report = await big.run()
+    assert (report.outcome, report.files.failed) == ("incomplete", 1)
+    big.memory.before = None
+    have = await kept(big)
+    big.partials = 0
+    report = await big.run()
+    big.equal()
+    assert have >= 6 * RANGE and report.bytes_origin == len(BIG) - have
+
+
+async def kept(world: World) -> int:
+    """Bytes that the records say are here."""
+    async with opened(world) as store:
+        growing = await store.grow(PATH, len(BIG), version(world)[2])
+        size = sum(end - first for first, end in growing.runs())
+        await growing.keep()
+    return size
+
+
+@asynccontextmanager
+async def opened(world: World) -> AsyncIterator[MirrorStore]:
+    store = await MirrorStore.open(world.mirror, world.site, int(world.clock.now()))
+    try:
+        yield store
+    finally:
+        await store.close()
+
+
+@pytest.mark.parametrize("alone", [False, True])
+async def test_a_pass_that_was_cut_off_goes_on_from_the_parts_that_are_here(big: World, alone: bool) -> None:
+    big.sibling()
+    big.partials = 1
+    await big.cut(9)
+    have = await kept(big)
+    assert have >= 5 * RANGE
+    if alone:
+        big.siblings.clear()
+    report = await big.run()
+    big.partials = 0
+    big.equal()
+    await big.check()
+    assert report.bytes_origin == len(BIG) - have
+
+
+async def test_a_part_that_was_damaged_on_disk_is_fetched_again(big: World) -> None:
+    big.sibling()
+    big.partials = 1
+    await big.cut(9)
+    have = await kept(big)
+    (temporary,) = Path(big.site.data, ".sideways/tmp/deb").iterdir()
+    content = bytearray(temporary.read_bytes())
+    place = next(at for at in range(0, len(content), BLOCK) if any(content[at : at + BLOCK]))
+    content[place] ^= 1
+    temporary.write_bytes(content)
+    report = await big.run()
+    big.equal()
+    assert report.bytes_origin == len(BIG) - have + RANGE, "one piece, from the damaged block on"
+
+
+async def test_parts_of_a_version_that_is_gone_are_forgotten(big: World) -> None:
+    big.sibling()
+    big.partials = 1
+    await big.cut(9)
+    big.memory.update(PATH, BIG[::-1])
+    big.partials = 0
+    report = await big.run()
+    assert (report.outcome, report.bytes_origin) == ("complete", len(BIG))
+    assert big.bodies()[PATH] == BIG[::-1]
+
+
+async def test_a_version_that_changes_while_its_parts_come_is_never_mixed(big: World) -> None:
+    """The directory is listed once more, and the new version fetched; none of the old one is in it."""
+    big.sibling()
+    count = 0
+
+    async def before(method: str, path: bytes) -> None:
+        nonlocal count
+        count += method == "read"
+        if count == 8 and method == "read":
+            count += 1
+            big.memory.update(PATH, BIG[::-1])
+
+    big.memory.before = before
+    report = await big.run()
+    big.memory.before = None
+    if report.outcome != "complete":
+        report = await big.run()
+    assert report.outcome == "complete"
+    assert big.bodies()[PATH] == BIG[::-1]
+
+
+async def test_an_origin_that_names_versions_and_sends_no_parts_of_them_is_streamed(big: World) -> None:
+    """A farm of servers whose validators differ: nothing that is asked for by parts is answered so."""
+    big.sibling()
+    real = big.memory._facts
+    number = 0
+
+    def facts(node: object) -> Facts:
+        nonlocal number
+        number += 1
+        return replace(real(node), etag=f'"server {number}"')  # type: ignore[arg-type]
+
+    big.memory._facts = facts  # type: ignore[method-assign, assignment]
+    report = await big.run()
+    big.equal()
+    assert (report.outcome, report.files.origin) == ("complete", 1)
+
+
+async def test_an_origin_that_does_not_answer_costs_this_file_only(big: World) -> None:
+    big.sibling()
+    big.memory.put(b"iso/small", b"small")
+    big.memory.fail("facts", PATH, Unreachable, times=9)
+    report = await big.run()
+    assert (report.outcome, report.files.failed, report.files.origin) == ("incomplete", 1, 1)
+
+
+async def test_many_large_files_at_once(world: World) -> None:
+    chance = random.Random(3)
+    for i in range(12):
+        world.memory.put(b"iso/%d" % i, chance.randbytes(LARGE + 100 * i + 1))
+    world.sibling()
+    report = await world.run()
+    world.equal()
+    assert (report.outcome, report.files.origin) == ("complete", 12)

@@ -24,7 +24,7 @@ MAX_HEADER = 2**13  # bytes of a header: the client that asks alone takes no lon
 TRIES = 3  # connections that a file may see break before it is asked for alone
 READ = 2**18  # bytes taken at once
 TOGETHER = 64  # files of one report,
-LATEST = 0.2  # s; or whatever there is by then
+LATEST = 0.2  # s; or whatever there is by then, if only a sign that something arrives
 BARREN = 8  # connections in a row that ended without an answer: the origin is as good as gone,
 SPOILT = 16  # and so it is where more than one in so many answers ends its connection: each costs the others
 SKIPPED = 2**16  # bytes of an error's page that are read over, so that the connection can be kept
@@ -154,6 +154,7 @@ class Courier:
         self.spoilt = 0  # connections that an odd answer ended
         self.arrived = 0
         self.over: int | None = None  # why nothing is asked for any more
+        self.heard = False  # something has arrived since the last report
         self.requests = self.discarded = 0  # not yet reported
 
     def run(self) -> None:
@@ -167,7 +168,7 @@ class Courier:
                 elif (connection := self.connections.get(descriptor)) is not None:
                     self.serve(connection, events)
             self.expire()
-            if self.gathered and self.due():
+            if (self.gathered or self.heard) and self.due():
                 self.report()
 
     def due(self) -> bool:
@@ -185,7 +186,7 @@ class Courier:
         ]
         if not waiting:
             return 0.0 if self.todo or self.gathered else -1
-        if self.gathered:
+        if self.gathered or self.heard:
             return LATEST
         return max(0.0, min(waiting) - time.monotonic()) + 0.01
 
@@ -217,8 +218,11 @@ class Courier:
         for errand, arrived, alone, failed, *_ in self.reports.values():
             frames.append(wire.frame((errand, arrived, alone, failed, self.requests, self.discarded)))
             self.requests = self.discarded = 0
+        if not frames:
+            frames.append(wire.frame((wire.SIGN, [], [], [], 0, 0)))
         self.home.sendall(b"".join(frames))
         self.reports, self.gathered, self.reported = {}, 0, time.monotonic()
+        self.heard = False
 
     # -- with the origin
 
@@ -314,6 +318,7 @@ class Courier:
         if not data:
             self.broke(connection)
             return
+        self.heard = True
         connection.received = connection.received + data if connection.received else data
         try:
             at = self.take(connection)

@@ -13,6 +13,8 @@ from an origin is ever unmarshalled.
     failed       (number, errno): could not be written
     requests     sent since the report before, for whatever errand
     discarded    bytes of bodies that were received since then and are of no use
+
+A report about the errand SIGN, which there is not, says only that something has arrived.
 """
 
 import marshal
@@ -24,6 +26,8 @@ LENGTH = struct.Struct("=I")
 ODD = 0  # an answer that is not the plain one
 BUSY = 1  # the origin does not want to be asked now: nothing is asked for any more
 GONE = 2  # no connection can be made, or too few answers are plain: as above
+
+SIGN = 0
 
 Settings = tuple[tuple[tuple[int, str, int], ...], str | None, bytes, bytes, float, float]
 File = tuple[int, bytes, int, tuple[int, int, int, int | None]]

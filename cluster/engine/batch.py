@@ -24,7 +24,6 @@ MAX_WAITING = 1024  # changes that wait for the disk to be done with the batch b
 MAX_BYTES = 256 * 2**20
 MAX_AGE = 2.0  # s
 PATIENCE = 6.0  # s that a pass which is being stopped lets its last batch finish
-RENEW = 1.0  # s between renewals of the claims of what is being published
 
 Done = Callable[[Exception | None], None]
 
@@ -42,8 +41,11 @@ class Batcher:
     """Start with `async with`; leaving it publishes the rest, unless it is left by an error. A pass that is
     stopped has PATIENCE for it."""
 
-    def __init__(self, store: MirrorStore, clock: Clock, renew: Callable[[Change], None]) -> None:
-        self._store, self._clock, self._renew = store, clock, renew
+    def __init__(
+        self, store: MirrorStore, clock: Clock, renew: Callable[[Change], None], every: float = 1.0
+    ) -> None:
+        """`renew` is called for each change that waits, `every` so many seconds."""
+        self._store, self._clock, self._renew, self._every = store, clock, renew, every
         self._filling = _Batch()
         self._more = asyncio.Event()
         self._full = asyncio.Event()
@@ -51,16 +53,19 @@ class Batcher:
         self._flush_wanted = False
         self._publishing: _Batch | None = None
         self._task: asyncio.Task[None] | None = None
+        self._renewal: asyncio.Task[None] | None = None
         self.broken: Exception | None = None
 
     async def __aenter__(self) -> Self:
         self._task = asyncio.create_task(self._run(), name="batches")
+        self._renewal = asyncio.create_task(self._renewing(), name="renew claims")
         return self
 
     async def __aexit__(
         self, kind: type[BaseException] | None, error: BaseException | None, _: object
     ) -> None:
         assert self._task is not None
+        assert self._renewal is not None
         try:
             if kind is None:
                 await self.flush()
@@ -69,7 +74,8 @@ class Batcher:
                     await asyncio.wait_for(self.flush(), PATIENCE)
         finally:
             self._task.cancel()
-            await asyncio.gather(self._task, return_exceptions=True)
+            self._renewal.cancel()
+            await asyncio.gather(self._task, self._renewal, return_exceptions=True)
 
     async def add(self, change: Change, done: Done, attributes: dict[bytes, Held]) -> None:
         """`add_all` of one."""
@@ -145,17 +151,15 @@ class Batcher:
                 self._room.notify_all()
 
     async def _publish(self, batch: _Batch) -> None:
-        renewal = asyncio.create_task(self._renewing(batch), name="renew claims")
-        try:
-            outcomes = await self._store.publish(batch.changes, batch.attributes, int(self._clock.now()))
-        finally:
-            renewal.cancel()
+        outcomes = await self._store.publish(batch.changes, batch.attributes, int(self._clock.now()))
         for done, outcome in zip(batch.done, outcomes, strict=True):
             done(outcome)
 
-    async def _renewing(self, batch: _Batch) -> None:
-        """Bytes that wait for a slow disk are still on their way: siblings go on waiting for them."""
+    async def _renewing(self) -> None:
+        """Bytes that wait for their batch, or for a slow disk, are still on their way: siblings go on waiting
+        for them."""
         while True:
-            for change in batch.changes:
-                self._renew(change)
-            await asyncio.sleep(RENEW)
+            for batch in (self._filling, self._publishing):
+                for change in batch.changes if batch is not None else ():
+                    self._renew(change)
+            await asyncio.sleep(self._every)

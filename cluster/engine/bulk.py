@@ -30,8 +30,6 @@ WORTH = 16  # files of a directory that are worth a process (30 ms, 10 MB)
 SLICE, SLICE_BYTES = 256, 4 * 2**20  # files of one errand
 WAITING, WAITING_BYTES = 1024, 16 * 2**20  # files that are on their errands at once
 CONNECTIONS = 4
-RENEW = 1.0  # s between renewals of the claims of what is under way
-
 _log = logging.getLogger(__name__)
 
 
@@ -66,7 +64,7 @@ class Bulk:
         self._files = self._bytes = 0  # under way
         self._room = asyncio.Condition()
         self._turn = asyncio.Lock()
-        self._renewed = 0.0
+        self.heard = 0.0  # when (monotonic s) something last arrived for us
         self._looks: dict[tuple[int | None, int | None, int | None], Order] = {}
         self._reader: asyncio.Task[None] | None = None
         self._returning: set[asyncio.Task[None]] = set()
@@ -126,6 +124,7 @@ class Bulk:
         self._bytes += size
         now, claims, mirror = self._context.clock.monotonic(), self._context.claims, self._context.mirror.name
         for job in jobs:
+            job.started = True
             claims.start(mirror, job.visit.path, job.entry.name, now)
         files = [self._file(number, job) for number, job in enumerate(jobs)]
         with contextlib.suppress(OSError):  # the reader notices that the process is gone
@@ -194,6 +193,9 @@ class Bulk:
     async def _report(self, report: wire.Report) -> None:
         """A file is under way until it is in the next batch: who ends us before takes its temporary away."""
         number, arrived, alone, failed, requests, discarded = report
+        self.heard = self._context.clock.monotonic()
+        if number == wire.SIGN:
+            return
         errand = self._errands[number]
         if failed:
             which, code = failed[0]
@@ -204,7 +206,6 @@ class Bulk:
         traffic.bytes += discarded + sum(staged.held.size for _, staged in ready)
         if any(reason != wire.ODD for _, reason in alone):
             self._usable = False
-        self._renew()
         if ready:
             await self._transfer.publish_all(ready)
         self._over(number, errand, [one[0] for one in arrived] + [which for which, _ in alone])
@@ -238,12 +239,8 @@ class Bulk:
         self._returning.add(task)
         task.add_done_callback(self._returning.discard)
 
-    def _renew(self) -> None:
-        """What waits for its turn is as much on its way as what arrives."""
-        now = self._context.clock.monotonic()
-        if now - self._renewed < RENEW:
-            return
-        self._renewed = now
+    def renew(self, now: float) -> None:
+        """What waits for its turn is as much on its way as what arrives: siblings go on leaving it to us."""
         claims, mirror = self._context.claims, self._context.mirror.name
         for errand in self._errands.values():
             for which in errand.open:

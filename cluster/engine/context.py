@@ -62,6 +62,7 @@ class Job:
     visit: Visit
     wanted: Wanted
     claimed: float = 0.0
+    started: bool = False  # its bytes are on their way, or asked for
     tries: int = 0
     opened: bool = False  # the origin began to send: what fails now broke off
 
@@ -72,6 +73,11 @@ class Job:
     @property
     def path(self) -> bytes:
         return join(self.visit.path, self.wanted.entry.name)
+
+
+def renewal(patience: float) -> float:
+    """Seconds between two renewals of claims that siblings hold void after `patience` s without progress."""
+    return min(1.0, patience / 3)
 
 
 @dataclass(slots=True)

@@ -12,7 +12,7 @@ from dataclasses import dataclass, field, replace
 from typing import Self
 
 from cluster.engine.bulk import Bulk
-from cluster.engine.context import SMALL, Context, Job, Stage, Visit
+from cluster.engine.context import SMALL, Context, Job, Stage, Visit, renewal
 from cluster.engine.transfer import Transfer
 from cluster.errors import PeerError
 from cluster.model import Held, Offered, Order, Trust, join
@@ -26,6 +26,7 @@ from cluster.store.mirror import Later
 CHUNK = 512  # files that are claimed and asked for together
 CHUNK_BYTES = 64 * 2**20
 ANSWER = 2.0  # s that a sibling has to tell what it holds in a directory
+IN_LINE = 60.0  # s that a sibling which goes on receiving is waited for with what it has not begun
 CONTEST = 0.05  # s until a contested claim is looked at again
 SIDEWAYS_SLOTS = 6
 PARTED_AT_ONCE = 2  # large files that come by parts
@@ -51,12 +52,14 @@ class PutOffs:
     seen: dict[tuple[str, bytes], tuple[int, float]] = field(default_factory=dict)
 
     def lapsed(self, site: str, path: bytes, received: int, now: float, patience: float) -> bool:
-        """Whether this claim has made no progress for `patience` seconds since we first saw it."""
+        """Whether this claim has made no progress for `patience` seconds since we first saw it. A file of
+        which nothing has come yet may wait in line behind others: then `IN_LINE`, as long as those arrive.
+        """
         last = self.seen.get((site, path))
         if last is None or last[0] != received:
             self.seen[site, path] = (received, now)
             return False
-        return now - last[1] >= patience
+        return now - last[1] >= (patience if received else max(patience, IN_LINE))
 
     def forget(self, path: bytes) -> None:
         for key in [key for key in self.seen if key[1] == path]:
@@ -77,6 +80,7 @@ class Fetcher:
         self._workers: list[asyncio.Task[None]] = []
         self._connections = connections
         self._outstanding = 0
+        self._waiting: dict[int, Job] = {}  # claimed, and not yet asked for
         self._links: dict[str, Job] = {}  # hard-link groups whose first file is on its way
         self._put_offs = PutOffs()
         self.done_later: list[tuple[Stage, bytes, bytes]] = []  # work of later stages that is over
@@ -87,6 +91,7 @@ class Fetcher:
         await self.transfer.__aenter__()
         self._workers = [asyncio.create_task(self._origin_worker()) for _ in range(self._connections)]
         self._workers += [asyncio.create_task(self._sideways_worker()) for _ in range(SIDEWAYS_SLOTS)]
+        self._workers.append(asyncio.create_task(self._renewing(), name="renew claims"))
         self._workers += [asyncio.create_task(self._parted_worker()) for _ in range(PARTED_AT_ONCE)]
         return self
 
@@ -239,6 +244,7 @@ class Fetcher:
             await self._from_origin(again)  # still only asking: we are first in rank
 
     def _claim(self, job: Job) -> None:
+        self._waiting[id(job)] = job
         job.claimed = self._context.clock.monotonic()
         self._context.claims.claim(
             self._context.mirror.name, job.visit.path, job.entry.name, job.entry.row, job.claimed
@@ -288,7 +294,11 @@ class Fetcher:
         return contested
 
     async def _from_origin(self, jobs: Sequence[Job]) -> None:
-        """Small ones by the courier where it goes, the others one by one. Waits while much is under way."""
+        """Small ones by the courier where it goes, the others one by one. Waits while much is under way: that
+        they come from the origin is settled, so that nobody who ranks before us takes them meanwhile."""
+        claims, mirror, now = self._context.claims, self._context.mirror.name, self._context.clock.monotonic()
+        for job in jobs:
+            claims.start(mirror, job.visit.path, job.entry.name, now)
         await self._alone(await self._bulk.take(jobs))
 
     async def _alone(self, jobs: Sequence[Job]) -> None:
@@ -324,7 +334,22 @@ class Fetcher:
             self._unclaim(job)
             self._finished(job, keep=visit.stage is stage)
 
+    async def _renewing(self) -> None:
+        """What waits for its turn behind something that arrives is as much on its way: while anything
+        arrives, siblings go on leaving it to us."""
+        context, seen, heard = self._context, -1, 0.0
+        while True:
+            await asyncio.sleep(renewal(context.mirror.sideways.patience))
+            self._waiting = {key: job for key, job in self._waiting.items() if not job.started}
+            if (seen, heard) == (context.origin.traffic.bytes, self._bulk.heard):
+                continue
+            seen, heard, now = context.origin.traffic.bytes, self._bulk.heard, context.clock.monotonic()
+            self._bulk.renew(now)
+            for job in self._waiting.values():
+                context.claims.progress(context.mirror.name, job.visit.path, job.entry.name, 0, now)
+
     def _unclaim(self, job: Job) -> None:
+        self._waiting.pop(id(job), None)
         self._context.claims.release(self._context.mirror.name, job.visit.path, job.entry.name)
 
     # -- workers
@@ -455,6 +480,7 @@ class Fetcher:
 
     def _finished(self, job: Job, *, keep: bool = False) -> None:
         self._outstanding -= 1
+        self._waiting.pop(id(job), None)
         visit = job.visit
         visit.pending -= 1
         if job.entry.link is not None and self._links.get(job.entry.link) is job:

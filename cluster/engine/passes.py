@@ -14,7 +14,7 @@ from typing import Any
 from cluster.engine import parting, suspicion
 from cluster.engine.batch import Batcher
 from cluster.engine.clock import Clock, SystemClock
-from cluster.engine.context import Context, Stage, Visit
+from cluster.engine.context import Context, Stage, Visit, renewal
 from cluster.engine.fetcher import Fetcher
 from cluster.engine.report import Report, Reporter
 from cluster.engine.walker import Walker
@@ -189,7 +189,8 @@ class _Pass:
                 mirror.name, change.directory, change.held.name, change.held.size, clock.monotonic()
             )
 
-        async with Batcher(self._store, clock, renew) as batcher:
+        every = renewal(mirror.sideways.patience)
+        async with Batcher(self._store, clock, renew, every) as batcher:
             context = Context(
                 mirror=mirror,
                 site=self._around.site.name,

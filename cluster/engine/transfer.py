@@ -60,6 +60,7 @@ class Transfer:
     async def from_origin(self, job: Job) -> None:
         """Fetch (or first ask about) one file; failures are recorded, never raised. StoreError is."""
         context = self._context
+        job.started = True
         context.claims.start(context.mirror.name, job.visit.path, job.entry.name, context.clock.monotonic())
         try:
             await self._tries(job)

@@ -596,6 +596,9 @@ class MirrorStore:
         lately; without one everything is up to date afterwards. Raises DiskFull, StoreError; what was
         there stays then.
         """
+        await self._whole(self._write_status(limit_seconds))  # one at a time: they share file names
+
+    async def _write_status(self, limit_seconds: float | None) -> None:
         started = time.monotonic()
         async with self._telling:
             await self.scrub_digests()

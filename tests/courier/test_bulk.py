@@ -27,7 +27,7 @@ from cluster.engine.batch import Batcher
 from cluster.engine.transfer import Transfer
 from cluster.errors import DiskFull, StoreError
 from cluster.eventloop import Loop
-from cluster.model import Limits, Mirror, OriginSpec, Site, href
+from cluster.model import Limits, Mirror, OriginSpec, Sideways, Site, href
 from cluster.origin.base import Origin, Plain, Properties, Traffic
 from cluster.origin.http_session import HttpSession
 from cluster.origin.limit import Hosts, Limited
@@ -907,10 +907,8 @@ async def test_what_is_fetched_is_claimed_until_it_is_published(tree: Tree) -> N
     assert not claims.within("deb", b"", time.monotonic())
 
 
-async def test_the_claims_of_what_waits_for_its_turn_are_renewed(
-    tree: Tree, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(bulk, "RENEW", 0.0)
+async def test_the_claims_of_what_waits_for_its_turn_are_renewed(tree: Tree) -> None:
+    tree.net.mirror = replace(tree.net.mirror, sideways=Sideways(patience=0.3))
     tree.many(100)
     idle: list[float] = []
     claims = tree.net.claims

@@ -54,6 +54,25 @@ async def test_two_sites_that_walk_towards_each_other_cost_the_origin_one_copy(t
         await cluster.check("m")
 
 
+async def test_what_waits_for_a_slow_origin_stays_claimed(tmp_path: Path) -> None:
+    """Files wait for their turn for several times the patience of siblings that have nothing left to do."""
+    origin = tmp_path / "origin"
+    total = many_small(origin, 48, per_folder=16, size=6_000)
+    slow = '<limits connections="3"/>\n  <sideways patience="2s"/>'
+    with (
+        sites(tmp_path, "kent", "oslo", "york") as cluster,
+        nginx(origin, limit=2_000) as server,
+    ):
+        cluster.ledger.tree(origin)
+        cluster.mirror("m", server.url, extra=f"{AT_ONCE}\n  {slow}")
+        await cluster.start()
+        results = await cluster.passes("m")
+        assert {r["outcome"] for r in results.values()} == {"complete"}
+        equal(cluster, origin)
+        assert bodies(server) <= LIMIT * total, f"{bodies(server) / total:.3f} times the unique bytes"
+        await cluster.check("m")
+
+
 async def test_sites_that_relay_listings_ask_the_origin_for_each_directory_about_once(
     tmp_path: Path,
 ) -> None:

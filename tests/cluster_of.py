@@ -41,6 +41,7 @@ class ClusterOf:
         self.folder, self.root, self.names = folder, folder / "cluster", list(names)
         self.ledger, self.canary = Ledger(), Canary(folder / "canary")
         self.ledger.secrets.add(SECRET.encode())
+        self.entry: Sequence[str] = ("-m", "cluster")  # how the interpreter is told to be `sideways`
         self._processes: dict[str, subprocess.Popen[bytes]] = {}
         self.ports = {name: free_port() for name in names}
         for below in ("config/mirrors", "sites"):
@@ -124,7 +125,7 @@ class ClusterOf:
 
     def run(self, arguments: Sequence[str], log: Path, *before: str) -> subprocess.Popen[bytes]:
         """`sideways ARGUMENTS` as a process that ends with this one."""
-        command = [*before, program("setpriv"), "--pdeathsig", "KILL", sys.executable, "-m", "cluster"]
+        command = [*before, program("setpriv"), "--pdeathsig", "KILL", sys.executable, *self.entry]
         with log.open("ab") as sink:
             return subprocess.Popen(
                 [*command, "-C", str(self.root), *arguments],

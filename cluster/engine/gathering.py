@@ -11,7 +11,7 @@ import asyncio
 import contextlib
 import random
 from collections.abc import Awaitable, Callable, Iterable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import partial
 
 from cluster.engine.context import Context, Job
@@ -75,6 +75,7 @@ class _Known:
     first: tuple[float, int] | None = None  # when it told first, and how many bytes it had then
     pace: float = 0.0  # bytes/s that it has got since then
     claimed: frozenset[int] = frozenset()  # at the last look
+    ended: frozenset[int] = frozenset()  # what it claimed no more, and has not been asked about since
     useless: bool = False  # it lied, or does not know the question
     asking: asyncio.Task[None] | None = None
 
@@ -127,14 +128,16 @@ class Gathering:
         """Ask whoever has not been asked for a while, or has ended a claim since the last look."""
         for known in self._up():
             claimed = frozenset(claim.start for claim in self._claims_of(known, now))
-            ended, known.claimed = known.claimed - claimed, claimed
+            known.ended |= known.claimed - claimed - known.starts
+            known.claimed = claimed
             idle = known.asking is None or known.asking.done()
-            if idle and (ended - known.starts or now - known.asked >= ASK):
+            if idle and (known.ended or now - known.asked >= ASK):
                 known.asking = asyncio.create_task(self._ask(known), name=f"parts at {known.sibling.name}")
 
     async def _ask(self, known: _Known) -> None:
         context, growing = self._context, self._growing
         known.asked = context.clock.monotonic()
+        asked_about = known.ended
         context.report.requests_sideways += 1
         try:
             told = await known.sibling.parts(
@@ -146,6 +149,8 @@ class Gathering:
         except PeerError:
             known.starts, known.claims = frozenset(), ()
             return
+        finally:
+            known.ended -= asked_about
         whole = [(first, end) for first, end in told.runs]
         known.starts = frozenset(
             p.start for p in self._pieces.values() if any(a <= p.start and p.stop <= b for a, b in whole)
@@ -187,6 +192,10 @@ class Gathering:
     def _holders(self, start: int) -> list[_Known]:
         return [known for known in self._up() if start in known.starts]
 
+    def _perhaps_held(self, start: int) -> bool:
+        """Whether a sibling has this piece, or has just stopped to fetch it and may have."""
+        return any(start in known.starts or start in known.ended for known in self._up())
+
     # -- deciding
 
     def _missing(self) -> Iterable[Piece]:
@@ -218,7 +227,7 @@ class Gathering:
         while sum(f.site == "" for f in self._fetching.values()) < self._at_once:
             shares: dict[str, list[Piece]] = {site: [] for site in sites}
             for piece in self._missing():
-                if not self._holders(piece.start):
+                if not self._perhaps_held(piece.start):
                     shares[self._owner(piece, sites)].append(piece)
             mine = shares.pop(own)
             decision = next_piece(
@@ -250,9 +259,12 @@ class Gathering:
                 fetching.task.cancel()
 
     def _outranked(self, fetching: _Fetching, now: float) -> bool:
+        """Whether we stop because somebody else fetches the same. Of two sites the one goes on that ranks
+        higher for this range: its owner, where it is one of them."""
         piece, patience = fetching.piece, self._context.mirror.sideways.patience
+        ranked, received = replace(piece, path=piece.key), fetching.at - piece.start
         return any(
-            gives_way(piece, self._context.site, fetching.at - piece.start, rival, now=now, patience=patience)
+            gives_way(ranked, self._context.site, received, rival, now=now, patience=patience)
             for rival in self._claims(now)
             if rival.touches(piece)
         )
@@ -277,10 +289,8 @@ class Gathering:
 
     async def _from_origin(self, fetching: _Fetching, *, contested: bool) -> None:
         context, tries = self._context, 0
-        if contested:
-            await context.clock.sleep(CONTEST)
-            if self._outranked(fetching, context.clock.monotonic()):
-                return
+        if contested and not await self._uncontested(fetching):
+            return
         while True:
             try:
                 await self._one_try(fetching)
@@ -289,6 +299,13 @@ class Gathering:
                 await context.clock.sleep(pause_after(error, tries, context.mirror.limits.retries))
             else:
                 return
+
+    async def _uncontested(self, fetching: _Fetching) -> bool:
+        """Look again at a piece of somebody else's share, now that everybody has heard of our claim."""
+        await self._context.clock.sleep(CONTEST)
+        await asyncio.gather(*(self._ask(known) for known in self._up()))
+        held = self._holders(fetching.piece.start)
+        return not held and not self._outranked(fetching, self._context.clock.monotonic())
 
     async def _one_try(self, fetching: _Fetching) -> None:
         growing, stop = self._growing, fetching.piece.stop

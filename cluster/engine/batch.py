@@ -1,8 +1,9 @@
 """Changes to the public tree, gathered into batches that span directories (HAZARDS 3.2).
 
-A batch closes at 256 changes, 256 MiB or 2 s after its first change. While one is on its way to the disk the
-next one goes on filling, up to 1024 changes: each costs the disk two commits and two syncs however large it
-is, so that a slow disk gets fewer and larger ones.
+A batch closes at 256 changes, 256 MiB or 0.3 s after its first change; on a slow disk later, up to 2 s.
+While one is on its way to the disk the next one goes on filling, up to 1024 changes: each costs the disk two
+commits and two syncs however large it is, so that a slow disk gets fewer and larger ones. Siblings see a file
+only when it is published.
 """
 
 from __future__ import annotations
@@ -22,7 +23,8 @@ from cluster.store.tree import Change
 MAX_CHANGES = 256
 MAX_WAITING = 1024  # changes that wait for the disk to be done with the batch before
 MAX_BYTES = 256 * 2**20
-MAX_AGE = 2.0  # s
+MIN_AGE, MAX_AGE = 0.3, 2.0  # s that a batch waits for more,
+SHARE = 5  # in between: so many times as long as the last one took the disk
 PATIENCE = 6.0  # s that a pass which is being stopped lets its last batch finish
 
 Done = Callable[[Exception | None], None]
@@ -51,6 +53,7 @@ class Batcher:
         self._full = asyncio.Event()
         self._room = asyncio.Condition()
         self._flush_wanted = False
+        self._patience = MIN_AGE
         self._publishing: _Batch | None = None
         self._task: asyncio.Task[None] | None = None
         self._renewal: asyncio.Task[None] | None = None
@@ -134,7 +137,7 @@ class Batcher:
                 if not self._flush_wanted:
                     age = self._clock.monotonic() - self._filling.opened
                     with contextlib.suppress(TimeoutError):
-                        await asyncio.wait_for(self._full.wait(), max(0.0, MAX_AGE - age))
+                        await asyncio.wait_for(self._full.wait(), max(0.0, self._patience - age))
                 batch, self._filling, self._publishing = self._filling, _Batch(), self._filling
                 self._more.clear()
                 self._full.clear()
@@ -151,7 +154,10 @@ class Batcher:
                 self._room.notify_all()
 
     async def _publish(self, batch: _Batch) -> None:
+        began = self._clock.monotonic()
         outcomes = await self._store.publish(batch.changes, batch.attributes, int(self._clock.now()))
+        took = self._clock.monotonic() - began
+        self._patience = min(MAX_AGE, max(MIN_AGE, SHARE * took))
         for done, outcome in zip(batch.done, outcomes, strict=True):
             done(outcome)
 

@@ -20,7 +20,7 @@ from blake3 import blake3
 from cluster.errors import StoreError
 from cluster.model import Held, shown
 from cluster.store import blocks, linux
-from cluster.store.staging import PIECE, explained
+from cluster.store.staging import FEW, PIECE, explained
 from cluster.store.temporaries import Temporaries
 from cluster.store.tree import Staged, Tree
 
@@ -219,10 +219,19 @@ class Growing:
         while self._busy:
             await asyncio.wait(self._busy)
 
-    async def _run(self, work: Callable[..., _T], *arguments: object) -> _T:
+    def _begin(self, work: Callable[..., _T], *arguments: object) -> asyncio.Future[_T]:
         working = asyncio.get_running_loop().run_in_executor(self._executor, lambda: work(*arguments))
         self._busy.add(working)
-        working.add_done_callback(self._busy.discard)
+        working.add_done_callback(self._over)
+        return working
+
+    def _over(self, working: asyncio.Future[Any]) -> None:
+        self._busy.discard(working)
+        if not working.cancelled():
+            working.exception()  # who was cancelled meanwhile does not ask for it
+
+    async def _run(self, work: Callable[..., _T], *arguments: object) -> _T:
+        working = self._begin(work, *arguments)
         try:
             return await asyncio.shield(working)
         except asyncio.CancelledError:
@@ -234,21 +243,19 @@ class Growing:
 
 
 class Part:
-    """Bytes on their way into a growing file, in order. At most 1 MiB and a chunk of them wait in memory."""
+    """Bytes on their way into a growing file, in order. While 1 MiB is written and hashed on a thread, the
+    next is gathered."""
 
     def __init__(self, growing: Growing, start: int, stop: int, source: str, promised: bytes) -> None:
+        self.received = start  # the byte of the file that comes next
         self._growing, self._source, self._promised = growing, source, promised
         self._first = start // blocks.BLOCK
-        self._at, self._stop = start, stop
+        self._at, self._stop = start, stop  # `_at`: how far it has been written and hashed
         self._gathered: list[bytes] = []
         self._size = 0
         self._block = blake3()
+        self._work: asyncio.Future[list[tuple[int, bytes]]] | None = None
         self._right = True
-
-    @property
-    def received(self) -> int:
-        """The byte of the file that comes next."""
-        return self._at + self._size
 
     async def write(self, chunk: bytes) -> bool:
         """Take the next bytes. False where a block is not what was promised, or there are too many: no block
@@ -258,6 +265,7 @@ class Part:
         if self._right:
             self._gathered.append(chunk)
             self._size += len(chunk)
+            self.received += len(chunk)
             if self._size >= PIECE:
                 await self._hand_over()
         return self._right
@@ -265,13 +273,21 @@ class Part:
     async def done(self) -> bool:
         """Nothing more is written: whether all of it is here. What is, is noted in the records."""
         await self._hand_over()
+        await self._idle()
         await self._growing.save()
         return self._right and self._at == self._stop
 
     async def _hand_over(self) -> None:
+        await self._idle()
         pieces, self._gathered, self._size = self._gathered, [], 0
-        found = await self._growing._run(self._take, pieces)
-        for number, value in found:
+        if pieces and self._right:
+            joined = pieces if len(pieces) <= FEW else [b"".join(pieces)]
+            self._work = self._growing._begin(self._take, joined)
+
+    async def _idle(self) -> None:
+        """Wait for the thread, and count the blocks that it found whole."""
+        work, self._work = self._work, None
+        for number, value in await asyncio.shield(work) if work is not None else ():
             place = 32 * (number - self._first)
             if self._promised and self._promised[place : place + 32] != value:
                 self._right = False
@@ -281,8 +297,6 @@ class Part:
 
     def _take(self, pieces: Sequence[bytes]) -> list[tuple[int, bytes]]:
         """Write and hash; the blocks that are whole now."""
-        if not pieces:
-            return []
         self._growing._write(self._at, pieces)
         whole: list[tuple[int, bytes]] = []
         for piece in pieces:

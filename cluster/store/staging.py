@@ -26,7 +26,7 @@ if TYPE_CHECKING:
     from concurrent.futures import Executor
 
 PIECE = 2**20  # bytes handed to the threads at once
-_FEW = 32  # chunks that are written as they are; more are joined, which costs a copy
+FEW = 32  # chunks that are written as they are; more are joined, which costs a copy
 _START_WRITING = 8 * 2**20  # the disk begins to write after that many
 
 _T = TypeVar("_T")
@@ -145,7 +145,7 @@ class Staging:
         if self._gathered:
             pieces, self._gathered, self._size = self._gathered, [], 0
             loop = asyncio.get_running_loop()
-            if len(pieces) > _FEW:
+            if len(pieces) > FEW:
                 pieces = [b"".join(pieces)]
             self._work = [
                 loop.run_in_executor(self._executor, self._sink.write, pieces),

@@ -72,6 +72,18 @@ async def test_parts_in_any_order_and_at_once_make_the_file(world: World) -> Non
         assert await reader.blocks(b"big") == hashes(0, SIZE)
 
 
+async def test_a_part_may_come_in_very_small_pieces(world: World) -> None:
+    size = 2**20 + BLOCK
+    body = random.Random(3).randbytes(size)
+    async with world.store() as store:
+        growing = await store.grow(b"big", size, TAG)
+        part = growing.part(0, size, "origin")
+        for at in range(0, size, 100):
+            assert await part.write(body[at : at + 100])
+        assert await part.done() and growing.hashes(0, size) == hashes(0, size, body)
+        await growing.drop()
+
+
 async def test_only_whole_blocks_are_here(world: World) -> None:
     async with world.store() as store:
         growing = await store.grow(b"big", SIZE, TAG)

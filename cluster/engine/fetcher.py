@@ -77,6 +77,7 @@ class Fetcher:
         self._origin: asyncio.Queue[Job] = asyncio.Queue(4 * connections)
         self._sideways: asyncio.Queue[_Bundle] = asyncio.Queue(4 * SIDEWAYS_SLOTS)
         self._parted: asyncio.Queue[Job] = asyncio.Queue(PARTED_WAITING)
+        self._whole: set[bytes] = set()  # large files that do not come by parts after all
         self._workers: list[asyncio.Task[None]] = []
         self._connections = connections
         self._outstanding = 0
@@ -400,6 +401,9 @@ class Fetcher:
     async def _parts(self, job: Job) -> None:
         """One large file by parts, unless a sibling has all of it, or fetches it as a whole."""
         siblings = [s for s in self._context.siblings if s.up]
+        if job.path in self._whole:
+            await self._ask_and_dispatch(job.visit, [job], siblings)
+            return
         if siblings and not await self._begun(job):
             offered = await self._ask(job.visit.path, [job], siblings)
             source = self._choose(job, [_without_parts(one) for one in self._without_lapsed(job, offered)])
@@ -411,6 +415,7 @@ class Fetcher:
                 return
         if await self.transfer.by_parts(job):
             return
+        self._whole.add(job.path)
         if siblings:
             await self._ask_and_dispatch(job.visit, [job], siblings)
         else:

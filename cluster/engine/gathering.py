@@ -19,7 +19,7 @@ from cluster.errors import Changed, OriginError, PeerError, PeerLacks, Unreachab
 from cluster.model import Claim, href
 from cluster.origin.base import Want
 from cluster.peer.client import Sibling
-from cluster.plan.order import owner, weight
+from cluster.plan.order import owner, weight, yields
 from cluster.plan.steal import (
     Backlog,
     Piece,
@@ -52,6 +52,12 @@ def pause_after(error: OriginError, tries: int, most: int) -> float:
     return pause
 
 
+class Foreign(Exception):
+    """A sibling that ranks before us fetches another version of the file, as the origin named it there: of an
+    origin that is several servers, each may have a name of its own for one version. Two sites would then
+    fetch all of it."""
+
+
 @dataclass(slots=True)
 class _Fetching:
     """One piece on its way here. `site` is where from, "" the origin; `at` the byte that comes next."""
@@ -78,6 +84,7 @@ class _Known:
     ended: frozenset[int] = frozenset()  # what it claimed no more, and has not been asked about since
     useless: bool = False  # it lied, or does not know the question
     asking: asyncio.Task[None] | None = None
+    turn: asyncio.Lock = field(default_factory=asyncio.Lock)  # an older answer must not come last
 
 
 class Gathering:
@@ -95,7 +102,7 @@ class Gathering:
 
     async def run(self) -> None:
         """Return when every piece is here. Raises OriginError (Changed where it is not the version that was
-        asked for), StoreError."""
+        asked for), Foreign, StoreError."""
         try:
             await asyncio.gather(*(self._ask(known) for known in self._up()))
             while not self._growing.has(0, self._growing.size):
@@ -113,11 +120,13 @@ class Gathering:
         self._changed.clear()
         now = self._context.clock.monotonic()
         self._listen(now)
+        self._look_for_others(now)
         self._give_way(now)
         self._take_sideways()
         self._take_from_origin(now)
         with contextlib.suppress(TimeoutError):
-            await asyncio.wait_for(self._changed.wait(), TICK)
+            async with asyncio.timeout(TICK):  # wait_for forgets a cancellation that meets the event (3.11)
+                await self._changed.wait()
 
     def _up(self) -> list[_Known]:
         return [known for known in self._known.values() if known.sibling.up and not known.useless]
@@ -127,16 +136,24 @@ class Gathering:
     def _listen(self, now: float) -> None:
         """Ask whoever has not been asked for a while, or has ended a claim since the last look."""
         for known in self._up():
-            claimed = frozenset(claim.start for claim in self._claims_of(known, now))
-            known.ended |= known.claimed - claimed - known.starts
-            known.claimed = claimed
+            self._look(known, now)
             idle = known.asking is None or known.asking.done()
             if idle and (known.ended or now - known.asked >= ASK):
                 known.asking = asyncio.create_task(self._ask(known), name=f"parts at {known.sibling.name}")
 
+    def _look(self, known: _Known, now: float) -> None:
+        claimed = frozenset(claim.start for claim in self._claims_of(known, now))
+        known.ended |= known.claimed - claimed - known.starts
+        known.claimed = claimed
+
     async def _ask(self, known: _Known) -> None:
+        async with known.turn:
+            await self._asked(known)
+
+    async def _asked(self, known: _Known) -> None:
         context, growing = self._context, self._growing
         known.asked = context.clock.monotonic()
+        self._look(known, known.asked)
         asked_about = known.ended
         context.report.requests_sideways += 1
         try:
@@ -166,19 +183,30 @@ class Gathering:
         elif now > known.first[0]:
             known.pace = max(0.0, (size - known.first[1]) / (now - known.first[0]))
 
-    def _claims_of(self, known: _Known, now: float) -> list[SeenClaim]:
-        """What a sibling is fetching of this version, as it said on its line, or else in its last answer."""
-        heard, name = self._context.claims.heard, known.sibling.name
-        if heard.knows(name):
-            told = heard.at(self._context.mirror.name, self._growing.path, now)
-            claims = [(one.claim, one.advanced) for one in told if one.site == name]
-        else:
-            claims = [(claim, self._advanced(known, claim, now)) for claim in known.claims]
+    def _claims_of(self, known: _Known, now: float, *, foreign: bool = False) -> list[SeenClaim]:
+        """What a sibling is fetching of this version (or, `foreign`, of another one)."""
         return [
-            SeenClaim(name, min(at, now - claim.idle), claim.first, claim.end, claim.received)
-            for claim, at in claims
-            if claim.etag in (None, self._growing.etag)
+            SeenClaim(known.sibling.name, min(at, now - claim.idle), claim.first, claim.end, claim.received)
+            for claim, at in self._said(known, now)
+            if foreign is (claim.etag not in (None, self._growing.etag))
         ]
+
+    def _said(self, known: _Known, now: float) -> list[tuple[Claim, float]]:
+        """Its claims on this file, as it said on its line, or else in its last answer; and when each was last
+        seen to advance."""
+        heard, name = self._context.claims.heard, known.sibling.name
+        if not heard.knows(name):
+            return [(claim, self._advanced(known, claim, now)) for claim in known.claims]
+        told = heard.at(self._context.mirror.name, self._growing.path, now)
+        return [(one.claim, one.advanced) for one in told if one.site == name]
+
+    def _look_for_others(self, now: float) -> None:
+        """Raise Foreign where that is so."""
+        patience, path = self._context.mirror.sideways.patience, self._growing.path
+        for known in self._up():
+            fetching = any(now - c.seen < patience for c in self._claims_of(known, now, foreign=True))
+            if fetching and yields(path, self._context.site, known.sibling.name):
+                raise Foreign(known.sibling.name)
 
     def _advanced(self, known: _Known, claim: Claim, now: float) -> float:
         last = known.advanced.get(claim.first)

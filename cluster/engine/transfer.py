@@ -11,7 +11,7 @@ from dataclasses import dataclass, replace
 from typing import Self
 
 from cluster.engine.context import SMALL, Context, Job
-from cluster.engine.gathering import Gathering, pause_after
+from cluster.engine.gathering import Foreign, Gathering, pause_after
 from cluster.errors import Changed, OriginError, PeerBroke, PeerError
 from cluster.model import Facts, Held, Offer, join
 from cluster.origin.base import Body, Copyable, Want
@@ -175,8 +175,8 @@ class Transfer:
 
     async def by_parts(self, job: Job) -> bool:
         """One large file from origin and siblings together. False where it has to come whole: the origin
-        does not send parts of a version that can be named. Other failures are recorded, never raised;
-        StoreError is. What has arrived of it is kept for the next attempt at the same version.
+        does not send parts of a version that it names for all of us alike. Other failures are recorded,
+        never raised; StoreError is. What has arrived is kept for the next attempt at the same version.
         """
         context, entry = self._context, job.entry
         try:
@@ -193,13 +193,11 @@ class Transfer:
         try:
             await Gathering(context, job, growing).run()
             staged = await growing.finish(self._held_by_parts(job, facts, growing.sources()))
-        except Changed:
-            await growing.drop()
-            self._arrived(job)
-            return False
         except BaseException as error:
             await growing.keep()
             self._arrived(job)
+            if isinstance(error, Changed | Foreign):
+                return False
             if not isinstance(error, OriginError):
                 raise
             self._refused(job, error)

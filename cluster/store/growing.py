@@ -48,7 +48,7 @@ class Grown:
 
 
 class Growing:
-    """See the module. Made by `open`; ends with `close`, after `finish`, `keep` or `drop`.
+    """See the module. Made by `open`; ends with `keep`, or with `finish` and `close`.
 
     Every method raises DiskFull or StoreError.
     """
@@ -200,12 +200,6 @@ class Growing:
                 await self._run(self._temporaries.remove, [self.temporary])
         finally:
             self.close()
-
-    async def drop(self) -> None:
-        """Nothing of it is of use."""
-        await self._settled()
-        await self._run(self._temporaries.remove, [self.temporary])
-        self.close()
 
     def close(self) -> None:
         """Nobody reads it here any more. A second call does nothing."""

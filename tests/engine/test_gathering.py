@@ -17,7 +17,7 @@ import pytest
 
 from cluster.engine import gathering
 from cluster.errors import Refused, Unreachable
-from cluster.model import Claim, Facts, Row, Sideways, Stamp, Trust
+from cluster.model import Claim, Facts, Limits, Row, Sideways, Stamp, Trust
 from cluster.origin.base import Body, Want
 from cluster.origin.memory import EPOCH, validator
 from cluster.plan import steal
@@ -305,6 +305,59 @@ async def test_what_an_origin_that_failed_has_sent_is_kept_for_the_next_pass(big
     assert have >= 6 * RANGE and report.bytes_origin == len(BIG) - have
 
 
+async def test_the_rest_of_a_piece_may_come_from_a_sibling(big: World) -> None:
+    sibling = big.sibling()
+    first = next(piece for piece in pieces(PATH, len(BIG), ranges=True) if piece not in theirs(big, "oslo"))
+    big.mirror = replace(big.mirror, limits=Limits(connections=1, retries=1))
+    big.memory.truncate(PATH, first.start + 3 * BLOCK + 5)
+    big.partials = 1
+    assert (await big.run()).outcome == "incomplete"
+    assert await kept(big) == 3 * BLOCK
+    sibling.grown[version(big)] = [(0, len(BIG))], BIG
+    big.partials = 0
+    report = await big.run()
+    big.equal()
+    assert (report.bytes_origin, report.bytes_sideways) == (0, len(BIG) - 3 * BLOCK)
+
+
+async def test_a_range_whose_claim_has_ended_is_asked_about_before_it_is_fetched(big: World) -> None:
+    """The answer takes a while: until it is here, nobody knows that the range is at the sibling."""
+    sibling, heard = big.sibling(), big.claims.heard
+    ours = [piece for piece in pieces(PATH, len(BIG), ranges=True) if piece not in theirs(big, "oslo")]
+    left = ours[len(ours) // 2 :]  # stolen from us
+    size = sum(piece.size for piece in left)
+    runs: list[tuple[int, int]] = []
+    sibling.grown[version(big)] = runs, BIG
+    heard.begin("oslo")
+
+    def say() -> None:
+        told = [claim(big, piece, 10 - len(runs) % 10) for piece in left]
+        heard.claimed("oslo", "deb", b"iso", told, time.monotonic())
+
+    async def fetch() -> None:
+        while left:
+            await asyncio.sleep(0.05)
+            piece = left.pop()
+            runs.append((piece.start, piece.stop))
+            runs.sort()
+            heard.released("oslo", "deb", b"iso", [(b"big", piece.start)])
+            say()
+
+    async def slowly() -> None:
+        told = list(runs)
+        await asyncio.sleep(0.1)
+        sibling.grown[version(big)] = told, BIG
+
+    say()
+    heard.whole("oslo")
+    sibling.on_parts = slowly
+    fetching = asyncio.create_task(fetch())
+    report = await big.run()
+    big.equal()
+    await fetching
+    assert report.bytes_sideways == size
+
+
 async def kept(world: World) -> int:
     """Bytes that the records say are here."""
     async with opened(world) as store:
@@ -419,3 +472,41 @@ async def test_many_large_files_at_once(world: World) -> None:
     report = await world.run()
     world.equal()
     assert (report.outcome, report.files.origin) == ("complete", 12)
+
+
+@pytest.mark.parametrize("first", ["kent", "oslo"])
+async def test_of_two_to_whom_the_origin_names_a_version_differently_one_waits_for_the_other(
+    world: World, first: str
+) -> None:
+    """Servers behind one name, each with validators of its own: the sites cannot exchange parts."""
+    path = next(b"iso/%d" % i for i in range(99) if owner(b"iso/%d" % i, ["kent", "oslo"]) == first)
+    world.memory.put(path, BIG)
+    sibling = world.sibling()
+    left = 12
+
+    async def fetching() -> None:
+        nonlocal left
+        left -= 1
+        sibling.part_claims = (
+            [Claim(path[4:], row(), 50 - left, first=0, end=RANGE, etag='"other"')] if left > 0 else []
+        )
+        sibling.claims = {path: sibling.part_claims[0]} if left > 0 else {}
+        if left == 0:
+            sibling.hold(path, BIG)
+
+    sibling.on_parts = fetching
+    real = sibling.offered
+
+    async def offered(*asked: object, **within: object) -> object:
+        await fetching()
+        return await real(*asked, **within)  # type: ignore[arg-type]
+
+    sibling.offered = offered  # type: ignore[method-assign, assignment]
+    report = await world.run()
+    world.equal()
+    assert report.outcome == "complete"
+    if first == "kent":
+        assert report.bytes_origin == len(BIG)
+    else:
+        assert report.bytes_origin <= 2 * RANGE and report.files.sideways == 1
+        assert len(world.memory.asked("facts")) == 1

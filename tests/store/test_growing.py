@@ -81,7 +81,7 @@ async def test_a_part_may_come_in_very_small_pieces(world: World) -> None:
         for at in range(0, size, 100):
             assert await part.write(body[at : at + 100])
         assert await part.done() and growing.hashes(0, size) == hashes(0, size, body)
-        await growing.drop()
+        await growing.keep()
 
 
 async def test_only_whole_blocks_are_here(world: World) -> None:
@@ -97,8 +97,7 @@ async def test_only_whole_blocks_are_here(world: World) -> None:
         assert growing.hashes(2 * BLOCK, 5 * BLOCK) is None
         assert await put(growing, 10 * BLOCK, SIZE), "the last block is shorter"
         assert growing.runs()[-1] == (10 * BLOCK, SIZE)
-        await growing.drop()
-    assert temporaries(world) == []
+        await growing.keep()
 
 
 @pytest.mark.parametrize("large", [False, True])
@@ -117,7 +116,7 @@ async def test_a_block_that_is_not_what_was_promised_is_not_here(
         assert not growing.has((4 + wrong) * BLOCK, (5 + wrong) * BLOCK)
         assert growing.prefix(4 * BLOCK, 8 * BLOCK) == wrong * BLOCK
         assert growing.sources() == {"oslo": 1 + wrong}
-        await growing.drop()
+        await growing.keep()
 
 
 async def test_more_than_a_part_is_not_taken(world: World) -> None:
@@ -128,7 +127,7 @@ async def test_more_than_a_part_is_not_taken(world: World) -> None:
         assert not await part.write(bytes(BLOCK + 1))
         assert not await part.done()
         assert growing.runs() == [(BLOCK, 2 * BLOCK)]
-        await growing.drop()
+        await growing.keep()
 
 
 async def begun(store: MirrorStore, *, keep: bool = True) -> Growing:
@@ -183,7 +182,7 @@ async def test_103_a_block_that_is_not_what_was_noted_is_not_believed(world: Wor
                 left = []
         growing = await store.grow(b"big", SIZE, TAG)
         assert growing.runs() == left
-        await growing.drop()
+        await growing.keep()
     if damage == "a symlink":
         assert (world.top / "outside").read_bytes() == BODY
 
@@ -216,7 +215,7 @@ async def test_111_and_who_fetches_it_by_parts_its_beginning(world: World) -> No
         await staging.abandon(TAG)
         growing = await store.grow(b"big", SIZE, TAG)
         assert len(temporaries(world)) == 1
-        await growing.drop()
+        await growing.keep()
 
 
 async def test_111_parts_that_nobody_went_on_with_are_removed_after_a_week(world: World) -> None:
@@ -243,7 +242,7 @@ async def test_finish_reads_again_what_was_written(world: World) -> None:
         await growing.keep()
         growing = await store.grow(b"big", SIZE, TAG)
         assert growing.runs() == [(0, 5 * BLOCK), (6 * BLOCK, SIZE)]
-        await growing.drop()
+        await growing.keep()
 
 
 @pytest.mark.parametrize("works", [True, False], ids=["fallocate", "no fallocate"])
@@ -307,7 +306,7 @@ async def test_103_dying_at_any_effect_leaves_parts_that_are_right_or_the_file(t
                 for first, end in growing.runs():
                     assert os.pread(growing._descriptor, end - first, first) == BODY[first:end]
                 here.append(sum(end - first for first, end in growing.runs()))
-                await growing.drop()
+                await growing.keep()
         if not fuse.dead:
             break
     assert not fuse.dead and here[0] == 0 and here == sorted(here)

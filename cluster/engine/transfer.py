@@ -194,8 +194,8 @@ class Transfer:
             await Gathering(context, job, growing).run()
             staged = await growing.finish(self._held_by_parts(job, facts, growing.sources()))
         except BaseException as error:
+            context.claims.arriving.end(context.mirror.name, job.path)
             await growing.keep()
-            self._arrived(job)
             if isinstance(error, Changed | Foreign):
                 return False
             if not isinstance(error, OriginError):
@@ -206,8 +206,10 @@ class Transfer:
         return True
 
     def _arrived(self, job: Job) -> None:
-        """Siblings read no parts of it here any more: it is published, or given up."""
-        self._context.claims.arriving.end(self._context.mirror.name, job.path)
+        """Whether or not it came by parts: siblings ask for the published file from now on."""
+        growing = self._context.claims.arriving.end(self._context.mirror.name, job.path)
+        if growing is not None:
+            growing.close()
 
     def _held_by_parts(self, job: Job, facts: Facts, sources: Counter[str]) -> Held:
         """Its source is the origin only where all of it came from there."""

@@ -24,19 +24,17 @@ class Arriving:
     _files: dict[str, dict[bytes, Growing]] = field(default_factory=dict)
 
     def begin(self, mirror: str, growing: Growing) -> None:
-        """From now on its blocks may be read; it is closed by `end`."""
+        """From now on its blocks may be read."""
         self._files.setdefault(mirror, {})[growing.path] = growing
 
-    def end(self, mirror: str, path: bytes) -> None:
-        """It is published, or given up."""
-        growing = self._files.get(mirror, {}).pop(path, None)
-        if growing is not None:
-            growing.close()
+    def end(self, mirror: str, path: bytes) -> Growing | None:
+        """It is published, or given up. Whoever began it closes it."""
+        return self._files.get(mirror, {}).pop(path, None)
 
     def clear(self, mirror: str) -> None:
-        """The pass over this mirror has ended."""
-        for path in list(self._files.get(mirror, {})):
-            self.end(mirror, path)
+        """The pass over this mirror has ended: what is left is closed."""
+        for growing in self._files.pop(mirror, {}).values():
+            growing.close()
 
     def of(self, mirror: str, version: Version) -> Growing | None:
         """What arrives of exactly this version."""

@@ -13,6 +13,7 @@ from collections import Counter
 from collections.abc import Awaitable, Callable, Iterable, Sequence
 from concurrent.futures import Executor
 from dataclasses import dataclass
+from hashlib import sha256
 from typing import Any, TypeVar
 
 from blake3 import blake3
@@ -20,7 +21,7 @@ from blake3 import blake3
 from cluster.errors import StoreError
 from cluster.model import Held, shown
 from cluster.store import blocks, linux
-from cluster.store.staging import FEW, PIECE, explained
+from cluster.store.staging import FEW, PIECE, Partial, explained
 from cluster.store.temporaries import Temporaries
 from cluster.store.tree import Staged, Tree
 
@@ -307,6 +308,37 @@ class Part:
 
 
 # -- opening
+
+
+def adopted(temporaries: Temporaries, beginning: Partial) -> Grown | None:
+    """The whole blocks of the beginning of a file that was to come in one piece; None where its bytes are
+    not those that were hashed, or its size was not known."""
+    try:
+        descriptor = temporaries.reopen(beginning.temporary)
+    except OSError:
+        return None
+    whole, found, at = sha256(), [blake3()], 0
+    try:
+        while at < beginning.length and (piece := os.pread(descriptor, _left(at, beginning.length), at)):
+            whole.update(piece)
+            found[-1].update(piece)
+            at += len(piece)
+            if at % blocks.BLOCK == 0:
+                found.append(blake3())
+    except OSError:
+        return None
+    finally:
+        os.close(descriptor)
+    if whole.digest() != beginning.sha256 or beginning.size is None:
+        return None
+    hashes = b"".join(block.digest() for block in found[: at // blocks.BLOCK])
+    runs = (Run(0, "origin", hashes),) if hashes else ()
+    return Grown(beginning.temporary, beginning.path, beginning.etag, beginning.size, runs)
+
+
+def _left(at: int, end: int) -> int:
+    """How much is read at once: no piece goes beyond a block."""
+    return min(PIECE, blocks.BLOCK - at % blocks.BLOCK, end - at)
 
 
 def _opened(temporaries: Temporaries, version: Grown) -> tuple[Grown, int, int]:

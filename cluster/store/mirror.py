@@ -36,7 +36,7 @@ from cluster.store import (
     suspects,
 )
 from cluster.store.connections import Connections
-from cluster.store.growing import Growing, Grown
+from cluster.store.growing import Growing, Grown, adopted
 from cluster.store.lock import Lock
 from cluster.store.opening import Opened, book_refusal, open_copy, open_store
 from cluster.store.publishing import Begun
@@ -363,15 +363,34 @@ class MirrorStore:
         return await self._records.read(lambda c: adoption.growing(c, path)) is not None
 
     async def grow(self, path: bytes, size: int, etag: str) -> Growing:
-        """A temporary for one large file that comes by parts; goes on with what is here of this very version.
-        It is noted until it has been published. Raises DiskFull, StoreError."""
+        """A temporary for one large file that comes by parts; goes on with what is here of this very version,
+        also where that was to come in one piece. It is noted until it has been published. Raises DiskFull,
+        StoreError."""
         begun = await self._records.read(lambda c: adoption.growing(c, path))
+        begun = begun or await self._beginning(path, size, etag)
         if begun is None or (begun.size, begun.etag) != (size, etag):
             await self._forget_growing(path)
             begun = Grown(b"", path, etag, size)
         growing = await Growing.open(self._tree, begun, self._note_growing, self._disk)
         self._growing[growing.temporary] = path
         return growing
+
+    async def _beginning(self, path: bytes, size: int, etag: str) -> Grown | None:
+        """The beginning of a file that was to come in one piece, as parts from now on."""
+        partial = await self._records.read(lambda c: adoption.partial(c, path))
+        if partial is None or (partial.size, partial.etag) != (size, etag):
+            return None
+        found = await self._on_disk(adopted, self._tree.temporaries, partial)
+        if found is None or not found.runs:
+            return None
+        now = int(time.time())
+
+        def noted(connection: sqlite3.Connection) -> None:
+            adoption.take_partial(connection, path)
+            adoption.note_growing(connection, found, now)
+
+        await self._records.write(lambda c, _: noted(c))
+        return found
 
     async def _note_growing(self, new: Grown) -> None:
         now = int(time.time())

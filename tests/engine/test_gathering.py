@@ -376,6 +376,18 @@ async def opened(world: World) -> AsyncIterator[MirrorStore]:
         await store.close()
 
 
+async def test_what_a_lone_site_had_begun_to_stream_is_gone_on_with_by_parts(big: World) -> None:
+    big.memory.truncate(PATH, 7 * RANGE + 5)
+    big.mirror = replace(big.mirror, limits=Limits(connections=4, retries=1))
+    big.partials = 1
+    assert (await big.run()).outcome == "incomplete"
+    big.sibling()
+    big.partials = 0
+    report = await big.run()
+    big.equal()
+    assert report.bytes_origin == len(BIG) - 7 * RANGE
+
+
 @pytest.mark.parametrize("alone", [False, True])
 async def test_a_pass_that_was_cut_off_goes_on_from_the_parts_that_are_here(big: World, alone: bool) -> None:
     big.sibling()

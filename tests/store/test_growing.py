@@ -208,13 +208,43 @@ async def test_111_who_streams_it_after_all_takes_its_parts_away(world: World) -
     assert temporaries(world) == []
 
 
-async def test_111_and_who_fetches_it_by_parts_its_beginning(world: World) -> None:
+@pytest.mark.parametrize(
+    ("length", "size", "tag", "left"),
+    [
+        (2 * BLOCK + 5, SIZE, TAG, [(0, 2 * BLOCK)]),
+        (2 * BLOCK, SIZE, TAG, [(0, 2 * BLOCK)]),
+        (BLOCK - 1, SIZE, TAG, []),
+        (2 * BLOCK, SIZE + 1, TAG, []),
+        (2 * BLOCK, SIZE, '"v2"', []),
+    ],
+)
+async def test_111_who_fetches_it_by_parts_goes_on_with_its_beginning(
+    world: World, length: int, size: int, tag: str, left: list[tuple[int, int]]
+) -> None:
     async with world.store() as store:
         staging = await store.stage(b"big", SIZE)
-        await staging.write(BODY[:BLOCK])
+        await staging.write(BODY[:length])
         await staging.abandon(TAG)
+        growing = await store.grow(b"big", size, tag)
+        assert growing.runs() == left and len(temporaries(world)) == 1
+        assert growing.sources() == ({"origin": 2} if left else {})
+        await growing.keep()
+    async with world.store() as store:
+        growing = await store.grow(b"big", size, tag)
+        assert growing.runs() == left
+        await growing.keep()
+
+
+async def test_111_a_beginning_that_was_damaged_is_thrown_away(world: World) -> None:
+    async with world.store() as store:
+        staging = await store.stage(b"big", SIZE)
+        await staging.write(BODY[: 3 * BLOCK])
+        await staging.abandon(TAG)
+        (name,) = temporaries(world)
+        with (world.top / "data/.sideways/tmp/deb" / name).open("r+b") as file:
+            file.write(b"XX")
         growing = await store.grow(b"big", SIZE, TAG)
-        assert len(temporaries(world)) == 1
+        assert growing.runs() == [] and len(temporaries(world)) == 1
         await growing.keep()
 
 

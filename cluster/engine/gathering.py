@@ -1,8 +1,7 @@
 """One large file, piece by piece: some from the origin, the others from siblings that fetch it too.
 
-Who fetches which piece from the origin is decided by `cluster.plan.steal`. What siblings fetch is known from
-their claims; when one has a piece is asked for, at once where a claim of it has ended and now and then
-otherwise. A piece that a sibling has is not fetched from the origin.
+Who fetches which piece from the origin is decided by `cluster.plan.steal`, by what is known of the siblings
+(`cluster.engine.beside`). A piece that one of them has is read from it.
 """
 
 from __future__ import annotations
@@ -11,19 +10,18 @@ import asyncio
 import contextlib
 import random
 from collections.abc import Awaitable, Callable, Iterable
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 from functools import partial
 
+from cluster.engine.beside import Beside, Known
 from cluster.engine.context import Context, Job
-from cluster.errors import Changed, OriginError, PeerError, PeerLacks, Unreachable
-from cluster.model import Claim, href
+from cluster.errors import Changed, OriginError, PeerError, Unreachable
+from cluster.model import href
 from cluster.origin.base import Want
-from cluster.peer.client import Sibling
-from cluster.plan.order import owner, weight, yields
+from cluster.plan.order import owner, weight
 from cluster.plan.steal import (
     Backlog,
     Piece,
-    SeenClaim,
     Wait,
     gives_way,
     next_piece,
@@ -35,8 +33,6 @@ from cluster.store.growing import Growing, Part
 ORIGIN_AT_ONCE = 2  # pieces of one file
 SIDEWAYS_AT_ONCE = 3
 TICK = 0.1  # s between two looks at what siblings say on their lines
-ASK = 1.0  # s between two questions to one sibling about one file, where nothing seems to have changed
-ANSWER = 2.0  # s that it has for the answer
 CONTEST = 0.05  # s after which a claim on a piece of somebody else's share is looked at again
 MAX_PAUSE = 60.0  # s: an origin that asks for more than this is left alone until the next pass
 
@@ -68,35 +64,16 @@ class _Fetching:
     task: asyncio.Task[None] | None = None
 
 
-@dataclass(slots=True)
-class _Known:
-    """What one sibling told of this file."""
-
-    sibling: Sibling
-    starts: frozenset[int] = frozenset()  # of the pieces that it has
-    claims: tuple[Claim, ...] = ()
-    advanced: dict[int, tuple[int, float]] = field(default_factory=dict)  # by claim: bytes, since when
-    asked: float = float("-inf")
-    answered: bool = False
-    first: tuple[float, int] | None = None  # when it told first, and how many bytes it had then
-    pace: float = 0.0  # bytes/s that it has got since then
-    claimed: frozenset[int] = frozenset()  # at the last look
-    ended: frozenset[int] = frozenset()  # what it claimed no more, and has not been asked about since
-    useless: bool = False  # it lied, or does not know the question
-    asking: asyncio.Task[None] | None = None
-    turn: asyncio.Lock = field(default_factory=asyncio.Lock)  # an older answer must not come last
-
-
 class Gathering:
     """See the module. `run` it once; what is in `growing` then is for the caller to keep, whatever came."""
 
     def __init__(self, context: Context, job: Job, growing: Growing) -> None:
         self._context, self._job, self._growing = context, job, growing
-        self._pieces = {one.start: one for one in pieces(job.path, growing.size, ranges=True)}
+        self._pieces = pieces(job.path, growing.size, ranges=True)
         self._fetching: dict[int, _Fetching] = {}
-        self._known = {s.name: _Known(s) for s in context.siblings}
         self._owners: tuple[tuple[str, ...], dict[int, str]] = ((), {})
         self._changed = asyncio.Event()
+        self._beside = Beside(context, growing, self._pieces, self._changed.set)
         self._failed: BaseException | None = None
         self._at_once = min(ORIGIN_AT_ONCE, max(1, context.mirror.limits.connections))
 
@@ -104,13 +81,13 @@ class Gathering:
         """Return when every piece is here. Raises OriginError (Changed where it is not the version that was
         asked for), Foreign, StoreError."""
         try:
-            await asyncio.gather(*(self._ask(known) for known in self._up()))
+            await self._beside.ask_all()
             while not self._growing.has(0, self._growing.size):
                 if self._failed is not None:
                     raise self._failed
                 await self._round()
         finally:
-            tasks = [f.task for f in self._fetching.values()] + [k.asking for k in self._known.values()]
+            tasks = [f.task for f in self._fetching.values()] + [k.asking for k in self._beside.all.values()]
             running = [task for task in tasks if task is not None]
             for task in running:
                 task.cancel()
@@ -119,8 +96,9 @@ class Gathering:
     async def _round(self) -> None:
         self._changed.clear()
         now = self._context.clock.monotonic()
-        self._listen(now)
-        self._look_for_others(now)
+        self._beside.listen(now)
+        if (other := self._beside.foreign(now)) is not None:
+            raise Foreign(other)
         self._give_way(now)
         self._take_sideways()
         self._take_from_origin(now)
@@ -128,141 +106,44 @@ class Gathering:
             async with asyncio.timeout(TICK):  # wait_for forgets a cancellation that meets the event (3.11)
                 await self._changed.wait()
 
-    def _up(self) -> list[_Known]:
-        return [known for known in self._known.values() if known.sibling.up and not known.useless]
-
-    # -- what siblings have and do
-
-    def _listen(self, now: float) -> None:
-        """Ask whoever has not been asked for a while, or has ended a claim since the last look."""
-        for known in self._up():
-            self._look(known, now)
-            idle = known.asking is None or known.asking.done()
-            if idle and (known.ended or now - known.asked >= ASK):
-                known.asking = asyncio.create_task(self._ask(known), name=f"parts at {known.sibling.name}")
-
-    def _look(self, known: _Known, now: float) -> None:
-        claimed = frozenset(claim.start for claim in self._claims_of(known, now))
-        known.ended |= known.claimed - claimed - known.starts
-        known.claimed = claimed
-
-    async def _ask(self, known: _Known) -> None:
-        async with known.turn:
-            await self._asked(known)
-
-    async def _asked(self, known: _Known) -> None:
-        context, growing = self._context, self._growing
-        known.asked = context.clock.monotonic()
-        self._look(known, known.asked)
-        asked_about = known.ended
-        context.report.requests_sideways += 1
-        try:
-            told = await known.sibling.parts(
-                context.mirror.name, growing.path, growing.size, growing.etag, ANSWER
-            )
-        except PeerLacks:
-            known.useless = True  # an older program, or it does not share this mirror
-            return
-        except PeerError:
-            known.starts, known.claims = frozenset(), ()
-            return
-        finally:
-            known.ended -= asked_about
-        whole = [(first, end) for first, end in told.runs]
-        known.starts = frozenset(
-            p.start for p in self._pieces.values() if any(a <= p.start and p.stop <= b for a, b in whole)
-        )
-        known.claims, known.answered = told.claims, True
-        self._judge_pace(known, sum(end - first for first, end in whole))
-        self._changed.set()
-
-    def _judge_pace(self, known: _Known, size: int) -> None:
-        now = self._context.clock.monotonic()
-        if known.first is None:
-            known.first = (now, size)
-        elif now > known.first[0]:
-            known.pace = max(0.0, (size - known.first[1]) / (now - known.first[0]))
-
-    def _claims_of(self, known: _Known, now: float, *, foreign: bool = False) -> list[SeenClaim]:
-        """What a sibling is fetching of this version (or, `foreign`, of another one)."""
-        return [
-            SeenClaim(known.sibling.name, min(at, now - claim.idle), claim.first, claim.end, claim.received)
-            for claim, at in self._said(known, now)
-            if foreign is (claim.etag not in (None, self._growing.etag))
-        ]
-
-    def _said(self, known: _Known, now: float) -> list[tuple[Claim, float]]:
-        """Its claims on this file, as it said on its line, or else in its last answer; and when each was last
-        seen to advance."""
-        heard, name = self._context.claims.heard, known.sibling.name
-        if not heard.knows(name):
-            return [(claim, self._advanced(known, claim, now)) for claim in known.claims]
-        told = heard.at(self._context.mirror.name, self._growing.path, now)
-        return [(one.claim, one.advanced) for one in told if one.site == name]
-
-    def _look_for_others(self, now: float) -> None:
-        """Raise Foreign where that is so."""
-        patience, path = self._context.mirror.sideways.patience, self._growing.path
-        for known in self._up():
-            fetching = any(now - c.seen < patience for c in self._claims_of(known, now, foreign=True))
-            if fetching and yields(path, self._context.site, known.sibling.name):
-                raise Foreign(known.sibling.name)
-
-    def _advanced(self, known: _Known, claim: Claim, now: float) -> float:
-        last = known.advanced.get(claim.first)
-        if last is None or last[0] != claim.received:
-            last = known.advanced[claim.first] = (claim.received, now)
-        return last[1]
-
-    def _claims(self, now: float) -> list[SeenClaim]:
-        return [claim for known in self._up() for claim in self._claims_of(known, now)]
-
-    def _holders(self, start: int) -> list[_Known]:
-        return [known for known in self._up() if start in known.starts]
-
-    def _perhaps_held(self, start: int) -> bool:
-        """Whether a sibling has this piece, or has just stopped to fetch it and may have."""
-        return any(start in known.starts or start in known.ended for known in self._up())
-
     # -- deciding
 
     def _missing(self) -> Iterable[Piece]:
         """What is neither here nor on its way here, in order."""
-        for start, piece in self._pieces.items():
-            if start not in self._fetching and not self._growing.has(piece.start, piece.stop):
+        for piece in self._pieces:
+            if piece.start not in self._fetching and not self._growing.has(piece.start, piece.stop):
                 yield piece
 
     def _take_sideways(self) -> None:
         """What fewest siblings have comes first; each site has an order of its own beyond that."""
         free = SIDEWAYS_AT_ONCE - sum(f.site != "" for f in self._fetching.values())
         own = self._context.site
-        choice = [(self._holders(piece.start), piece) for piece in self._missing()] if free > 0 else []
+        choice = [(self._beside.holders(piece.start), piece) for piece in self._missing()] if free > 0 else []
         wanted = sorted(
             ((len(holders), weight(own, piece.key), piece, holders) for holders, piece in choice if holders),
             key=lambda one: one[:2],
         )
         for _, _, piece, holders in wanted[:free]:
             busy = [f.site for f in self._fetching.values()]
-            known = min(
-                holders, key=lambda k: (busy.count(k.sibling.name), weight(k.sibling.name, piece.key))
-            )
-            self._begin(piece, known.sibling.name, partial(self._from_sibling, known=known))
+            known = min(holders, key=lambda k: (busy.count(k.name), weight(k.name, piece.key)))
+            self._begin(piece, known.name, partial(self._from_sibling, known=known))
 
     def _take_from_origin(self, now: float) -> None:
         own = self._context.site
-        sites = (own, *sorted(known.sibling.name for known in self._up()))
-        claims = self._claims(now)
+        sites = (own, *sorted(known.name for known in self._beside.up()))
+        claims, held = self._beside.claims(now), self._beside.perhaps_held()
         while sum(f.site == "" for f in self._fetching.values()) < self._at_once:
             shares: dict[str, list[Piece]] = {site: [] for site in sites}
             for piece in self._missing():
-                if not self._perhaps_held(piece.start):
+                if piece.start not in held:
                     shares[self._owner(piece, sites)].append(piece)
             mine = shares.pop(own)
+            paces = {site: self._beside.all[site].pace for site in shares}
             decision = next_piece(
                 own,
                 mine,
                 {site: reversed(share) for site, share in shares.items()},
-                {s: Backlog(sum(p.size for p in share), self._known[s].pace) for s, share in shares.items()},
+                {s: Backlog(sum(p.size for p in share), paces[s]) for s, share in shares.items()},
                 lambda path: claims,
                 sites=sites,
                 now=now,
@@ -277,7 +158,7 @@ class Gathering:
 
     def _owner(self, piece: Piece, sites: tuple[str, ...]) -> str:
         if self._owners[0] != sites:
-            self._owners = (sites, {p.start: owner(p.key, sites) for p in self._pieces.values()})
+            self._owners = (sites, {p.start: owner(p.key, sites) for p in self._pieces})
         return self._owners[1][piece.start]
 
     def _give_way(self, now: float) -> None:
@@ -293,7 +174,7 @@ class Gathering:
         ranked, received = replace(piece, path=piece.key), fetching.at - piece.start
         return any(
             gives_way(ranked, self._context.site, received, rival, now=now, patience=patience)
-            for rival in self._claims(now)
+            for rival in self._beside.claims(now)
             if rival.touches(piece)
         )
 
@@ -331,8 +212,8 @@ class Gathering:
     async def _uncontested(self, fetching: _Fetching) -> bool:
         """Look again at a piece of somebody else's share, now that everybody has heard of our claim."""
         await self._context.clock.sleep(CONTEST)
-        await asyncio.gather(*(self._ask(known) for known in self._up()))
-        held = self._holders(fetching.piece.start)
+        await self._beside.ask_all()
+        held = self._beside.holders(fetching.piece.start)
         return not held and not self._outranked(fetching, self._context.clock.monotonic())
 
     async def _one_try(self, fetching: _Fetching) -> None:
@@ -353,7 +234,7 @@ class Gathering:
             if not complete:
                 raise Unreachable(href(growing.path), "less arrived than was asked for")
 
-    async def _from_sibling(self, fetching: _Fetching, known: _Known) -> None:
+    async def _from_sibling(self, fetching: _Fetching, known: Known) -> None:
         context, growing, sibling = self._context, self._growing, known.sibling
         start, stop = fetching.at, fetching.piece.stop
         context.report.requests_sideways += 1

@@ -15,7 +15,7 @@ from pathlib import Path
 
 import pytest
 
-from cluster.engine import gathering
+from cluster.engine import beside, gathering
 from cluster.errors import Refused, Unreachable
 from cluster.model import Claim, Facts, Limits, Row, Sideways, Stamp, Trust
 from cluster.origin.base import Body, Want
@@ -39,7 +39,7 @@ def _shrunk(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(steal, "RANGE", RANGE)
     monkeypatch.setattr(steal, "LARGE", LARGE)
     monkeypatch.setattr(gathering, "TICK", 0.01)
-    monkeypatch.setattr(gathering, "ASK", 0.03)
+    monkeypatch.setattr(beside, "ASK", 0.03)
 
 
 @pytest.fixture

@@ -27,7 +27,7 @@ from cluster.cli import main
 main()
 """
 
-RATE = "6MB/s"  # of each site, after the first 6 MB
+RATE = "5MB/s"  # of each site, after the first 5 MB
 
 
 def large(root: Path, name: str, size: int) -> int:
@@ -43,7 +43,7 @@ async def test_three_sites_fetch_large_files_together_and_the_origin_sends_each_
     tmp_path: Path,
 ) -> None:
     origin = tmp_path / "origin"
-    total = many_small(origin, 100) + large(origin, "a", 40_000_001) + large(origin, "b", 24 * 2**20)
+    total = many_small(origin, 100) + large(origin, "a", 28_000_001) + large(origin, "b", 16 * 2**20)
     with sites(tmp_path, "kent", "oslo", "york") as cluster, nginx(origin) as server:
         by_parts(cluster)
         cluster.ledger.tree(origin)
@@ -70,7 +70,7 @@ async def killed(cluster: ClusterOf, name: str, server: Server, sent: float) -> 
 
 async def test_103_one_of_three_may_die_in_the_middle_and_goes_on_from_what_it_has(tmp_path: Path) -> None:
     origin = tmp_path / "origin"
-    total = large(origin, "a", 70_000_000)
+    total = large(origin, "a", 60_000_000)
     with sites(tmp_path, "kent", "oslo", "york") as cluster, nginx(origin) as server:
         by_parts(cluster)
         cluster.ledger.tree(origin)

@@ -1,0 +1,166 @@
+"""What the siblings have of one large file, and what they are fetching of it.
+
+What they fetch is known from their claims, on their lines at once. What they have they are asked: when a
+claim has ended, since its piece may be there now, and otherwise now and then.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+
+from cluster.engine.context import Context
+from cluster.errors import PeerError, PeerLacks
+from cluster.model import Claim
+from cluster.peer.client import Sibling
+from cluster.plan.order import yields
+from cluster.plan.steal import Piece, SeenClaim
+from cluster.store.growing import Growing
+
+ASK = 1.0  # s between two questions to one sibling about one file, where nothing seems to have changed
+ANSWER = 2.0  # s that it has for the answer
+
+
+@dataclass(slots=True)
+class Known:
+    """What one sibling told of this file."""
+
+    sibling: Sibling
+    starts: frozenset[int] = frozenset()  # of the pieces that it has
+    useless: bool = False  # it lied, or does not know the question
+    pace: float = 0.0  # bytes/s that it has got since it was first asked
+    ended: frozenset[int] = frozenset()  # what it claimed no more, and has not been asked about since
+    asking: asyncio.Task[None] | None = None
+    _claims: tuple[Claim, ...] = ()
+    _advanced: dict[int, tuple[int, float]] = field(default_factory=dict)  # by claim: bytes, since when
+    _claimed: frozenset[int] = frozenset()  # at the last look
+    _asked: float = float("-inf")
+    _first: tuple[float, int] | None = None  # when it told first, and how many bytes it had then
+    _turn: asyncio.Lock = field(default_factory=asyncio.Lock)  # an older answer must not come last
+
+    @property
+    def name(self) -> str:
+        return self.sibling.name
+
+
+class Beside:
+    """See the module. `changed` is called when more is known. Whoever made it cancels the `asking` of all."""
+
+    def __init__(
+        self, context: Context, growing: Growing, pieces: Sequence[Piece], changed: Callable[[], None]
+    ) -> None:
+        self._context, self._growing, self._pieces, self._changed = context, growing, pieces, changed
+        self.all = {sibling.name: Known(sibling) for sibling in context.siblings}
+
+    def up(self) -> list[Known]:
+        return [known for known in self.all.values() if known.sibling.up and not known.useless]
+
+    # -- what they have
+
+    def holders(self, start: int) -> list[Known]:
+        """Who has the piece that begins there."""
+        return [known for known in self.up() if start in known.starts]
+
+    def perhaps_held(self) -> frozenset[int]:
+        """The pieces that somebody has, or has just stopped to fetch and may have."""
+        none: frozenset[int] = frozenset()
+        return none.union(*(known.starts | known.ended for known in self.up()))
+
+    def listen(self, now: float) -> None:
+        """Ask whoever has not been asked for a while, or has ended a claim since the last look."""
+        for known in self.up():
+            self._look(known, now)
+            idle = known.asking is None or known.asking.done()
+            if idle and (known.ended or now - known._asked >= ASK):
+                known.asking = asyncio.create_task(self.ask(known), name=f"parts at {known.name}")
+
+    def _look(self, known: Known, now: float) -> None:
+        claimed = frozenset(claim.start for claim in self._claims_of(known, now))
+        known.ended |= known._claimed - claimed - known.starts
+        known._claimed = claimed
+
+    async def ask_all(self) -> None:
+        await asyncio.gather(*(self.ask(known) for known in self.up()))
+
+    async def ask(self, known: Known) -> None:
+        """Ask a sibling what it has. No error of it is raised."""
+        async with known._turn:
+            known._asked = self._context.clock.monotonic()
+            self._look(known, known._asked)
+            asked_about = known.ended
+            try:
+                await self._asked(known)
+            except PeerLacks:
+                known.useless = True  # an older program, or it does not share this mirror
+            except PeerError:
+                known.starts, known._claims = frozenset(), ()
+            finally:
+                known.ended -= asked_about
+        self._changed()
+
+    async def _asked(self, known: Known) -> None:
+        mirror, file = self._context.mirror.name, self._growing
+        self._context.report.requests_sideways += 1
+        told = await known.sibling.parts(mirror, file.path, file.size, file.etag, ANSWER)
+        known._claims = told.claims
+        known.starts = frozenset(_within(self._pieces, told.runs))
+        now, size = self._context.clock.monotonic(), sum(end - first for first, end in told.runs)
+        if known._first is None:
+            known._first = (now, size)
+        elif now > known._first[0]:
+            known.pace = max(0.0, (size - known._first[1]) / (now - known._first[0]))
+
+    # -- what they fetch
+
+    def claims(self, now: float) -> list[SeenClaim]:
+        """What they are fetching of this version."""
+        return [claim for known in self.up() for claim in self._claims_of(known, now)]
+
+    def foreign(self, now: float) -> str | None:
+        """A sibling that ranks before us and is fetching another version of this file."""
+        patience, path, own = self._context.mirror.sideways.patience, self._growing.path, self._context.site
+        for known in self.up():
+            claims = self._claims_of(known, now, foreign=True)
+            if any(now - claim.seen < patience for claim in claims) and yields(path, own, known.name):
+                return known.name
+        return None
+
+    def _claims_of(self, known: Known, now: float, *, foreign: bool = False) -> list[SeenClaim]:
+        return [
+            SeenClaim(known.name, min(at, now - claim.idle), claim.first, claim.end, claim.received)
+            for claim, at in self._said(known, now)
+            if foreign is (claim.etag not in (None, self._growing.etag))
+        ]
+
+    def _said(self, known: Known, now: float) -> list[tuple[Claim, float]]:
+        """Its claims on this file, as it said on its line, or else in its last answer; and when each was last
+        seen to advance."""
+        heard = self._context.claims.heard
+        if not heard.knows(known.name):
+            return [(claim, _advanced(known, claim, now)) for claim in known._claims]
+        told = heard.at(self._context.mirror.name, self._growing.path, now)
+        return [(one.claim, one.advanced) for one in told if one.site == known.name]
+
+    def __repr__(self) -> str:
+        return f"<Beside {len(self.up())} of {len(self.all)} siblings>"
+
+
+def _advanced(known: Known, claim: Claim, now: float) -> float:
+    last = known._advanced.get(claim.first)
+    if last is None or last[0] != claim.received:
+        last = known._advanced[claim.first] = (claim.received, now)
+    return last[1]
+
+
+def _within(pieces: Sequence[Piece], runs: Sequence[tuple[int, int]]) -> list[int]:
+    """Where the pieces begin of which every byte is in a run. Both ascend."""
+    found: list[int] = []
+    left = iter(runs)
+    run = next(left, None)
+    for piece in pieces:
+        while run is not None and run[1] < piece.stop:
+            run = next(left, None)
+        if run is not None and run[0] <= piece.start:
+            found.append(piece.start)
+    return found

@@ -10,10 +10,11 @@ import asyncio
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 
-from cluster.engine.context import Context
+from cluster.engine.context import IN_LINE, Context
 from cluster.errors import PeerError, PeerLacks
 from cluster.model import Claim
 from cluster.peer.client import Sibling
+from cluster.peer.pace import LEAST, WINDOW
 from cluster.plan.order import yields
 from cluster.plan.steal import Piece, SeenClaim
 from cluster.store.growing import Growing
@@ -34,6 +35,8 @@ class Known:
     asking: asyncio.Task[None] | None = None
     _claims: tuple[Claim, ...] = ()
     _advanced: dict[int, tuple[int, float]] = field(default_factory=dict)  # by claim: bytes, since when
+    _begun: dict[int, float] = field(default_factory=dict)  # by claim: since when it is known
+    _flowing: dict[int, tuple[int, float]] = field(default_factory=dict)  # the first bytes of each, and when
     _claimed: frozenset[int] = frozenset()  # at the last look
     _asked: float = float("-inf")
     _first: tuple[float, int] | None = None  # when it told first, and how many bytes it had then
@@ -78,6 +81,9 @@ class Beside:
     def _look(self, known: Known, now: float) -> None:
         claimed = frozenset(claim.start for claim in self._claims_of(known, now))
         known.ended |= known._claimed - claimed - known.starts
+        for start in known._claimed - claimed:
+            for seen in (known._advanced, known._begun, known._flowing):
+                seen.pop(start, None)
         known._claimed = claimed
 
     async def ask_all(self) -> None:
@@ -128,7 +134,7 @@ class Beside:
 
     def _claims_of(self, known: Known, now: float, *, foreign: bool = False) -> list[SeenClaim]:
         return [
-            SeenClaim(known.name, min(at, now - claim.idle), claim.first, claim.end, claim.received)
+            SeenClaim(known.name, _progressed(known, claim, at, now), claim.first, claim.end, claim.received)
             for claim, at in self._said(known, now)
             if foreign is (claim.etag not in (None, self._growing.etag))
         ]
@@ -144,6 +150,20 @@ class Beside:
 
     def __repr__(self) -> str:
         return f"<Beside {len(self.up())} of {len(self.all)} siblings>"
+
+
+def _progressed(known: Known, claim: Claim, at: float, now: float) -> float:
+    """When a claim last showed progress, on our clock, as far as its sibling is believed: what nothing has
+    come of may wait in line at the origin, for `IN_LINE`; and what comes more slowly than a sibling may
+    deliver is worth no more waiting, whatever it says.
+    """
+    begun = known._begun.setdefault(claim.first, now)
+    if not claim.received:
+        return min(now - claim.idle, begun + IN_LINE)
+    received, since = known._flowing.setdefault(claim.first, (claim.received, now))
+    if claim.received - received < LEAST * (now - since - WINDOW):
+        return float("-inf")
+    return min(at, now - claim.idle)
 
 
 def _advanced(known: Known, claim: Claim, now: float) -> float:

@@ -20,6 +20,7 @@ from cluster.plan.select import Patterns
 from cluster.store.mirror import MirrorStore, PassRecord
 
 SMALL = 256 * 2**10  # bodies up to here are held in memory whole, and written many at a time
+IN_LINE = 60.0  # s that a sibling which goes on receiving is waited for with what it has not begun
 
 
 class Stage(enum.IntEnum):
@@ -46,6 +47,7 @@ class Visit:
     agrees: bool = True  # nothing of it is put off, unsettled, missing or waiting
     descended: bool = False  # what lies below is on its way by itself
     relayed: bool = False  # its listing came from a sibling
+    put_off: float | None = None  # since when (monotonic s) a sibling is expected to list it
     alone: bool = False  # listed again by itself: of what lies below, only what is new is walked
     pending: int = 0
     failures: list[tuple[bytes, str]] = field(default_factory=list)

@@ -12,7 +12,7 @@ from dataclasses import dataclass, field, replace
 from typing import Self
 
 from cluster.engine.bulk import Bulk
-from cluster.engine.context import SMALL, Context, Job, Stage, Visit, renewal
+from cluster.engine.context import IN_LINE, SMALL, Context, Job, Stage, Visit, renewal
 from cluster.engine.transfer import Transfer
 from cluster.errors import PeerError
 from cluster.model import Held, Offered, Order, Trust, join
@@ -26,7 +26,6 @@ from cluster.store.mirror import Later
 CHUNK = 512  # files that are claimed and asked for together
 CHUNK_BYTES = 64 * 2**20
 ANSWER = 2.0  # s that a sibling has to tell what it holds in a directory
-IN_LINE = 60.0  # s that a sibling which goes on receiving is waited for with what it has not begun
 CONTEST = 0.05  # s until a contested claim is looked at again
 SIDEWAYS_SLOTS = 6
 PARTED_AT_ONCE = 2  # large files that come by parts

@@ -14,7 +14,7 @@ from dataclasses import dataclass, replace
 from functools import partial
 
 from cluster.engine.beside import Beside, Known
-from cluster.engine.context import Context, Job
+from cluster.engine.context import Context, Job, renewal
 from cluster.errors import Changed, OriginError, PeerError, Unreachable
 from cluster.model import href
 from cluster.origin.base import Want
@@ -28,7 +28,7 @@ from cluster.plan.steal import (
     pieces,
     verified,
 )
-from cluster.store.growing import Growing, Part
+from cluster.store.growing import Growing
 
 ORIGIN_AT_ONCE = 2  # pieces of one file
 SIDEWAYS_AT_ONCE = 3
@@ -61,6 +61,7 @@ class _Fetching:
     piece: Piece
     site: str
     at: int
+    opened: bool = False  # the origin began to send it
     task: asyncio.Task[None] | None = None
 
 
@@ -75,6 +76,7 @@ class Gathering:
         self._changed = asyncio.Event()
         self._beside = Beside(context, growing, self._pieces, self._changed.set)
         self._failed: BaseException | None = None
+        self._renewed = (-1, 0.0)  # claims: bytes from the origin by then, when next (monotonic)
         self._at_once = min(ORIGIN_AT_ONCE, max(1, context.mirror.limits.connections))
 
     async def run(self) -> None:
@@ -102,6 +104,7 @@ class Gathering:
         self._give_way(now)
         self._take_sideways()
         self._take_from_origin(now)
+        self._renew(now)
         with contextlib.suppress(TimeoutError):
             async with asyncio.timeout(TICK):  # wait_for forgets a cancellation that meets the event (3.11)
                 await self._changed.wait()
@@ -209,18 +212,25 @@ class Gathering:
             else:
                 return
 
+    def _is_elsewhere(self, fetching: _Fetching) -> bool:
+        """Whether a sibling has it, or is well ahead with it, after we have waited for our turn."""
+        held = self._beside.holders(fetching.piece.start)
+        return bool(held) or self._outranked(fetching, self._context.clock.monotonic())
+
     async def _uncontested(self, fetching: _Fetching) -> bool:
         """Look again at a piece of somebody else's share, now that everybody has heard of our claim."""
         await self._context.clock.sleep(CONTEST)
         await self._beside.ask_all()
-        held = self._beside.holders(fetching.piece.start)
-        return not held and not self._outranked(fetching, self._context.clock.monotonic())
+        return not self._is_elsewhere(fetching)
 
     async def _one_try(self, fetching: _Fetching) -> None:
         growing, stop = self._growing, fetching.piece.stop
         start = fetching.piece.start + verified(growing.prefix(fetching.piece.start, stop))
         want = Want(growing.size, start, stop, growing.etag, self._context.mirror.limits.file_size)
         async with self._context.origin.read(growing.path, want) as body:
+            fetching.opened = True
+            if self._is_elsewhere(fetching):
+                return
             if body.start != start:
                 raise Changed(href(growing.path), "the origin does not send the part that was asked for")
             part = growing.part(start, stop, "origin")
@@ -228,7 +238,8 @@ class Gathering:
                 async for chunk in body.chunks():
                     if not await part.write(chunk):
                         raise Changed(href(growing.path), "more arrives than was asked for")
-                    self._progress(fetching, part)
+                    fetching.at = part.received
+                    self._progress(fetching)
             finally:
                 complete = await part.done()
             if not complete:
@@ -256,6 +267,15 @@ class Gathering:
 
     # -- claims
 
+    def _renew(self, now: float) -> None:
+        """While anything arrives from the origin, what waits for its turn there is on its way as well."""
+        arrived = self._context.origin.traffic.bytes
+        if arrived != self._renewed[0] and now >= self._renewed[1]:
+            self._renewed = (arrived, now + renewal(self._context.mirror.sideways.patience))
+            for fetching in self._fetching.values():
+                if fetching.site == "" and not fetching.opened:
+                    self._progress(fetching)
+
     def _claim(self, piece: Piece) -> None:
         context, visit, entry = self._context, self._job.visit, self._job.entry
         now, mirror = context.clock.monotonic(), context.mirror.name
@@ -265,8 +285,7 @@ class Gathering:
         )
         context.claims.start(mirror, visit.path, entry.name, now, first=first)
 
-    def _progress(self, fetching: _Fetching, part: Part) -> None:
-        fetching.at = part.received
+    def _progress(self, fetching: _Fetching) -> None:
         context, job, first = self._context, self._job, fetching.piece.start
         context.claims.progress(
             context.mirror.name,

@@ -522,3 +522,62 @@ async def test_of_two_to_whom_the_origin_names_a_version_differently_one_waits_f
     else:
         assert report.bytes_origin <= 2 * RANGE and report.files.sideways == 1
         assert len(world.memory.asked("facts")) == 1
+
+
+async def test_what_has_not_begun_may_wait_in_line_for_longer_than_patience(big: World) -> None:
+    big.mirror = replace(big.mirror, sideways=Sideways(patience=0.3))
+    sibling, began = big.sibling(), time.monotonic()
+    waiting = theirs(big, "oslo")
+    runs: list[tuple[int, int]] = []
+    sibling.grown[version(big)] = runs, BIG
+
+    async def step() -> None:
+        sibling.part_claims = [claim(big, piece, received=0) for piece in waiting]
+        if time.monotonic() - began > 1.2:
+            runs.extend((piece.start, piece.stop) for piece in waiting)
+            waiting.clear()
+
+    sibling.on_parts = step
+    report = await big.run()
+    big.equal()
+    assert report.bytes_sideways == sum(piece.size for piece in theirs(big, "oslo"))
+
+
+async def test_132_a_sibling_that_goes_on_claiming_and_hardly_receives_is_not_waited_for(
+    big: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(beside, "WINDOW", 0.3)
+    sibling = big.sibling()
+
+    async def step() -> None:
+        sibling.part_claims = [claim(big, piece, sibling.asked_parts) for piece in theirs(big, "oslo")]
+
+    sibling.on_parts = step
+    report = await asyncio.wait_for(big.run(), 20)
+    big.equal()
+    assert (report.bytes_sideways, report.bytes_origin) == (0, len(BIG))
+
+
+async def test_a_claim_is_renewed_while_the_origin_sends_other_things(big: World) -> None:
+    big.mirror = replace(big.mirror, sideways=Sideways(patience=0.9))
+    big.sibling()
+    idle: list[float] = []
+    stuck = 0
+
+    async def before(method: str, path: bytes) -> None:
+        nonlocal stuck
+        if method != "read":
+            return
+        stuck += 1
+        if stuck == 2:
+            for _ in range(70):
+                await asyncio.sleep(0.02)
+                claims = big.claims.within("deb", b"iso", time.monotonic())
+                idle.append(max((one.idle for one in claims if one.received == 0), default=0.0))
+        else:
+            await asyncio.sleep(0.1)
+
+    big.memory.before = before
+    await big.run()
+    big.equal()
+    assert 0 < max(idle) < 0.9, idle

@@ -186,8 +186,9 @@ class Transfer:
         except OriginError as error:
             self._refused(job, error)
             return True
-        if not _sends_parts(facts) or (facts.size or 0) > context.mirror.limits.file_size:
-            return False
+        young = facts.mtime is not None and not facts.mtime.over(job.visit.listed_at)
+        if young or not _sends_parts(facts) or (facts.size or 0) > context.mirror.limits.file_size:
+            return False  # in the second of its own Last-Modified a validator may stand for two versions
         growing = await context.store.grow(job.path, facts.size or 0, facts.etag or "")
         context.claims.arriving.begin(context.mirror.name, growing)
         try:

@@ -80,7 +80,8 @@ async def test_a_site_without_siblings_streams_it_as_a_whole(big: World) -> None
 
 
 @pytest.mark.parametrize(
-    "how", ["strict", "switched off", "small", "no ranges", "no validator", "a validator without end"]
+    "how",
+    ["strict", "switched off", "small", "no ranges", "no validator", "young", "a validator without end"],
 )
 async def test_what_cannot_or_must_not_be_shared_by_parts_is_streamed(big: World, how: str) -> None:
     big.sibling()
@@ -93,6 +94,8 @@ async def test_what_cannot_or_must_not_be_shared_by_parts_is_streamed(big: World
             big.memory.put(PATH, BIG[:LARGE], mtime=EPOCH + 10**9)
         case "no ranges":
             facts_are(big, ranges=False)
+        case "young":
+            big.memory.put(PATH, BIG, mtime=int((big.clock.now() + 3600) * 10**9))
         case "no validator":
             facts_are(big, etag=None)
         case _:

@@ -16,7 +16,7 @@ from cluster.errors import Changed, OriginError, PeerBroke, PeerError
 from cluster.model import Facts, Held, Offer, join
 from cluster.origin.base import Body, Copyable, Want
 from cluster.peer.client import Sibling
-from cluster.plan.compare import Evidence, answer, fetched, record
+from cluster.plan.compare import Evidence, answer, fetched, record, validator
 from cluster.plan.source import FromSibling
 from cluster.store.tree import Change, Staged
 
@@ -427,7 +427,7 @@ class Transfer:
             size=size,
             sha256=sha256,
             mtime=mtime,
-            etag=facts.etag,
+            etag=validator(facts, job.visit.listed_at),
             source="origin",
             verified="origin",
             copied=int(context.clock.now()),

@@ -15,6 +15,7 @@ from cluster.plan.compare import (
     mode_for,
     record,
     same_attributes,
+    validator,
 )
 from cluster.plan.select import Selection
 
@@ -71,6 +72,24 @@ def test_what_a_row_proves(entry, have, expected):
 )
 def test_what_asking_about_one_file_proves(facts, expected):
     assert answer(facts, held(mtime=Stamp(NOON, SECOND), etag='"x"')) is expected
+
+
+@pytest.mark.parametrize(
+    ("listed", "expected"),
+    [
+        (NOON - 3 * SECOND, '"x"'),  # dated ahead of its time: no clock is that far off
+        (NOON, ""),
+        (NOON + SECOND - 1, ""),
+        (NOON + SECOND, '"x"'),
+        (NOON + MINUTE, '"x"'),
+    ],
+)
+def test_what_is_read_within_its_own_second_proves_nothing_later(listed: int, expected: str) -> None:
+    facts = Facts(3, Stamp(NOON, SECOND), '"x"')
+    assert validator(facts, listed) == expected
+    same = answer(facts, held(mtime=facts.mtime, etag=validator(facts, listed)))
+    assert same is (Evidence.SAME if expected else Evidence.CHANGED)
+    assert validator(Facts(3, None, None), listed) is None
 
 
 @pytest.mark.parametrize(

@@ -1,20 +1,23 @@
 """Listings that a sibling had from the origin a moment ago, in place of our own request.
 
-Of several sites that walk at one time, each asks the origin for the directories that it ranks first for and
-the others for theirs. What a sibling's listing lacks proves nothing: the walker asks the origin then.
+Of several sites that walk at one time, each asks the origin for the directories that it ranks first for, and
+takes the others' word for theirs afterwards. What a sibling's listing lacks proves nothing: the walker asks
+the origin then.
 """
 
 from __future__ import annotations
+
+from typing import Literal
 
 from cluster.engine.context import Context
 from cluster.errors import PeerError
 from cluster.model import SECOND, Listing, Trust
 from cluster.peer.client import Relayed, Sibling
-from cluster.plan.order import ranking
+from cluster.plan.order import owner, ranking
 
 ANSWER = 2.0  # s that a sibling has to answer
 WAIT = 3.0  # s for a directory that a sibling ranks first for and has not listed yet
-AGAIN = 0.05  # s between two questions meanwhile
+AGAIN = 0.05  # s that a worker leaves siblings alone when one of them was not yet there
 AFTER = 15.0  # s for which a sibling that was waited for in vain is not waited for again
 HOLDS = 1.0  # s for which what a sibling said of its own state is believed
 
@@ -42,28 +45,34 @@ class Relays:
             return self._oldest
         return max(0.0, min(self._oldest, self._context.clock.now() - news))
 
-    async def find(self, directory: bytes, known: bytes) -> tuple[Listing, int] | None:
+    def ours(self, directory: bytes) -> bool:
+        """Whether it is this site that asks the origin for a directory first."""
+        siblings = [sibling.name for sibling in self._context.siblings if sibling.up]
+        return owner(directory, [self._context.site, *siblings]) == self._context.site
+
+    async def find(
+        self, directory: bytes, known: bytes, waited: float
+    ) -> tuple[Listing, int] | Literal["later"] | None:
         """A sibling's listing, and when (ns since 1970) the origin was asked for it; None where our own
-        request is due. `known` is the token of a listing that need not be sent again."""
+        request is due; "later" where a sibling is about to ask. `known` is the token of a listing that need
+        not be sent again, `waited` how many seconds we have put this directory off already."""
         context = self._context
         siblings = {sibling.name: sibling for sibling in context.siblings if sibling.up}
         if not self.enabled or not siblings:
             return None
         ranked = ranking(directory, [context.site, *siblings])
-        first, until = ranked[0], context.clock.monotonic() + WAIT
-        asked = [siblings[name] for name in ranked if name in siblings and self._worth(name, first)]
-        while True:
-            for sibling in asked:
-                found = await self._ask(sibling, directory, known)
+        first = ranked[0]
+        for name in ranked:
+            if name in siblings and self._worth(name, first):
+                found = await self._ask(siblings[name], directory, known)
                 if found is not None:
                     return found
-            if first == context.site or not self._expected(first):
-                return None
-            if context.clock.monotonic() >= until:
-                self._late[first] = context.clock.monotonic()
-                return None
-            await context.clock.sleep(AGAIN)
-            asked = [siblings[first]]
+        if first == context.site or not self._expected(first):
+            return None
+        if waited < WAIT:
+            return "later"
+        self._late[first] = context.clock.monotonic()
+        return None
 
     def _worth(self, name: str, first: str) -> bool:
         """Whether this sibling can have the listing: it ranks first for it, or was there before us."""

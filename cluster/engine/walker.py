@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import asyncio
+from collections import deque
 from collections.abc import Sequence
 from dataclasses import replace
+from typing import Literal
 
 from cluster.engine.context import Context, Stage, Visit
 from cluster.engine.fetcher import Fetcher
-from cluster.engine.listings import Relays
+from cluster.engine.listings import AGAIN, Relays
 from cluster.errors import Blocked, IncompleteListing, OriginError, SourceMissing, Unreachable
 from cluster.listing import fingerprint
 from cluster.model import (
@@ -41,6 +43,7 @@ class Walker:
         self._relays = Relays(context)
         self._fetcher: Fetcher | None = None
         self._stack: list[Visit] = []
+        self._aside: deque[Visit] = deque()  # what siblings list first, where they tell us
         self._begun: set[bytes] = set()  # where the walk began: what lies there is not walked twice
         self._open: dict[bytes, Visit] = {}
         self._visiting = 0
@@ -89,51 +92,67 @@ class Walker:
 
     def remaining(self) -> list[bytes]:
         """What a pass that is interrupted now must still walk."""
-        return [visit.path for visit in self._stack] + [*self._open, *self._context.relist]
+        waiting = [visit.path for visit in (*self._stack, *self._aside)]
+        return [*waiting, *self._open, *self._context.relist]
 
     async def _worker(self) -> None:
         while True:
-            while not self._stack:
+            while not (self._stack or self._aside):
                 if not self._visiting:
                     return
                 self._changed.clear()
                 await self._changed.wait()
             await self._slots.acquire()
-            if not self._stack:
+            if not (self._stack or self._aside):
                 self._slots.release()
                 continue
-            visit = self._stack.pop()
+            visit = self._stack.pop() if self._stack else self._aside.popleft()
             self._open[visit.path] = visit
             self._visiting += 1
             visit.pending += 1  # and stays so where the visit is cut off: it is still to do
             try:
-                await self._visit(visit)
+                done = await self._visit(visit)
             finally:
                 self._visiting -= 1
                 self._changed.set()
             visit.pending -= 1
-            if visit.pending == 0:
+            if not done:
+                self._put_off(visit)
+                await self._context.clock.sleep(AGAIN)
+            elif visit.pending == 0:
                 self.over(visit)
+
+    def _put_off(self, visit: Visit) -> None:
+        """A sibling is about to list it: come back to it after everything else."""
+        if visit.put_off is None:
+            visit.put_off = self._context.clock.monotonic()
+        del self._open[visit.path]
+        self._slots.release()
+        self._aside.append(visit)
 
     # -- one directory
 
-    async def _visit(self, visit: Visit) -> None:
+    async def _visit(self, visit: Visit) -> bool:
+        """False where it has to be done again later."""
         context = self._context
         try:
             view = await context.store.view(visit.path)
         except Blocked as error:  # what stands there is left alone; everything else goes on
             context.fail(visit, b"", str(error))
             self._note(visit, View({}), complete=False)
-            return
+            return True
         listing = await self._list(visit, self._known(view))
+        if listing == "later":
+            return False
         if listing is None:
             self._note(visit, view, complete=False)
-            return
+            return True
         self.directories += 1
         if listing.same:
             await self._same(visit, view, listing)
-            return
-        await self._listed(visit, view, listing)
+        else:
+            await self._listed(visit, view, listing)
+        return True
 
     async def _listed(self, visit: Visit, view: View, listing: Listing) -> None:
         """Compare with what we hold, and do what follows from it."""
@@ -197,7 +216,7 @@ class Walker:
         self._descend(visit, [] if visit.alone else directories, listing.token)
         self._context.reporter.directory(visit.path)
 
-    async def _list(self, visit: Visit, known: bytes) -> Listing | None:
+    async def _list(self, visit: Visit, known: bytes) -> Listing | Literal["later"] | None:
         context = self._context
         if self._listing is not None and self._listing[0] == visit.path:
             _, listing, visit.listed_at = self._listing
@@ -205,7 +224,13 @@ class Walker:
             ago = context.clock.now() - visit.listed_at / SECOND
             self._relays.keep(visit.path, listing, context.clock.monotonic() - ago)
             return listing
-        if not visit.alone and (relayed := await self._relays.find(visit.path, known)) is not None:
+        relayed = None
+        if self._relays.enabled and not visit.alone:
+            waited = 0.0 if visit.put_off is None else context.clock.monotonic() - visit.put_off
+            relayed = await self._relays.find(visit.path, known, waited)
+        if relayed == "later":
+            return "later"
+        if relayed is not None:
             listing, visit.listed_at = relayed
             visit.relayed = True
             since = visit.listed_at // SECOND
@@ -263,9 +288,11 @@ class Walker:
         visit.descended = True
         paths = arranged(list(by_path), self._context.mirror.order, self._seed)
         digests = (*visit.digests, digest)[-LOOP:]
-        self._stack.extend(
-            Visit(path, Stage.WALK, by_path[path], digests=digests) for path in reversed(paths)
-        )
+        visits = [Visit(path, Stage.WALK, by_path[path], digests=digests) for path in reversed(paths)]
+        if self._relays.enabled:
+            self._aside.extend(reversed([visit for visit in visits if not self._relays.ours(visit.path)]))
+            visits = [visit for visit in visits if self._relays.ours(visit.path)]
+        self._stack.extend(visits)
         self._changed.set()
 
     async def _make(

@@ -74,7 +74,8 @@ class Batcher:
                 await self.flush()
             elif issubclass(kind, asyncio.CancelledError):
                 with contextlib.suppress(TimeoutError, StoreError, OSError):
-                    await asyncio.wait_for(self.flush(), PATIENCE)
+                    async with asyncio.timeout(PATIENCE):
+                        await self.flush()
         finally:
             self._task.cancel()
             self._renewal.cancel()
@@ -137,7 +138,9 @@ class Batcher:
                 if not self._flush_wanted:
                     age = self._clock.monotonic() - self._filling.opened
                     with contextlib.suppress(TimeoutError):
-                        await asyncio.wait_for(self._full.wait(), max(0.0, self._patience - age))
+                        # Not wait_for: in Python 3.11 it forgets a cancellation that meets the event.
+                        async with asyncio.timeout(max(0.0, self._patience - age)):
+                            await self._full.wait()
                 batch, self._filling, self._publishing = self._filling, _Batch(), self._filling
                 self._more.clear()
                 self._full.clear()

@@ -26,7 +26,7 @@ if TYPE_CHECKING:
     from cluster.engine.transfer import Transfer
     from cluster.origin.base import Lending, Plain
 
-WORTH = 16  # files of a directory that are worth a process (30 ms, 10 MB)
+WORTH = 16  # files of a directory that are worth a process (30 ms, 16 MB)
 SLICE, SLICE_BYTES = 256, 4 * 2**20  # files of one errand
 WAITING, WAITING_BYTES = 1024, 16 * 2**20  # files that are on their errands at once
 CONNECTIONS = 4

@@ -7,6 +7,7 @@ the origin then.
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from typing import Literal
 
 from cluster.engine.context import Context
@@ -45,10 +46,11 @@ class Relays:
             return self._oldest
         return max(0.0, min(self._oldest, self._context.clock.now() - news))
 
-    def ours(self, directory: bytes) -> bool:
-        """Whether it is this site that asks the origin for a directory first."""
-        siblings = [sibling.name for sibling in self._context.siblings if sibling.up]
-        return owner(directory, [self._context.site, *siblings]) == self._context.site
+    def ours(self, directories: Iterable[bytes]) -> set[bytes]:
+        """Those for which it is this site that asks the origin first."""
+        own = self._context.site
+        sites = [own, *(sibling.name for sibling in self._context.siblings if sibling.up)]
+        return {path for path in directories if owner(path, sites) == own}
 
     async def find(
         self, directory: bytes, known: bytes, waited: float

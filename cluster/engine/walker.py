@@ -290,8 +290,9 @@ class Walker:
         digests = (*visit.digests, digest)[-LOOP:]
         visits = [Visit(path, Stage.WALK, by_path[path], digests=digests) for path in reversed(paths)]
         if self._relays.enabled:
-            self._aside.extend(reversed([visit for visit in visits if not self._relays.ours(visit.path)]))
-            visits = [visit for visit in visits if self._relays.ours(visit.path)]
+            ours = self._relays.ours(by_path)
+            self._aside.extend(visit for visit in reversed(visits) if visit.path not in ours)
+            visits = [visit for visit in visits if visit.path in ours]
         self._stack.extend(visits)
         self._changed.set()
 

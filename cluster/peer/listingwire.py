@@ -5,16 +5,13 @@ Every decoder raises WireError and nothing else.
 
 from __future__ import annotations
 
-from cluster.model import Entry, Kind, Listing, Rejected
+from cluster.model import Entry, Listing, Rejected
 from cluster.peer import fields, wire
 from cluster.peer.client import Relayed, State
 from cluster.peer.codec import MAX_ARRAY, MAX_PAGE, MAX_TEXT, WireError, pack
 
 MARGIN = 4096  # bytes of a message beside its rows
 TOKEN = 64  # bytes of a listing's token, at most
-
-_KINDS = (Kind.FILE, Kind.DIRECTORY, Kind.SYMLINK, Kind.SPECIAL)
-_CODES = {kind: code for code, kind in enumerate(_KINDS)}
 
 
 def packed(listing: Listing) -> bytes | None:
@@ -23,7 +20,7 @@ def packed(listing: Listing) -> bytes | None:
         return None
     entries = [pack(_entry(one)) for one in listing.entries]
     rejected = [
-        pack([one.name[:MAX_TEXT], one.reason[:MAX_TEXT], _CODES[one.kind]]) for one in listing.rejected
+        pack([one.name[:MAX_TEXT], one.reason[:MAX_TEXT], wire.CODES[one.kind]]) for one in listing.rejected
     ]
     whole = b"".join(
         (
@@ -46,7 +43,7 @@ def _entry(one: Entry) -> list[object]:
     stamp = (one.mtime.ns, one.mtime.precision) if one.mtime else (None, None)
     who = (one.mode, one.uid, one.gid)
     links = (one.target, one.link, one.links, one.ambiguous)
-    return [one.name, _CODES[one.kind], one.size, one.rounded, *stamp, *who, *links]
+    return [one.name, wire.CODES[one.kind], one.size, one.rounded, *stamp, *who, *links]
 
 
 def told(state: State, age: float = 0.0, token: bytes = b"", rows: bytes = b"") -> bytes:
@@ -116,7 +113,7 @@ def _entry_read(item: object, *, nameless: bool = False) -> Entry:
     target = row[9]
     return Entry(
         fields.binary(row[0], "name") if nameless else fields.name(row[0]),
-        _KINDS[fields.integer(row[1], "kind", 0, len(_KINDS) - 1)],
+        wire.KINDS[fields.integer(row[1], "kind", 0, len(wire.KINDS) - 1)],
         fields.integer_or_none(row[2], "size"),
         fields.text_or_none(row[3], "rounded size"),
         fields.stamp(row[4], row[5]),
@@ -135,5 +132,5 @@ def _rejected_read(item: object) -> Rejected:
     return Rejected(
         fields.binary(row[0], "name"),
         fields.text(row[1], "reason"),
-        _KINDS[fields.integer(row[2], "kind", 0, len(_KINDS) - 1)],
+        wire.KINDS[fields.integer(row[2], "kind", 0, len(wire.KINDS) - 1)],
     )

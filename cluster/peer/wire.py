@@ -25,8 +25,8 @@ PAGE_BYTES = 900_000  # a page is closed here, so that its last entry and its cl
 MAX_CLAIMS = 1_000
 MAX_BELOW = 2_000  # subdirectories in one answer about digests
 
-_KINDS = (Kind.FILE, Kind.DIRECTORY, Kind.SYMLINK, Kind.SPECIAL)
-_CODES = {kind: code for code, kind in enumerate(_KINDS)}
+KINDS = (Kind.FILE, Kind.DIRECTORY, Kind.SYMLINK, Kind.SPECIAL)
+CODES = {kind: code for code, kind in enumerate(KINDS)}
 
 
 @dataclass(frozen=True, slots=True)
@@ -140,7 +140,7 @@ def entry(held: Held | Offer) -> bytes:
     return pack(
         [
             held.name,
-            _CODES[held.kind],
+            CODES[held.kind],
             held.size,
             held.sha256,
             mtime.ns if mtime else None,
@@ -240,7 +240,7 @@ def journal(
 
 def record(r: Record | JournalRecord) -> bytes:
     """One record of a journal, packed: 8 elements, the same in pages and on a line."""
-    return pack([r.seq, r.at, r.action, r.path, _CODES[r.kind], r.size, r.sha256, _fits(r.source) or ""])
+    return pack([r.seq, r.at, r.action, r.path, CODES[r.kind], r.size, r.sha256, _fits(r.source) or ""])
 
 
 def digests(told: Digests) -> bytes:
@@ -339,11 +339,11 @@ def offer_read(item: object) -> Offer | None:
     row = fields.array(item, 13, "entry")
     name = fields.name(row[0])
     code = fields.integer(row[1], "kind", 0, 255)
-    if code >= len(_KINDS):
+    if code >= len(KINDS):
         return None
     return Offer(
         name,
-        _KINDS[code],
+        KINDS[code],
         fields.integer(row[2], "size"),
         fields.digest(row[3]),
         fields.stamp(row[4], row[5]),
@@ -409,14 +409,14 @@ def record_read(item: object) -> Record | None:
     """One record; None for a kind that a later minor version added."""
     row = fields.array(item, 8, "record")
     code = fields.integer(row[4], "kind", 0, 255)
-    if code >= len(_KINDS):
+    if code >= len(KINDS):
         return None
     return Record(
         seq=fields.integer(row[0], "seq"),
         at=fields.integer(row[1], "at"),
         action=fields.text(row[2], "action"),
         path=fields.path(row[3]),
-        kind=_KINDS[code],
+        kind=KINDS[code],
         size=fields.integer(row[5], "size"),
         sha256=fields.digest(row[6]),
         source=fields.text(row[7], "source"),

@@ -8,6 +8,7 @@ import pwd
 
 from cluster.errors import StoreError
 from cluster.model import Attributes, Held, Kind
+from cluster.store import small
 
 _ALLOWED = 0o775  # no set-id, no sticky bit, no write bit for others
 _OTHERS = 0o007
@@ -64,12 +65,7 @@ class Appearance:
 
     def set(self, descriptor: int, held: Held) -> None:
         """Owner, mode and time of an open file or directory. Raises OSError."""
-        mode, uid, gid, ns = self.of(held)
-        if uid != -1 or gid != -1:
-            os.fchown(descriptor, uid, gid)
-        os.fchmod(descriptor, mode)
-        if ns is not None:
-            os.utime(descriptor, ns=(ns, ns))
+        small.dress(descriptor, *self.of(held))
 
     def set_link(self, folder: int, name: bytes, held: Held) -> None:
         """Owner and time of a symbolic link itself. Raises OSError."""

@@ -30,17 +30,22 @@ def write_all(descriptor: int, data: bytes | memoryview) -> None:
             written += os.write(descriptor, view[written:])
 
 
+def dress(descriptor: int, mode: int, uid: int, gid: int, mtime: int | None) -> None:
+    """Set owner, mode and time of an open file or directory, as in `Order`. Raises OSError."""
+    if uid != -1 or gid != -1:
+        os.fchown(descriptor, uid, gid)
+    os.fchmod(descriptor, mode)
+    if mtime is not None:
+        os.utime(descriptor, ns=(mtime, mtime))
+
+
 def write(folder: int, temporary: bytes, order: Order, body: bytes | memoryview) -> Answer:
     """A new file with its mode, owner and time. Raises OSError, with what was written still there."""
     mode, uid, gid, mtime, sha256 = order
     descriptor = os.open(temporary, _NEW, 0o600, dir_fd=folder)
     try:
         write_all(descriptor, body)
-        if uid != -1 or gid != -1:
-            os.fchown(descriptor, uid, gid)
-        os.fchmod(descriptor, mode)
-        if mtime is not None:
-            os.utime(descriptor, ns=(mtime, mtime))
+        dress(descriptor, mode, uid, gid, mtime)
         found = os.fstat(descriptor)
     finally:
         os.close(descriptor)

@@ -9,7 +9,7 @@ from dataclasses import replace
 from cluster.errors import StoreError
 from cluster.model import Entry, Held, Kind, Stamp, join
 from cluster.store import rows
-from cluster.store.growing import Grown, Run
+from cluster.store.grown import Grown, Run
 from cluster.store.staging import Partial
 from cluster.store.tree import Staged, Tree
 

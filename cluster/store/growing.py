@@ -3,6 +3,9 @@
 What counts are whole blocks of 8 MiB, each with its BLAKE3 from the moment when it was written. A block is
 noted in the records after its bytes were synced; after an interruption every noted block is read and hashed
 again before it is believed.
+
+What is here without a gap from the beginning on is read on a thread for its SHA-256 while the rest arrives,
+most of it from memory still, so that at the end little of the file is left to be read.
 """
 
 from __future__ import annotations
@@ -10,10 +13,8 @@ from __future__ import annotations
 import asyncio
 import os
 from collections import Counter
-from collections.abc import Awaitable, Callable, Iterable, Sequence
+from collections.abc import Awaitable, Callable, Sequence
 from concurrent.futures import Executor
-from dataclasses import dataclass
-from hashlib import sha256
 from typing import Any, TypeVar
 
 from blake3 import blake3
@@ -21,31 +22,14 @@ from blake3 import blake3
 from cluster.errors import StoreError
 from cluster.model import Held, shown
 from cluster.store import blocks, linux
-from cluster.store.staging import FEW, PIECE, Partial, explained
+from cluster.store.grown import Grown, as_runs, opened
+from cluster.store.staging import FEW, PIECE, explained
 from cluster.store.temporaries import Temporaries
 from cluster.store.tree import Staged, Tree
 
+STRIDE = 4 * blocks.BLOCK  # bytes that are read for the SHA-256 before a thread is free for others again
+
 _T = TypeVar("_T")
-
-
-@dataclass(frozen=True, slots=True)
-class Run:
-    """Blocks that follow each other: the number of the first, where all came from, their hashes."""
-
-    first: int
-    source: str
-    hashes: bytes
-
-
-@dataclass(frozen=True, slots=True)
-class Grown:
-    """What is on disk of one version of a file, as the records say. `runs` may be what is new in it."""
-
-    temporary: bytes
-    path: bytes
-    etag: str
-    size: int
-    runs: tuple[Run, ...] = ()
 
 
 class Growing:
@@ -69,6 +53,9 @@ class Growing:
         self._blocks: dict[int, tuple[bytes, str]] = {}  # number: hash, source
         self._unsaved: set[int] = set()
         self._promised = 0
+        self._digest = blocks.Digest()  # of what is here without a gap
+        self._reading: asyncio.Future[None] | None = None
+        self._ending = False
         self._busy: set[asyncio.Future[Any]] = set()
         self._saving = asyncio.Lock()
         for run in version.runs:
@@ -85,7 +72,7 @@ class Growing:
         """Room for all of `version`, with those of its blocks that are still what was noted; without a
         temporary it begins. `note` is given what is new, to be kept in the records."""
         loop = asyncio.get_running_loop()
-        opening = loop.run_in_executor(executor, _opened, tree.temporaries, version)
+        opening = loop.run_in_executor(executor, opened, tree.temporaries, version)
         try:
             found, descriptor, promised = await asyncio.shield(opening)
         except asyncio.CancelledError:
@@ -93,6 +80,7 @@ class Growing:
             raise
         growing = cls(tree.temporaries, found, descriptor, note, executor)
         growing._promised = promised
+        growing._read_on()
         return growing
 
     # -- what is here
@@ -154,6 +142,31 @@ class Growing:
         for n in range(len(hashes) // 32):
             self._blocks[first + n] = (hashes[32 * n : 32 * n + 32], source)
 
+    def _here(self, number: int, value: bytes, source: str) -> None:
+        self._blocks[number] = (value, source)
+        self._unsaved.add(number)
+        self._read_on()
+
+    def _read_on(self) -> None:
+        """Let a thread read what has no gap before it any more, unless one does."""
+        at = self._digest.length
+        end = at + self.prefix(at, min(at + STRIDE, self.size)) if at % blocks.BLOCK == 0 else at
+        if end > at and not self._ending and (self._reading is None or self._reading.done()):
+            self._reading = self._begin(self._read, end)
+            self._reading.add_done_callback(self._was_read)
+
+    def _was_read(self, reading: asyncio.Future[None]) -> None:
+        if not reading.cancelled() and reading.exception() is None:
+            self._read_on()  # else `finish` meets what is wrong again
+
+    def _read(self, end: int) -> None:
+        digest = self._digest
+        while digest.length < end:
+            piece = os.pread(self._descriptor, min(PIECE, end - digest.length), digest.length)
+            if not piece:
+                return
+            digest.update(piece)
+
     async def save(self) -> None:
         """Sync what is here, and note what is new of it."""
         async with self._saving:
@@ -161,7 +174,7 @@ class Growing:
             if not new:
                 return
             await self._run(self._sync)
-            runs = tuple(_runs((n, *self._blocks[n]) for n in new))
+            runs = tuple(as_runs((n, *self._blocks[n]) for n in new))
             await self._note(Grown(self.temporary, self.path, self.etag, self.size, runs))
             self._unsaved.difference_update(new)
 
@@ -174,6 +187,7 @@ class Growing:
     async def finish(self, held: Held) -> Staged:
         """The complete file, read once from its beginning to its end; `held` gets size and sha256 filled in.
         It is still open, so that siblings may go on reading, and noted until it has been published."""
+        self._ending = True
         await self._settled()
         await self.save()
         return await self._run(self._finish, held)
@@ -181,9 +195,8 @@ class Growing:
     def _finish(self, held: Held) -> Staged:
         with explained(self._temporaries, self.path):
             os.ftruncate(self._descriptor, self.size)
-            digest = blocks.Digest()
-            while piece := os.pread(self._descriptor, PIECE, digest.length):
-                digest.update(piece)
+            self._read(self.size)
+            digest = self._digest
             if digest.length != self.size or digest.blocks != self.hashes(0, self.size):
                 raise StoreError(f"{shown(self.path)}: what was written is not what is read from the disk")
             complete = self._temporaries.dressed(self._descriptor, held, digest.sha256)
@@ -191,6 +204,7 @@ class Growing:
 
     async def keep(self) -> None:
         """Leave what is here to a later attempt. (Room that was reserved behind it is given back.)"""
+        self._ending = True
         await self._settled()
         end = max((min((n + 1) * blocks.BLOCK, self.size) for n in self._blocks), default=0)
         try:
@@ -287,8 +301,7 @@ class Part:
             if self._promised and self._promised[place : place + 32] != value:
                 self._right = False
                 return
-            self._growing._blocks[number] = (value, self._source)
-            self._growing._unsaved.add(number)
+            self._growing._here(number, value, self._source)
 
     def _take(self, pieces: Sequence[bytes]) -> list[tuple[int, bytes]]:
         """Write and hash; the blocks that are whole now."""
@@ -307,113 +320,9 @@ class Part:
         return whole
 
 
-# -- opening
-
-
-def adopted(temporaries: Temporaries, beginning: Partial) -> Grown | None:
-    """The whole blocks of the beginning of a file that was to come in one piece; None where its bytes are
-    not those that were hashed, or its size was not known."""
-    try:
-        descriptor = temporaries.reopen(beginning.temporary)
-    except OSError:
-        return None
-    whole, found, at = sha256(), [blake3()], 0
-    try:
-        while at < beginning.length and (piece := os.pread(descriptor, _left(at, beginning.length), at)):
-            whole.update(piece)
-            found[-1].update(piece)
-            at += len(piece)
-            if at % blocks.BLOCK == 0:
-                found.append(blake3())
-    except OSError:
-        return None
-    finally:
-        os.close(descriptor)
-    if whole.digest() != beginning.sha256 or beginning.size is None:
-        return None
-    hashes = b"".join(block.digest() for block in found[: at // blocks.BLOCK])
-    runs = (Run(0, "origin", hashes),) if hashes else ()
-    return Grown(beginning.temporary, beginning.path, beginning.etag, beginning.size, runs)
-
-
-def _left(at: int, end: int) -> int:
-    """How much is read at once: no piece goes beyond a block."""
-    return min(PIECE, blocks.BLOCK - at % blocks.BLOCK, end - at)
-
-
-def _opened(temporaries: Temporaries, version: Grown) -> tuple[Grown, int, int]:
-    """What is really here of it, its descriptor, and how many bytes the file system could not reserve."""
-    with explained(temporaries, version.path):
-        found = _resumed(temporaries, version) if version.temporary else None
-        if found is None:
-            name, descriptor = temporaries.create()
-            found = Grown(name, version.path, version.etag, version.size), descriptor
-        try:
-            promised = _reserve(temporaries, found[0], found[1])
-        except BaseException:
-            os.close(found[1])
-            if not found[0].runs:
-                temporaries.remove([found[0].temporary])
-            raise
-    return *found, promised
-
-
-def _resumed(temporaries: Temporaries, version: Grown) -> tuple[Grown, int] | None:
-    try:
-        descriptor = temporaries.reopen(version.temporary)
-    except OSError:
-        return None
-    try:
-        sure = [one for run in version.runs for one in _verified(descriptor, run, version.size)]
-    except OSError:
-        sure = []
-    if sure:
-        kept = Grown(version.temporary, version.path, version.etag, version.size, tuple(_runs(sure)))
-        return kept, descriptor
-    os.close(descriptor)
-    temporaries.remove([version.temporary])
-    return None
-
-
-def _verified(descriptor: int, run: Run, size: int) -> Iterable[tuple[int, bytes, str]]:
-    """The blocks whose bytes have the hash that was noted."""
-    for place in range(len(run.hashes) // 32):
-        number, value = run.first + place, run.hashes[32 * place : 32 * place + 32]
-        at, end = number * blocks.BLOCK, min((number + 1) * blocks.BLOCK, size)
-        found = blake3()
-        while at < end and (piece := os.pread(descriptor, min(PIECE, end - at), at)):
-            found.update(piece)
-            at += len(piece)
-        if at == end and found.digest() == value:
-            yield number, value, run.source
-
-
-def _reserve(temporaries: Temporaries, version: Grown, descriptor: int) -> int:
-    missing = max(version.size - os.fstat(descriptor).st_blocks * 512, 0)
-    temporaries.space.require(missing, path=version.path)
-    if not missing or linux.fallocate(descriptor, version.size):
-        return 0
-    temporaries.space.promise(missing)
-    return missing
-
-
 def _close_unwanted(opening: asyncio.Future[tuple[Grown, int, int]]) -> None:
     if not opening.cancelled() and opening.exception() is None:
         os.close(opening.result()[1])
-
-
-def _runs(found: Iterable[tuple[int, bytes, str]]) -> Iterable[Run]:
-    """Blocks (number, hash, source) in ascending order, as runs."""
-    run: Run | None = None
-    for number, value, source in found:
-        if run is not None and number == run.first + len(run.hashes) // 32 and source == run.source:
-            run = Run(run.first, source, run.hashes + value)
-            continue
-        if run is not None:
-            yield run
-        run = Run(number, source, value)
-    if run is not None:
-        yield run
 
 
 def _up(end: int) -> int:

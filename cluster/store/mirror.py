@@ -36,7 +36,8 @@ from cluster.store import (
     suspects,
 )
 from cluster.store.connections import Connections
-from cluster.store.growing import Growing, Grown, adopted
+from cluster.store.growing import Growing
+from cluster.store.grown import Grown, adopted
 from cluster.store.lock import Lock
 from cluster.store.opening import Opened, book_refusal, open_copy, open_store
 from cluster.store.publishing import Begun

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import asyncio
+import errno
+import hashlib
 import os
 import random
 from itertools import pairwise
@@ -259,19 +261,64 @@ async def test_111_parts_that_nobody_went_on_with_are_removed_after_a_week(world
         assert temporaries(world) == []
 
 
-async def test_finish_reads_again_what_was_written(world: World) -> None:
+async def test_what_was_written_is_read_again_before_it_is_believed(world: World) -> None:
     async with world.store() as store:
         growing = await store.grow(b"big", SIZE, TAG)
-        assert await put(growing, 0, SIZE)
+        assert await put(growing, BLOCK, SIZE)
         (name,) = temporaries(world)
         with (world.top / "data/.sideways/tmp/deb" / name).open("r+b") as file:
             file.seek(5 * BLOCK)
             file.write(b"XX")
+        assert await put(growing, 0, BLOCK)
         with pytest.raises(StoreError, match="what was written is not what is read"):
             await growing.finish(HELD)
         await growing.keep()
         growing = await store.grow(b"big", SIZE, TAG)
         assert growing.runs() == [(0, 5 * BLOCK), (6 * BLOCK, SIZE)]
+        await growing.keep()
+
+
+@pytest.mark.parametrize("again", [False, True], ids=["at once", "after an interruption"])
+async def test_what_has_no_gap_before_it_is_read_while_the_rest_arrives(
+    world: World, monkeypatch: pytest.MonkeyPatch, again: bool
+) -> None:
+    """At the end only what came last is left to be read."""
+    read: list[tuple[int, int]] = []
+
+    def pread(descriptor: int, size: int, at: int) -> bytes:
+        read.append((at, at + size))
+        return real(descriptor, size, at)
+
+    real = os.pread
+    async with world.store() as store:
+        growing = await store.grow(b"big", SIZE, TAG)
+        for first, end in ((2 * BLOCK, 6 * BLOCK), (8 * BLOCK, SIZE), (0, 2 * BLOCK)):
+            assert await put(growing, first, end)
+        if again:
+            await growing.keep()
+            growing = await store.grow(b"big", SIZE, TAG)
+        await growing._settled()
+        monkeypatch.setattr(os, "pread", pread)
+        assert await put(growing, 6 * BLOCK, 8 * BLOCK)
+        staged = await growing.finish(HELD)
+        assert staged.held.sha256 == hashlib.sha256(BODY).digest() and staged.blocks == hashes(0, SIZE)
+        assert min(at for at, _ in read) == 6 * BLOCK
+        growing.close()
+
+
+async def test_a_disk_that_fails_while_the_rest_arrives_is_told_at_the_end(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def pread(descriptor: int, size: int, at: int) -> bytes:
+        raise OSError(errno.EIO, os.strerror(errno.EIO))
+
+    async with world.store() as store:
+        growing = await store.grow(b"big", SIZE, TAG)
+        with monkeypatch.context() as broken:
+            broken.setattr(os, "pread", pread)
+            assert await put(growing, 0, SIZE)
+            with pytest.raises(StoreError, match="big"):
+                await growing.finish(HELD)
         await growing.keep()
 
 

@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import asyncio
 from collections import deque
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import replace
+from itertools import islice
 from typing import Literal
 
+from cluster.engine.ahead import AT_ONCE, Ahead
 from cluster.engine.context import Context, Stage, Visit
 from cluster.engine.fetcher import Fetcher
 from cluster.engine.listings import AGAIN, Relays
@@ -26,7 +28,7 @@ from cluster.model import (
 )
 from cluster.plan.compare import Difference, Wanted, compare, record
 from cluster.plan.order import arranged
-from cluster.store.mirror import Compared, Later, View
+from cluster.store.mirror import Compared, Glance, Later, View
 from cluster.store.tree import Change
 
 OPEN_VISITS = 4096  # directories with something outstanding, at most; their files are bounded by the queues
@@ -49,7 +51,9 @@ class Walker:
         self._visiting = 0
         self._slots = asyncio.Semaphore(OPEN_VISITS)
         self._compared: list[Compared] = []
+        self._ahead = Ahead(context.store, context.clock, self._upcoming)
         self._tokens: dict[bytes, bytes] = {}
+        self._seen: dict[bytes, tuple[bytes, bytes]] = {}  # by path: token and looks of what agreed
         self._changed = asyncio.Event()
         self._listing: tuple[bytes, Listing, int] | None = None  # fetched already when the origin was chosen
         self.kinds_wait: set[bytes] = set()  # directories where a name waits for another kind to go
@@ -79,6 +83,7 @@ class Walker:
         except ExceptionGroup as failed:
             raise failed.exceptions[0] from None
         finally:
+            self._ahead.close()
             checkpoints.cancel()
             await asyncio.gather(checkpoints, return_exceptions=True)
 
@@ -89,6 +94,11 @@ class Walker:
                 self._tokens[visit.path] = visit.token + self._context.rules
             self._slots.release()
             self._changed.set()
+
+    def _upcoming(self) -> Iterator[bytes]:
+        """What is visited next, the nearest first: a few more than are looked at together."""
+        near = (*reversed(self._stack[-2 * AT_ONCE :]), *islice(self._aside, AT_ONCE))
+        return (visit.path for visit in near)
 
     def remaining(self) -> list[bytes]:
         """What a pass that is interrupted now must still walk."""
@@ -134,25 +144,35 @@ class Walker:
 
     async def _visit(self, visit: Visit) -> bool:
         """False where it has to be done again later."""
-        context = self._context
-        try:
-            view = await context.store.view(visit.path)
-        except Blocked as error:  # what stands there is left alone; everything else goes on
-            context.fail(visit, b"", str(error))
-            self._note(visit, View({}), complete=False)
+        glance = await self._ahead.glance(visit.path)
+        view = None if glance else await self._view(visit)
+        if glance is None and view is None:
             return True
-        listing = await self._list(visit, self._known(view))
+        listing = await self._list(visit, self._known(glance or view))
         if listing == "later":
             return False
+        if listing is not None and listing.same:
+            self.directories += 1
+            self._same(visit, listing, glance, view)
+            return True
+        view = view or await self._view(visit)
+        if view is None:
+            return True
         if listing is None:
             self._note(visit, view, complete=False)
             return True
         self.directories += 1
-        if listing.same:
-            await self._same(visit, view, listing)
-        else:
-            await self._listed(visit, view, listing)
+        await self._listed(visit, view, listing)
         return True
+
+    async def _view(self, visit: Visit) -> View | None:
+        """None where something else stands there: that is left alone, and everything else goes on."""
+        try:
+            return await self._context.store.view(visit.path)
+        except Blocked as error:
+            self._context.fail(visit, b"", str(error))
+            self._note(visit, View({}), complete=False)
+            return None
 
     async def _listed(self, visit: Visit, view: View, listing: Listing) -> None:
         """Compare with what we hold, and do what follows from it."""
@@ -197,23 +217,28 @@ class Walker:
             return
         await self._carry_out(visit, view, listing, difference, digest)
 
-    def _known(self, view: View) -> bytes:
+    def _known(self, found: Glance | View | None) -> bytes:
         """The token of a listing that need not be taken apart again: everything agreed with it by the same
         rules, and the disk is as it was left."""
-        doubtful = view.damaged or view.worn or view.strangers or view.suspects
-        clean = view.present and not (doubtful or view.failures or view.missing)
-        rules = self._context.rules
-        return view.token.removesuffix(rules) if clean and view.token.endswith(rules) else b""
+        rules, clean = self._context.rules, found is not None
+        if isinstance(found, View):
+            doubtful = found.damaged or found.worn or found.strangers or found.suspects
+            clean = found.present and not (doubtful or found.failures or found.missing)
+        return found.token.removesuffix(rules) if found and clean and found.token.endswith(rules) else b""
 
-    async def _same(self, visit: Visit, view: View, listing: Listing) -> None:
+    def _same(self, visit: Visit, listing: Listing, glance: Glance | None, view: View | None) -> None:
         """The listing is byte for byte the one that everything here agrees with."""
+        if view is not None:
+            glance = _glance(view)
+            if view.looks:
+                self._seen[visit.path] = (view.token, view.looks)
+        assert glance is not None
         files = self._context.report.files
-        directories = [held for held in view.held.values() if held.kind is Kind.DIRECTORY]
-        files.unchanged += sum(held.kind is Kind.FILE for held in view.held.values())
-        files.skipped += len(view.skipped)
-        self.entries += len(view.held)
+        files.unchanged += glance.files
+        files.skipped += glance.skipped
+        self.entries += glance.entries
         visit.agrees = False  # recorded already
-        self._descend(visit, [] if visit.alone else directories, listing.token)
+        self._descend(visit, [] if visit.alone else glance.directories, listing.token)
         self._context.reporter.directory(visit.path)
 
     async def _list(self, visit: Visit, known: bytes) -> Listing | Literal["later"] | None:
@@ -437,6 +462,9 @@ class Walker:
         tokens, self._tokens = self._tokens, {}
         if tokens and not context.dry:
             await context.store.agreed(tokens)
+        seen, self._seen = self._seen, {}
+        if seen and not context.dry:
+            await context.store.seen(seen)
 
     async def _checkpoints(self) -> None:
         context = self._context
@@ -462,6 +490,12 @@ class Walker:
         }
         await self.record_compared()
         await context.store.frontier_save(context.record, remaining, so_far)
+
+
+def _glance(view: View) -> Glance:
+    kinds = [held.kind for held in view.held.values()]
+    below = tuple(held for held in view.held.values() if held.kind is Kind.DIRECTORY)
+    return Glance(view.token, kinds.count(Kind.FILE), len(kinds), len(view.skipped), below)
 
 
 def _record_of(context: Context, own: Entry) -> Held:

@@ -154,14 +154,17 @@ def doubt(connection: sqlite3.Connection, directory: int, names: Iterable[bytes]
     connection.executemany(
         "UPDATE entries SET unknown = 1 WHERE directory = ? AND name = ?", [(directory, n) for n in names]
     )
+    rows.void_looks(connection, [directory])
 
 
 def _put(connection: sqlite3.Connection, ids: rows.Ids, records: Iterable[tuple[bytes, Held]]) -> None:
+    records = list(records)
     connection.executemany(
         "INSERT OR REPLACE INTO entries VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?)",
         [(ids.of(directory), *rows.pack(held)) for directory, held in records if held.name]
         + [(ABOVE, *rows.pack(held)) for _, held in records if not held.name],
     )
+    rows.void_looks(connection, {ids.of(directory) for directory, held in records if held.name})
 
 
 def own_records(attributes: dict[bytes, Held]) -> list[tuple[bytes, Held]]:

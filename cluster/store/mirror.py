@@ -44,6 +44,7 @@ from cluster.store.publishing import Begun
 from cluster.store.reader import Reader
 from cluster.store.records import (
     Compared,
+    Glance,
     JournalRecord,
     Later,
     PassRecord,
@@ -57,10 +58,11 @@ from cluster.store.small import Order
 from cluster.store.staging import Partial, Staging
 from cluster.store.temporaries import new_prefix
 from cluster.store.tree import Change, Staged
-from cluster.store.viewing import look
+from cluster.store.viewing import glances, look
 
 __all__ = [
     "Compared",
+    "Glance",
     "JournalRecord",
     "Later",
     "MirrorStore",
@@ -197,6 +199,10 @@ class MirrorStore:
                 seen = await self._records.read(lambda c: look(c, self._tree, directory))
         return seen
 
+    async def glances(self, directories: Sequence[bytes]) -> dict[bytes, Glance]:
+        """Those of these directories that are as they were left; of all others ask for a `view`."""
+        return await self._records.read(lambda c: glances(c, self._tree, directories))
+
     async def held(self, path: bytes) -> Held | None:
         """The record of one path."""
         return await self._records.read(lambda c: rows.held(c, path))
@@ -259,6 +265,11 @@ class MirrorStore:
     async def agreed(self, tokens: Mapping[bytes, bytes]) -> None:
         """By directory: the token of the listing that everything in it agrees with now (`View.token`)."""
         await self._records.write(lambda c, ids: rows.set_tokens(c, ids, tokens))
+
+    async def seen(self, seen: Mapping[bytes, tuple[bytes, bytes]]) -> None:
+        """By directory: (`View.token`, `View.looks`) of one that agreed with its listing. From now on a
+        glance tells that it still does, until anything is recorded of what is in it."""
+        await self._records.write(lambda c, ids: rows.set_looks(c, ids, seen))
 
     async def later_add(self, record: PassRecord, stage: int, items: Sequence[Later]) -> None:
         await self._records.write(lambda c, _: passes.later_add(c, record, stage, items))

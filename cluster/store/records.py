@@ -28,6 +28,19 @@ class View:
     worn: frozenset[bytes] = frozenset()  # directories that have another time on disk than was recorded
     suspects: frozenset[bytes] = frozenset()  # files that came from a sibling which was caught since
     token: bytes = b""  # of the listing with which everything here agreed when it was last compared
+    looks: bytes = b""  # a digest of what is on disk, where that is exactly what is recorded
+
+
+@dataclass(frozen=True, slots=True)
+class Glance:
+    """A directory in which nothing has happened since `seen`: on disk is what was there then, all of it as
+    recorded, and nothing is known to be wrong, missing or doubted. `token` is as in `View`."""
+
+    token: bytes
+    files: int
+    entries: int
+    skipped: int
+    directories: tuple[Held, ...]
 
 
 @dataclass(frozen=True, slots=True)

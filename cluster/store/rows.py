@@ -189,6 +189,21 @@ def token(connection: sqlite3.Connection, directory: int) -> bytes:
     return b"" if row is None or row[0] is None else bytes(row[0])
 
 
+def set_looks(connection: sqlite3.Connection, ids: Ids, seen: Mapping[bytes, tuple[bytes, bytes]]) -> None:
+    """See `MirrorStore.seen`. A directory in which anything has been recorded since has no such token now."""
+    connection.executemany(
+        "UPDATE directories SET looks = ? WHERE id = ? AND token = ?",
+        [(looks, ids.of(path), token) for path, (token, looks) in seen.items()],
+    )
+
+
+def void_looks(connection: sqlite3.Connection, directories: Iterable[int]) -> None:
+    """Records of these directories change: what their disk looked like before says nothing about them."""
+    connection.executemany(
+        "UPDATE directories SET looks = NULL WHERE id = ? AND looks IS NOT NULL", [(d,) for d in directories]
+    )
+
+
 def set_tokens(connection: sqlite3.Connection, ids: Ids, tokens: Mapping[bytes, bytes]) -> None:
     """See `MirrorStore.agreed`."""
     connection.executemany(
@@ -223,6 +238,15 @@ def each(connection: sqlite3.Connection, directory: int) -> Iterator[Held]:
         (directory,),
     )
     return (unpack(columns) for columns in found)
+
+
+def directories_in(connection: sqlite3.Connection, directory: int) -> list[Held]:
+    """The records of the directories in a directory, sorted by name."""
+    found = connection.execute(
+        f"SELECT {COLUMNS} FROM entries WHERE directory = ? AND kind = ? ORDER BY name",  # noqa: S608
+        (directory, DIRECTORY),
+    )
+    return [unpack(columns) for columns in found]
 
 
 def page(connection: sqlite3.Connection, directory: int, after: bytes | None, limit: int) -> list[Held]:
@@ -311,7 +335,9 @@ def mark_changed(connection: sqlite3.Connection, paths: Iterable[bytes]) -> None
     connection.executemany(
         "UPDATE directories SET digest = NULL, dirty = dirty + 1 WHERE path = ?", [(path,) for path in every]
     )
-    connection.executemany("UPDATE directories SET token = NULL WHERE path = ?", [(p,) for p in changed])
+    connection.executemany(
+        "UPDATE directories SET token = NULL, looks = NULL WHERE path = ?", [(p,) for p in changed]
+    )
 
 
 def mark_noted(connection: sqlite3.Connection, directories: Iterable[int]) -> None:

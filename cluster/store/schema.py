@@ -152,6 +152,9 @@ STEPS: tuple[str, ...] = (
         PRIMARY KEY (path, first)
     ) WITHOUT ROWID;
     """,
+    """
+    ALTER TABLE directories ADD COLUMN looks BLOB;  -- what is on disk, when that was all as recorded
+    """,
 )
 
 

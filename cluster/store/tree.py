@@ -30,7 +30,7 @@ from cluster.store.small import write_all
 from cluster.store.space import Space
 from cluster.store.temporaries import Temporaries
 from cluster.store.trash import Trash
-from cluster.store.values import Change, Staged, Stat
+from cluster.store.values import Change, Shape, Staged, Stat
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -132,6 +132,22 @@ class Tree:
                     return {
                         os.fsencode(entry.name): found for entry in entries if (found := _entry_stat(entry))
                     }
+            finally:
+                os.close(folder)
+
+    def shapes(self, directory: bytes) -> list[Shape] | None:
+        """The same as `looks_of` takes it: in half the time, for what is only compared. None also where a
+        name went while we were looking."""
+        with _named(directory):
+            try:
+                folder = open_beneath(self._root, directory)
+            except FileNotFoundError:
+                return None
+            try:
+                with os.scandir(folder) as entries:
+                    return [_shape(entry) for entry in entries]
+            except FileNotFoundError:
+                return None
             finally:
                 os.close(folder)
 
@@ -313,6 +329,11 @@ def _entry_stat(entry: os.DirEntry[str]) -> Stat | None:
         return _stat(entry.stat(follow_symlinks=False))
     except FileNotFoundError:  # went while we were looking
         return None
+
+
+def _shape(entry: os.DirEntry[str]) -> Shape:
+    found = entry.stat(follow_symlinks=False)
+    return entry.name, stat.S_IFMT(found.st_mode), found.st_size, found.st_mtime_ns, found.st_ino
 
 
 def _stat(found: os.stat_result) -> Stat:

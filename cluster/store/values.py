@@ -2,7 +2,19 @@
 
 from __future__ import annotations
 
+import hashlib
+import marshal
+from collections.abc import Iterable
+
 from cluster.model import Held, value
+
+Shape = tuple[str, int, int, int, int]
+"""Name (as Python decodes file names), file type of the mode, size, mtime (ns) and inode."""
+
+
+def looks_of(shapes: Iterable[Shape]) -> bytes:
+    """A digest of what stands in a directory, in whatever order: two that are equal stand for the same."""
+    return hashlib.blake2b(marshal.dumps(sorted(shapes), 2), digest_size=16).digest()
 
 
 @value

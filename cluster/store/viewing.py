@@ -2,13 +2,18 @@
 
 from __future__ import annotations
 
+import os
 import sqlite3
+import stat
+from collections.abc import Iterable
 
+from cluster.errors import SidewaysError
 from cluster.model import SECOND, Held, Kind, join
 from cluster.store import rows, suspects
-from cluster.store.records import View
+from cluster.store.records import Glance, View
 from cluster.store.recovery import is_damaged
 from cluster.store.tree import Stat, Tree
+from cluster.store.values import Shape, looks_of
 
 
 def look(connection: sqlite3.Connection, tree: Tree, directory: bytes) -> View:
@@ -20,25 +25,77 @@ def look(connection: sqlite3.Connection, tree: Tree, directory: bytes) -> View:
     if identity is None:
         return View({}, strangers=_strangers(connection, directory, names), present=present)
     held = rows.entries(connection, identity)
-    damaged, worn = [], []
+    token = rows.token(connection, identity)
+    damaged, worn, doubted = [], [], False
+    strange = dict(names)
     for name, record in held.items():
-        stat = names.pop(name, None)
-        if is_damaged(record, stat) or (record.unknown and record.kind is not Kind.FILE):
+        found = strange.pop(name, None)
+        doubted = doubted or record.unknown
+        if is_damaged(record, found) or (record.unknown and record.kind is not Kind.FILE):
             damaged.append(name)
-        elif stat is not None and record.kind is Kind.DIRECTORY and not _keeps_time(record, stat):
+        elif found is not None and record.kind is Kind.DIRECTORY and not _keeps_time(record, found):
             worn.append(name)
+    exact = present and bool(token) and not (strange or damaged or worn or doubted)
     return View(
         held,
         frozenset(damaged),
-        _strangers(connection, directory, names),
+        _strangers(connection, directory, strange),
         present,
         rows.skipped(connection, identity),
         rows.failures(connection, identity),
         frozenset(rows.missing(connection, identity)),
         frozenset(worn),
         suspects.within(connection, identity, held),
-        rows.token(connection, identity),
+        token,
+        looks_of(_shapes(names)) if exact else b"",
     )
+
+
+_GLANCE = """
+    SELECT id, token, looks, (SELECT count(*) FROM skipped WHERE directory = d.id)
+    FROM directories d WHERE path = ? AND token IS NOT NULL AND looks IS NOT NULL
+    AND NOT EXISTS (SELECT 1 FROM failures WHERE directory = d.id)
+    AND NOT EXISTS (SELECT 1 FROM missing WHERE directory = d.id)
+    AND NOT EXISTS (SELECT 1 FROM suspects WHERE directory = d.id)
+"""
+
+
+def glances(connection: sqlite3.Connection, tree: Tree, directories: Iterable[bytes]) -> dict[bytes, Glance]:
+    """Those of the directories of which one glance shows that they are as they were left; all others need a
+    `look`, which also tells what is wrong."""
+    found = {}
+    for directory in directories:
+        row = connection.execute(_GLANCE, (directory,)).fetchone()
+        if row is not None and (glance := _glance(connection, tree, directory, *row)) is not None:
+            found[directory] = glance
+    return found
+
+
+def _glance(
+    connection: sqlite3.Connection,
+    tree: Tree,
+    directory: bytes,
+    identity: int,
+    token: bytes,
+    looks: bytes,
+    skipped: int,
+) -> Glance | None:
+    try:
+        shapes = tree.shapes(directory)
+    except SidewaysError:
+        return None  # `look` says what it is
+    if shapes is None or looks_of(shapes) != looks:
+        return None
+    kinds = [shape[1] for shape in shapes]
+    below = rows.directories_in(connection, identity) if stat.S_IFDIR in kinds else []
+    return Glance(token, kinds.count(stat.S_IFREG), len(kinds), skipped, tuple(below))
+
+
+def _shapes(names: dict[bytes, Stat]) -> list[Shape]:
+    return [
+        (os.fsdecode(name), stat.S_IFMT(found.mode), found.size, found.mtime, found.inode)
+        for name, found in names.items()
+    ]
 
 
 def _keeps_time(record: Held, stat: Stat) -> bool:

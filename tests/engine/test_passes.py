@@ -12,7 +12,7 @@ import pytest
 from cluster.engine import parting
 from cluster.errors import StoreError
 from cluster.model import Deletion, Kind
-from cluster.store.mirror import MirrorStore
+from cluster.store.mirror import MirrorStore, View
 from tests.engine.world import NOW, Told, World
 
 
@@ -64,6 +64,31 @@ async def test_an_unchanged_pass_writes_the_same_few_records_whatever_the_size(
     assert {
         p: p.stat().st_mtime_ns for p in Path(world.site.state, "status", "deb").rglob("*.json")
     } == statuses
+
+
+async def test_where_nothing_has_changed_for_a_while_a_glance_at_each_directory_is_enough(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    some(world)
+    await world.run()
+    await world.run()
+    viewed = []
+    view = MirrorStore.view
+
+    async def noted(store: MirrorStore, directory: bytes) -> View:
+        viewed.append(directory)
+        return await view(store, directory)
+
+    monkeypatch.setattr(MirrorStore, "view", noted)
+    report = await world.run()
+    assert viewed == [b""], "its listing was asked for before the store was there"
+    assert (report.outcome, report.files.unchanged, report.directories) == ("complete", 40, 7)
+    world.memory.update(b"pool/1/file-001", b"another version")
+    world.memory.put(b"pool/3/new/deep", b"a new one")
+    report = await world.run()
+    world.equal()
+    assert set(viewed) == {b"", b"pool/1", b"pool/3", b"pool/3/new"}
+    assert (report.outcome, report.files.origin) == ("complete", 2)
 
 
 async def test_a_changed_file_is_fetched_and_nothing_else(world: World) -> None:
@@ -350,9 +375,11 @@ async def test_a_link_planted_in_the_place_of_a_directory_is_not_followed(world:
     world.equal()
 
 
-async def test_damage_by_an_admin_is_healed_by_the_next_pass(world: World) -> None:
+@pytest.mark.parametrize("passes", [1, 3])
+async def test_damage_by_an_admin_is_healed_by_the_next_pass(world: World, passes: int) -> None:
     some(world)
-    await world.run()
+    for _ in range(passes):
+        await world.run()
     (world.public / "pool/1/file-001").write_bytes(b"edited in place")
     (world.public / "pool/2/file-002").unlink()
     os.utime(world.public / "pool/3/file-003", (1, 1))
@@ -365,18 +392,22 @@ async def test_damage_by_an_admin_is_healed_by_the_next_pass(world: World) -> No
     ].mtime
 
 
-async def test_a_directory_that_lost_its_time_gets_it_back(world: World) -> None:
+@pytest.mark.parametrize("passes", [1, 3])
+async def test_a_directory_that_lost_its_time_gets_it_back(world: World, passes: int) -> None:
     some(world)
-    await world.run()
+    for _ in range(passes):
+        await world.run()
     os.utime(world.public / "pool/1", ns=(1, 1))
     report = await world.run()
     assert (world.public / "pool/1").stat().st_mtime_ns == world.memory.tree()[b"pool/1"].mtime
     assert (report.outcome, report.bytes_origin) == ("complete", 0)
 
 
-async def test_a_whole_directory_that_an_admin_removed_comes_back(world: World) -> None:
+@pytest.mark.parametrize("passes", [1, 3])
+async def test_a_whole_directory_that_an_admin_removed_comes_back(world: World, passes: int) -> None:
     some(world)
-    await world.run()
+    for _ in range(passes):
+        await world.run()
     import shutil
 
     shutil.rmtree(world.public / "pool/1")

@@ -8,6 +8,7 @@ the origin then.
 from __future__ import annotations
 
 from collections.abc import Iterable
+from contextlib import AbstractContextManager
 from typing import Literal
 
 from cluster.engine.context import Context
@@ -18,6 +19,7 @@ from cluster.plan.order import owner, ranking
 
 ANSWER = 2.0  # s that a sibling has to answer
 WAIT = 3.0  # s for a directory that a sibling ranks first for and has not listed yet
+BUSY = 30.0  # s at most where that sibling goes on listing others meanwhile
 AGAIN = 0.05  # s that a worker leaves siblings alone when one of them was not yet there
 AFTER = 15.0  # s for which a sibling that was waited for in vain is not waited for again
 HOLDS = 1.0  # s for which what a sibling said of its own state is believed
@@ -30,7 +32,7 @@ class Relays:
         sideways = context.mirror.sideways
         self._context = context
         self.enabled = sideways.enabled and sideways.listings > 0 and sideways.trust is Trust.SIBLINGS
-        self._said: dict[str, tuple[float, Relayed]] = {}  # by site: when, on our clock, and what
+        self._said: dict[str, tuple[float, Relayed]] = {}  # by site: when we asked, and what it said
         self._oldest = sideways.listings  # s
         self._late: dict[str, float] = {}  # by site: when we last waited for it in vain
         self.used = 0
@@ -63,55 +65,84 @@ class Relays:
         if not self.enabled or not siblings:
             return None
         ranked = ranking(directory, [context.site, *siblings])
-        first = ranked[0]
+        first, soon = ranked[0], False
         for name in ranked:
             if name in siblings and self._worth(name, first):
                 found = await self._ask(siblings[name], directory, known)
-                if found is not None:
+                if found == "later":
+                    soon = True
+                elif found is not None:
                     return found
+        if soon and waited < WAIT:
+            return "later"
         if first == context.site or not self._expected(first):
             return None
-        if waited < WAIT:
+        if waited < (BUSY if self._busy(first) else WAIT):
             return "later"
         self._late[first] = context.clock.monotonic()
         return None
 
     def _worth(self, name: str, first: str) -> bool:
         """Whether this sibling can have the listing: it ranks first for it, or was there before us."""
-        said = self._said.get(name)
-        if said is None or self._context.clock.monotonic() - said[0] > HOLDS:
+        context, said = self._context, self._said.get(name)
+        if said is None or context.clock.monotonic() - said[0] > HOLDS:
             return True
+        asked = context.listings.last_asked_by(context.mirror.name, name)
+        if asked is not None and asked > said[0]:
+            return True  # it has begun to walk since
         state = said[1].state
         if name == first:
             return state.walking or state.newest is not None
+        if state.strayed is not None and state.strayed <= self._age:
+            return True
         # Those that walk as we do have what they rank first for; those that are through have everything.
         return not state.walking and state.newest is not None and state.newest <= self._age
 
     def _expected(self, name: str) -> bool:
         """Whether this sibling, which ranks first, is likely to list it soon."""
-        said = self._said.get(name)
         late = self._late.get(name)
         if late is not None and self._context.clock.monotonic() - late < AFTER:
             return False
+        said = self._said.get(name)
         return said is not None and said[1].state.walking
 
-    async def _ask(self, sibling: Sibling, directory: bytes, known: bytes) -> tuple[Listing, int] | None:
+    def _busy(self, name: str) -> bool:
+        """Whether this sibling has listed something within the last seconds, and so is getting there."""
+        said = self._said.get(name)
+        newest = None if said is None else said[1].state.newest
+        return newest is not None and newest < WAIT
+
+    async def _ask(
+        self, sibling: Sibling, directory: bytes, known: bytes
+    ) -> tuple[Listing, int] | Literal["later"] | None:
         context = self._context
         context.report.requests_sideways += 1
+        asked = context.clock.monotonic()
         try:
             told = await sibling.listing(
                 context.mirror.name, directory, context.origin.url, self._age, known, ANSWER
             )
         except PeerError:
             return None  # its breaker knows
-        self._said[sibling.name] = (context.clock.monotonic(), told)
+        self._said[sibling.name] = (asked, told)
+        if told.asking:
+            return "later"
         if told.listing is None or told.age > self._age or (told.listing.same and not known):
             return None
         self.used += 1
         return told.listing, int((context.clock.now() - told.age) * SECOND)
 
+    def asking(self, directory: bytes) -> AbstractContextManager[None]:
+        """Around our own request to the origin."""
+        context = self._context
+        return context.listings.asking(context.mirror.name, directory, context.origin.url)
+
     def keep(self, directory: bytes, listing: Listing, asked: float) -> None:
         """What the origin itself told us, for siblings. `asked` is monotonic s."""
         if self.enabled:
             context = self._context
-            context.listings.keep(context.mirror.name, directory, context.origin.url, listing, asked)
+            sites = [context.site, *(sibling.name for sibling in context.siblings)]
+            strayed = directory != b"" and owner(directory, sites) != context.site  # all begin at the root
+            context.listings.keep(
+                context.mirror.name, directory, context.origin.url, listing, asked, strayed=strayed
+            )

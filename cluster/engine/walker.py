@@ -268,7 +268,8 @@ class Walker:
         visit.listed_at = int(context.clock.now() * SECOND)
         asked = context.clock.monotonic()
         try:
-            listing = await context.origin.listing(visit.path, known)
+            with self._relays.asking(visit.path):
+                listing = await context.origin.listing(visit.path, known)
         except OriginError as error:
             context.fail(visit, b"", error.message)
             if isinstance(error, Unreachable | IncompleteListing | SourceMissing):

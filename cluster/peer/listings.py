@@ -6,7 +6,7 @@ origin for itself is kept, never what a sibling told it: a listing's age is coun
 
 from __future__ import annotations
 
-from collections import OrderedDict
+from collections import Counter, OrderedDict
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
@@ -34,7 +34,10 @@ class Listings:
     _kept: OrderedDict[tuple[str, bytes], Kept] = field(default_factory=OrderedDict)
     _bytes: int = 0
     _newest: dict[str, float] = field(default_factory=dict)
+    _strayed: dict[str, float] = field(default_factory=dict)
     _walking: dict[str, int] = field(default_factory=dict)  # mirror -> passes under way
+    _asking: Counter[tuple[str, bytes, str]] = field(default_factory=Counter)
+    _curious: dict[tuple[str, str], float] = field(default_factory=dict)  # mirror, site -> when it asked us
 
     @contextmanager
     def walking(self, mirror: str) -> Iterator[None]:
@@ -47,15 +50,54 @@ class Listings:
 
     def state(self, mirror: str, now: float) -> State:
         """Whether it is worth asking here for other directories of the mirror."""
-        newest = self._newest.get(mirror)
-        return State(self._walking.get(mirror, 0) > 0, None if newest is None else max(0.0, now - newest))
 
-    def keep(self, mirror: str, directory: bytes, origin: str, listing: Listing, asked: float) -> None:
-        """`listing` is the origin's answer to a request that was sent at `asked`. One that is too large for
-        a message is not kept."""
+        def ago(then: float | None) -> float | None:
+            return None if then is None else max(0.0, now - then)
+
+        walking = self._walking.get(mirror, 0) > 0
+        return State(walking, ago(self._newest.get(mirror)), ago(self._strayed.get(mirror)))
+
+    @contextmanager
+    def asking(self, mirror: str, directory: bytes, origin: str) -> Iterator[None]:
+        """The origin is being asked for this directory: siblings need not ask it as well."""
+        key = (mirror, directory, origin)
+        self._asking[key] += 1
+        try:
+            yield
+        finally:
+            self._asking[key] -= 1
+            if not self._asking[key]:
+                del self._asking[key]
+
+    def is_asking(self, mirror: str, directory: bytes, origin: str) -> bool:
+        """Whether our own request for it is under way."""
+        return (mirror, directory, origin) in self._asking
+
+    def asked_by(self, mirror: str, site: str, now: float) -> None:
+        """A sibling wants to know: it walks the mirror itself."""
+        self._curious[mirror, site] = now
+
+    def last_asked_by(self, mirror: str, site: str) -> float | None:
+        """When that sibling last wanted to know."""
+        return self._curious.get((mirror, site))
+
+    def keep(
+        self,
+        mirror: str,
+        directory: bytes,
+        origin: str,
+        listing: Listing,
+        asked: float,
+        *,
+        strayed: bool = False,
+    ) -> None:
+        """`listing` is the origin's answer to a request that was sent at `asked`; `strayed` where another
+        site ranks first for the directory. One that is too large for a message is not kept."""
         key = (mirror, directory)
         old = self._kept.get(key)
         self._newest[mirror] = max(asked, self._newest.get(mirror, asked))
+        if strayed:
+            self._strayed[mirror] = max(asked, self._strayed.get(mirror, asked))
         if not listing.token:
             return
         from cluster.peer import listingwire  # with a first listing that siblings may want

@@ -46,13 +46,17 @@ def _entry(one: Entry) -> list[object]:
     return [one.name, wire.CODES[one.kind], one.size, one.rounded, *stamp, *who, *links]
 
 
-def told(state: State, age: float = 0.0, token: bytes = b"", rows: bytes = b"") -> bytes:
+def told(
+    state: State, age: float = 0.0, token: bytes = b"", rows: bytes = b"", *, asking: bool = False
+) -> bytes:
     """The answer: without `token` there is no listing that is fresh enough, without `rows` whoever asks has
     what the token stands for."""
     message: dict[str, object] = {
         "v": [wire.MAJOR, wire.MINOR],
         "walking": state.walking,
-        "newest": None if state.newest is None else _milliseconds(state.newest),
+        "newest": _milliseconds_or_none(state.newest),
+        "strayed": _milliseconds_or_none(state.strayed),
+        "asking": asking,
         "age": _milliseconds(age),
         "token": token,
         "rows": None,
@@ -65,15 +69,25 @@ def _milliseconds(seconds: float) -> int:
     return min(round(seconds * 1000), fields.MAX_INT)
 
 
+def _milliseconds_or_none(seconds: float | None) -> int | None:
+    return None if seconds is None else _milliseconds(seconds)
+
+
+def _seconds_or_none(value: object, what: str) -> float | None:
+    milliseconds = fields.integer_or_none(value, what)
+    return None if milliseconds is None else milliseconds / 1000
+
+
 def told_read(data: bytes) -> Relayed:
     """An answer. Names are plain, ascending, each once."""
     message = wire.message(data)
-    newest = fields.integer_or_none(message.get("newest"), "newest")
     state = State(
-        fields.boolean(message.get("walking"), "walking"), None if newest is None else newest / 1000
+        fields.boolean(message.get("walking"), "walking"),
+        _seconds_or_none(message.get("newest"), "newest"),
+        _seconds_or_none(message.get("strayed"), "strayed"),
     )
     if message.get("token") == b"":
-        return Relayed(None, state=state)
+        return Relayed(None, state=state, asking=fields.boolean(message.get("asking", False), "asking"))
     age = fields.integer(message.get("age"), "age") / 1000
     token = fields.binary(message.get("token"), "token")
     if not 0 < len(token) <= TOKEN:

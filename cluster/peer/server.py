@@ -281,12 +281,14 @@ class PeerServer:
         query = Query(request)
         mirror, now = query.text("mirror"), self._clock()
         self._granted(request, mirror)
+        directory, origin = query.path("directory"), query.text("origin")
+        self._listings.asked_by(mirror, request[SITE], now)
         state = self._listings.state(mirror, now)
-        age = query.integer("age", 0) / 1000
-        kept = self._listings.fresh(mirror, query.path("directory"), query.text("origin"), age, now)
+        kept = self._listings.fresh(mirror, directory, origin, query.integer("age", 0) / 1000, now)
         same = kept is not None and query.text("known") == kept.token.hex()
         if kept is None or not (same or kept.packed):
-            return _answer(listingwire.told(state))
+            asking = self._listings.is_asking(mirror, directory, origin)
+            return _answer(listingwire.told(state, asking=asking))
         rows = b"" if same else kept.packed
         return _answer(listingwire.told(state, now - kept.asked, kept.token, rows))
 

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import random
 from dataclasses import replace
+from typing import Any
 
 import pytest
 
 from cluster.engine.passes import run_pass
 from cluster.model import Listing, Sideways, Trust, join
-from cluster.peer.client import State
+from cluster.peer.client import Relayed, State
 from cluster.plan.order import owner
 from cluster.store.mirror import Reader
 from tests.engine.world import FakeSibling, World
@@ -151,14 +152,58 @@ async def test_of_two_that_walk_at_once_each_waits_for_what_the_other_ranks_firs
     assert asked == {b""} | ({b"pool", *(b"pool/%02d" % i for i in range(20))} - theirs)
 
 
-async def test_a_sibling_that_stays_behind_is_waited_for_once(relaying: World) -> None:
+@pytest.mark.parametrize(("newest", "waited"), [(10.0, 3), (0.0, 30)], ids=["and rests", "and is busy"])
+async def test_a_sibling_that_stays_behind_is_waited_for_once(
+    relaying: World, newest: float, waited: int
+) -> None:
     sibling = relaying.sibling()
     sibling.hold_all(relaying.memory)
-    sibling.state = State(walking=True, newest=0.0)
+    sibling.state = State(walking=True, newest=newest)
     report = await relaying.run()
     relaying.equal()
-    assert report.seconds < 8
+    assert waited <= report.seconds < waited + 5
     assert len(relaying.memory.asked("listing")) == 22
+
+
+async def test_a_sibling_that_began_before_us_has_some_of_what_we_rank_first_for(relaying: World) -> None:
+    sibling = relaying.sibling()
+    await walked(relaying, sibling)
+    sibling.state = State(walking=True, newest=0.0, strayed=1.0)
+    await relaying.run()
+    assert relaying.memory.asked("listing") == [b""]
+
+
+async def test_what_a_sibling_is_asking_for_is_not_asked_for_again(relaying: World) -> None:
+    sibling = relaying.sibling()
+    await walked(relaying, sibling)
+    sibling.state = State(walking=True, newest=0.0, strayed=1.0)
+    sibling.asking = {b"pool/03", b"pool/04", b"pool/05", b"pool/06"}
+    await relaying.run()
+    relaying.equal()
+    assert relaying.memory.asked("listing") == [b""]
+    assert len(sibling.asked_listings) == 21 + 4
+
+
+async def test_a_sibling_that_begins_after_us_is_left_its_share(
+    relaying: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    sibling = relaying.sibling()
+    await walked(relaying, sibling)
+    known, sibling.listings, sibling.state = sibling.listings, {}, State()
+    around, answer = relaying.around, sibling.listing
+
+    async def answers_and_begins(*question: Any) -> Relayed:
+        told = await answer(*question)
+        await relaying.clock.sleep(0.01)
+        around.listings.asked_by(relaying.mirror.name, "oslo", relaying.clock.monotonic())
+        sibling.listings, sibling.state = known, State(walking=True, newest=0.0)
+        return told
+
+    monkeypatch.setattr(sibling, "listing", answers_and_begins)
+    await run_pass(around, relaying.mirror)
+    relaying.equal()
+    theirs = {path for path in known if path and owner(path, ["kent", "oslo"]) == "oslo"}
+    assert not (theirs - {b"pool"}) & set(relaying.memory.asked("listing"))
 
 
 async def test_a_mute_sibling_costs_no_listing(relaying: World) -> None:

@@ -141,6 +141,7 @@ class FakeSibling:
         self.asked_listings: list[bytes] = []
         self.listings: dict[bytes, tuple[Listing, float]] = {}  # and how many s ago it had them
         self.state = State()
+        self.asking: set[bytes] = set()  # listings that are on their way to it when it is asked first
         self.delivered: list[bytes] = []
         self.grown: dict[tuple[bytes, int, str], tuple[Sequence[tuple[int, int]], bytes]] = {}
         self.part_claims: list[Claim] = []
@@ -185,6 +186,9 @@ class FakeSibling:
         if self.silent is not None:
             await asyncio.sleep(min(self.silent, patience))
             raise PeerSilent(self.name, "no answer")
+        if directory in self.asking:
+            self.asking.remove(directory)
+            return Relayed(None, state=self.state, asking=True)
         listing, old = self.listings.get(directory, (None, 0.0))
         if listing is None or old > age:
             return Relayed(None, state=self.state)

@@ -61,8 +61,8 @@ def _name(entry: Entry) -> bytes:
 def test_a_listing_arrives_as_it_was(listing: Listing, age: int) -> None:
     packed = listingwire.packed(listing)
     assert packed is not None
-    told = listingwire.told_read(listingwire.told(State(True, 3.0), age, listing.token, packed))
-    assert (told.listing, told.age, told.state) == (listing, age, State(True, 3.0))
+    told = listingwire.told_read(listingwire.told(State(True, 3.0, 4.0), age, listing.token, packed))
+    assert (told.listing, told.age, told.state) == (listing, age, State(True, 3.0, 4.0))
 
 
 def test_without_rows_it_is_the_one_that_is_known_and_without_a_token_there_is_none() -> None:
@@ -138,6 +138,21 @@ async def test_a_sibling_is_told_what_the_origin_said_and_how_long_ago(tmp_path:
         assert same.listing.same
         assert (await sibling.listing("debian", b"pool/m", ORIGIN, 15, b"", 2)).listing is None
         assert (await sibling.listing("debian", b"pool/x", ORIGIN, 60, b"", 2)).listing is None
+        assert kent.listings.last_asked_by("debian", "oslo") is not None
+
+
+async def test_a_sibling_is_told_what_is_under_way_and_that_we_took_of_its_share(tmp_path: Path) -> None:
+    async with running(make_cluster(str(tmp_path)), "kent", "oslo") as (kent, oslo):
+        sibling = await oslo.meets("kent")
+        with kent.listings.asking("debian", b"pool", ORIGIN):
+            told = await sibling.listing("debian", b"pool", ORIGIN, 60, b"", 2)
+            assert (told.listing, told.asking, told.state.strayed) == (None, True, None)
+            assert not (await sibling.listing("debian", b"other", ORIGIN, 60, b"", 2)).asking
+        listing = Listing((Entry(b"a"),), token=b"token")
+        kent.listings.keep("debian", b"pool", ORIGIN, listing, time.monotonic() - 5, strayed=True)
+        told = await sibling.listing("debian", b"pool", ORIGIN, 60, b"", 2)
+        assert (told.listing, told.asking) == (listing, False)
+        assert told.state.strayed is not None
         with kent.listings.walking("debian"):
             assert (await sibling.listing("debian", b"", ORIGIN, 60, b"", 2)).state.walking
 

@@ -88,7 +88,7 @@ async def test_sites_that_relay_listings_ask_the_origin_for_each_directory_about
             assert {r["outcome"] for r in results.values()} == {"complete"}
             equal(cluster, origin)
             asked = [r.target for r in server.requests() if r.target.endswith("/")]
-            assert len(asked) <= 1.1 * 101, f"round {round_}: {len(asked)} listings of 101 directories"
+            assert len(asked) <= 1.3 * 101, f"round {round_}: {len(asked)} listings of 101 directories"
         (origin / "d007").rename(origin / "moved")
         cluster.ledger.tree(origin)
         await cluster.passes("m")

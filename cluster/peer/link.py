@@ -345,6 +345,8 @@ class Link:
             raise _Gone(self.name, str(error)) from None
         except (aiohttp.ClientConnectionError, ssl.SSLError, OSError) as error:
             raise PeerSilent(self.name, str(error) or type(error).__name__) from None
+        except RuntimeError as error:  # aiohttp, to whoever goes on reading where `_discard` has been
+            raise PeerSilent(self.name, str(error)) from None
         except aiohttp.ClientPayloadError as error:
             raise PeerSilent(self.name, f"a body was cut off: {error}") from None
         except (aiohttp.ClientError, ValueError) as error:

@@ -120,6 +120,25 @@ async def test_a_body_that_ends_early_is_never_whole(cluster):
             await read(sibling)
 
 
+async def test_a_body_whose_connection_was_dropped_between_two_reads_has_ended_early(cluster):
+    """Somebody else found the sibling silent while what had come of this body was being written."""
+    served = asyncio.Event()
+
+    async def half(target, writer):
+        writer.write(b"HTTP/1.1 200 OK\r\nContent-Length: 10\r\n\r\nxxxx")
+        await writer.drain()
+        await served.wait()
+
+    async with running(cluster, "kent") as (kent,), hostile(cluster, "oslo", half):
+        sibling = await kent.meets("oslo")
+        with pytest.raises(PeerSilent):
+            async with sibling.read("debian", b"a", OFFER, Want()) as body:
+                async for _ in body.chunks():
+                    sibling.link._discard()
+                    await asyncio.gather(*sibling.link._closing)
+        served.set()
+
+
 @pytest.mark.parametrize(
     "body",
     [

@@ -29,7 +29,7 @@ from cluster.peer import keys
 from tests.invariants import Canary, Ledger, check_invariants, public_root
 from tests.servers import free_port, program
 
-READY = 30.0  # s until a daemon answers, on a machine that does much else
+READY = 120.0  # s until a daemon answers, on a machine that does much else
 SECRET = "canary-pass-4711"  # the origin's password: never in a log, a status or an argument
 AT_ONCE = '<delete hold-files="1000000" sightings="1" grace="0s" emptied-after="0s"/>'
 
@@ -114,7 +114,7 @@ class ClusterOf:
         if not any((self.root / "sites").glob("*.pem")):
             self.make_keys()
         for name in names or self.names:
-            self._processes[name] = self.run(["run", "--site", name], self.log(name))
+            self._processes[name] = self.run(["run", "--site", name], self.log(name), root=self.root_of(name))
         for name in names or self.names:
             await self._until(name, lambda answer: answer is not None)
         running = {n for n, p in self._processes.items() if p.poll() is None}
@@ -123,12 +123,18 @@ class ClusterOf:
                 name, lambda answer, n=name: all(answer["siblings"].get(s) for s in running - {n})
             )
 
-    def run(self, arguments: Sequence[str], log: Path, *before: str) -> subprocess.Popen[bytes]:
+    def root_of(self, _site: str) -> Path:
+        """Where a site's daemon reads its configuration."""
+        return self.root
+
+    def run(
+        self, arguments: Sequence[str], log: Path, *before: str, root: Path | None = None
+    ) -> subprocess.Popen[bytes]:
         """`sideways ARGUMENTS` as a process that ends with this one."""
         command = [*before, program("setpriv"), "--pdeathsig", "KILL", sys.executable, *self.entry]
         with log.open("ab") as sink:
             return subprocess.Popen(
-                [*command, "-C", str(self.root), *arguments],
+                [*command, "-C", str(root or self.root), *arguments],
                 stdin=subprocess.DEVNULL,
                 stdout=sink,
                 stderr=sink,

@@ -140,9 +140,16 @@ NGINX_TEMPORARIES = ("client_body", "proxy", "fastcgi", "uwsgi", "scgi")
 
 @contextmanager
 def nginx(
-    root: Path, *, autoindex_format: str = "html", access_log: bool = True, extra: str = "", limit: int = 0
+    root: Path,
+    *,
+    autoindex_format: str = "html",
+    access_log: bool = True,
+    extra: str = "",
+    http: str = "",
+    limit: int = 0,
 ) -> Iterator[Server]:
-    """nginx with autoindex. `extra` goes into its `server` block; `limit` is bytes/s per connection."""
+    """nginx with autoindex. `extra` goes into its `server` block, `http` into the one around it; `limit` is
+    bytes/s per connection."""
 
     def command(folder: Path, port: int) -> list[str]:
         log = f"{folder}/access.log facts" if access_log else "off"
@@ -160,6 +167,7 @@ events {{ worker_connections 512; }}
 http {{
   {temporaries}
   log_format facts '$status $body_bytes_sent $request_method $request_uri';
+  {http}
   access_log {log};
   default_type application/octet-stream;
   types {{ text/html html; text/plain txt; }}

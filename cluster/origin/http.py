@@ -15,6 +15,7 @@ from cluster.model import Facts, Kind, Limits, Listing, OriginSpec, Stamp, href,
 from cluster.origin import http_file
 from cluster.origin.base import Body, Plain, Properties, Traffic, Want
 from cluster.origin.http_listing import page
+from cluster.origin.http_pages import Pages
 from cluster.origin.http_session import HttpSession, Patience
 from cluster.origin.http_zone import ServerZone
 
@@ -44,6 +45,7 @@ class HttpOrigin:
         self._session = HttpSession(
             spec, limits, self.traffic, user_agent=user_agent, resolver=resolver, patience=patience
         )
+        self._pages = Pages(self._session)
         self.url = self._session.prefix
         scheme = self._session.base.scheme
         self.properties = Properties(scheme=scheme, lends=scheme == "http" and spec.proxy is None)
@@ -60,7 +62,7 @@ class HttpOrigin:
         Costs one request; the zone of a server that does not tell it, at most two more per hour.
         """
         async with self._session.places:
-            got = await page(self._session, directory)
+            got = await self._pages.page(directory) or await page(self._session, directory)
         token = hashlib.blake2b(got.body, digest_size=16).digest()
         if token == known:
             return Listing((), size=got.wire, token=token, same=True)
@@ -111,6 +113,7 @@ class HttpOrigin:
             self._session.places.release()
 
     async def close(self) -> None:
+        self._pages.close()
         await self._session.close()
 
     async def _in_utc(self, found: Listing, directory: bytes) -> Listing:

@@ -49,7 +49,7 @@ async def page(session: HttpSession, directory: bytes) -> Page:
     finally:
         answer.release()
     used = coding(answer.headers)
-    body = wire if used is None else _unpacked(wire, used, directory)
+    body = wire if used is None else unpacked(wire, used, directory)
     return Page(body, str(answer.url), answer.headers.get("Content-Type", ""), len(wire))
 
 
@@ -69,7 +69,7 @@ async def _received(session: HttpSession, answer: ClientResponse, directory: byt
     return b"".join(pieces)
 
 
-def _unpacked(wire: bytes, used: str, directory: bytes) -> bytes:
+def unpacked(wire: bytes, used: str, directory: bytes) -> bytes:
     """A page that the server packed although identity was asked for. Bounded (HAZARDS 67)."""
     if used not in _WINDOWS:
         raise NotAListing(href(directory), f"packed as {used[:20]!r} although that was not asked for")

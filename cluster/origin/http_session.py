@@ -9,12 +9,14 @@ from __future__ import annotations
 import asyncio
 import errno
 import os
+import socket
 import ssl
 import stat
 import time
 from base64 import b64encode
+from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
 import aiohttp
 from yarl import URL
@@ -52,6 +54,20 @@ class Patience:
     low_window: float = 60.0
 
 
+class Way(NamedTuple):
+    """How to ask an origin over connections of one's own.
+
+    `addresses` are (family, host, port), judged, in the order to be tried; `host` is whose certificate is
+    expected where there is `tls`. A request is `head`, a path as `href` writes it, and `tail`.
+    """
+
+    addresses: tuple[tuple[int, str, int], ...]
+    host: str
+    tls: ssl.SSLContext | None
+    head: bytes
+    tail: bytes
+
+
 class HttpSession:
     """The connections to one origin, opened with the first request.
 
@@ -83,6 +99,7 @@ class HttpSession:
         self._guarded: GuardedResolver  # with the client
         self._home: dict[str, str] | None = None  # with credentials, for the origin alone
         self._answered = False  # by itself, without a redirect
+        self._context: ssl.SSLContext | None = None  # for connections of our own
         self._resolved: tuple[float, list[ResolveResult]] = (0.0, [])  # for `plain`; s, monotonic
         self.has_head = True  # until an answer says otherwise
         self.deadline = Deadline(limits.timeout)
@@ -136,11 +153,10 @@ class HttpSession:
         answer.release()
         raise Refused(href(path), f"redirect: more than {MAX_REDIRECTS}, the last to {url.host}")
 
-    async def plain(self, connections: int) -> Plain | None:
-        """How small files are asked for over connections of one's own: where the origin is asked over plain
-        HTTP without a proxy, and an answer has shown that it can be. The caller holds as many places.
-        """
-        if self._client is None or not self._answered or self.base.scheme != "http" or self._spec.proxy:
+    async def way(self) -> Way | None:
+        """How to ask over connections of one's own: where no proxy is between, and an answer has shown that
+        the origin can be asked as it is configured."""
+        if self._client is None or not self._answered or self._spec.proxy:
             return None
         host, port = self.base.raw_host or "", self.base.port or 80
         resolved, found = self._resolved
@@ -152,15 +168,52 @@ class HttpSession:
             self._resolved = time.monotonic(), found
         fields = {"Host": self.base.host_port_subcomponent, **self._client.headers, **(self._home or {})}
         lines = "\r\n".join(f"{name}: {value}" for name, value in fields.items())
+        return Way(
+            tuple((int(one["family"]), one["host"], one["port"]) for one in found),
+            host,
+            self._own_tls(),
+            f"GET {self.base.raw_path}".encode(),
+            f" HTTP/1.1\r\n{lines}\r\n\r\n".encode(),
+        )
+
+    async def plain(self, connections: int) -> Plain | None:
+        """How small files are asked for by the courier: over plain HTTP. The caller holds as many places."""
+        way = await self.way() if self.base.scheme == "http" else None
+        if way is None:
+            return None
         return Plain(
-            addresses=tuple((int(one["family"]), one["host"], one["port"]) for one in found),
+            addresses=way.addresses,
             bind=self._spec.bind,
-            head=f"GET {self.base.raw_path}".encode(),
-            tail=f" HTTP/1.1\r\n{lines}\r\n\r\n".encode(),
+            head=way.head,
+            tail=way.tail,
             connections=connections,
             connect=self.patience.connect,
             silence=self._limits.timeout,
         )
+
+    def socket_to(self, address: tuple[int, str, int]) -> socket.socket:
+        """A socket that is about to be connected to one of the addresses of `way`. Raises OSError."""
+        family, host, port = address
+        made = self._guard.open_socket(
+            (socket.AddressFamily(family), socket.SOCK_STREAM, 0, "", (host, port))
+        )
+        try:
+            made.setblocking(False)
+            made.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+            if self._spec.bind:
+                made.bind((self._spec.bind, 0))
+        except OSError:
+            made.close()
+            raise
+        return made
+
+    def _own_tls(self) -> ssl.SSLContext | None:
+        if self.base.scheme != "https":
+            return None
+        if self._context is None:
+            self._context = ssl.create_default_context(cafile=self._spec.ca)
+            self._context.set_alpn_protocols(["http/1.1"])
+        return self._context
 
     async def _once(
         self,
@@ -186,15 +239,7 @@ class HttpSession:
     def refusal(self, answer: aiohttp.ClientResponse, path: bytes) -> OriginError:
         """The error that an answer with an unwelcome status means; the answer is released."""
         answer.release()
-        status, name = answer.status, href(path)
-        said = f"{status} {_reason(answer.reason or '')}"
-        if status in (404, 410):
-            return Vanished(name, said)
-        if status in (408, 425, 429) or status >= 500:
-            return Unreachable(name, said, retry_after=retry_after(answer.headers, time.time()))
-        if 400 <= status < 500:
-            return Refused(name, said)
-        return Changed(name, f"{said}: not an answer to what was asked")
+        return refused(answer.status, answer.reason or "", answer.headers, path)
 
     # -- opening -------------------------------------------------------------------------------
 
@@ -265,6 +310,18 @@ class HttpSession:
                 raise Refused(href(path), f"{file}:{number}: neither user:password nor proxy user:password")
             found.append(("proxy" if line[:-1] else "origin", user, password))
         return found
+
+
+def refused(status: int, reason: str, headers: Mapping[str, str], path: bytes) -> OriginError:
+    """The error that an unwelcome status means."""
+    name, said = href(path), f"{status} {_reason(reason)}"
+    if status in (404, 410):
+        return Vanished(name, said)
+    if status in (408, 425, 429) or status >= 500:
+        return Unreachable(name, said, retry_after=retry_after(headers, time.time()))
+    if 400 <= status < 500:
+        return Refused(name, said)
+    return Changed(name, f"{said}: not an answer to what was asked")
 
 
 class Reader:

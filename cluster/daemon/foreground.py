@@ -26,6 +26,10 @@ from cluster.store.mirror import Reader
 if TYPE_CHECKING:
     from cluster.peer.siblings import Siblings
 
+LOOKED_FOR = (
+    0.8  # s: three round trips to the far end of the world; what a silent sibling costs a pass at most
+)
+
 log = logging.getLogger("sideways.pass")
 
 
@@ -48,6 +52,8 @@ async def foreground_pass(
         needed = surroundings(site, Shared(), claims, asked, listings)
 
         async def plain() -> Report:
+            if siblings:
+                await siblings.looked_for(mirror, LOOKED_FOR)
             events = Events(mirror.name, tell, time.monotonic)
             return await run_pass(needed, mirror, scope=scope, dry=dry, reporter=events)
 

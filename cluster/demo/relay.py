@@ -23,10 +23,12 @@ TOLD_EVERY = 0.2  # s
 
 
 class Link:
-    """The bottleneck: pieces of all connections in turn, each as long as its bytes take at `rate`."""
+    """The bottleneck: pieces of all connections in turn, each as long as its bytes take at `rate`. Of one
+    connection at most `window` bytes are under way, and `piece` go at a time."""
 
-    def __init__(self, rate: float, delay: float) -> None:
+    def __init__(self, rate: float, delay: float, *, piece: int = PIECE, window: int = WINDOW) -> None:
         self.rate, self.delay = rate, delay
+        self.piece, self.window = piece, window
         self.carried = 0  # bytes
         self._turns: deque[Flow] = deque()
         self._work = asyncio.Event()
@@ -59,8 +61,8 @@ class Link:
 
 
 class Flow:
-    """What one connection has on the link, from the origin to the site. At most WINDOW bytes are under way,
-    so that a site that does not read holds up itself and nobody else."""
+    """What one connection has on the link, from the origin to the site. At most a window is under way, so
+    that a site that does not read holds up itself and nobody else."""
 
     def __init__(self, link: Link, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         self.waiting = bytearray()
@@ -71,8 +73,8 @@ class Flow:
         self._room = asyncio.Event()
 
     def piece(self) -> bytes:
-        piece = bytes(self.waiting[:PIECE])
-        del self.waiting[:PIECE]
+        piece = bytes(self.waiting[: self._link.piece])
+        del self.waiting[: self._link.piece]
         return piece
 
     def sent(self, piece: bytes, arrives: float) -> None:
@@ -82,11 +84,11 @@ class Flow:
         """Carry until the origin has closed and everything has arrived. Raises OSError."""
         arriving = asyncio.ensure_future(self._arrive())
         try:
-            while data := await self._reader.read(PIECE):
+            while data := await self._reader.read(self._link.piece):
                 self.waiting += data
                 self._under_way += len(data)
                 self._link.queue(self)
-                while self._under_way >= WINDOW and not arriving.done():
+                while self._under_way >= self._link.window and not arriving.done():
                     self._room.clear()
                     await self._room.wait()
             while self._under_way and not arriving.done():

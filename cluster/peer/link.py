@@ -71,6 +71,7 @@ class Link:
         self._heard_at = 0.0
         self._answered = False
         self.answering = asyncio.Event()  # set from one answer to `hello` until it is down
+        self.looked = asyncio.Event()  # set once it was asked for a sign, whatever came of it
         self._poked = asyncio.Event()
         self._probing: asyncio.Task[None] | None = None
         self._streams = STREAMS
@@ -120,6 +121,7 @@ class Link:
         while True:
             rest = self.breaker.wait(self.clock())
             if rest:
+                self.looked.set()
                 await self._sleep(rest)
                 continue
             try:
@@ -131,9 +133,11 @@ class Link:
                 self.trouble = error.message
                 self._gone(_Quiet(self.name, error.message))
                 delay = FOREIGN if isinstance(error, PeerBroke) else min(2 * delay, MAX_PROBE)
+                self.looked.set()
                 await self._sleep(delay)
             else:
                 delay = PROBE
+                self.looked.set()
                 await self._sleep(QUIET)
 
     async def _sleep(self, seconds: float) -> None:

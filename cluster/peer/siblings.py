@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import asyncio
+import contextlib
 import time
 from collections.abc import Callable
 
@@ -48,6 +50,12 @@ class Siblings:
         """Who else carries this mirror, by name."""
         names = [site.name for site in self._cluster.siblings(self._site.name, mirror)]
         return [self.all[name] for name in names if name in self.all]
+
+    async def looked_for(self, mirror: Mirror, patience: float) -> None:
+        """Wait until each of them has answered once, or failed to; `patience` s at most."""
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(patience):
+                await asyncio.gather(*(sibling.link.looked.wait() for sibling in self.of(mirror)))
 
     def heard(self, site: str) -> None:
         """A sibling has connected to this site: it is there, so it is asked for a sign at once."""

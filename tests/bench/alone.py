@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import statistics
 from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
@@ -181,8 +182,8 @@ def large(bench: Bench, table: Table) -> None:
     table.head = ("contestant", *TIMES, "requests", "file MB sent")
     table.about = (
         f"T3, {tree.files} files of {megabytes(tree.bytes / tree.files)} MB. Ours records a SHA-256 of every "
-        "file, so wget2 is followed by `openssl dgst -sha256`, and both by `sync -f`. "
-        f"{rounds} alternating rounds."
+        "file, so wget2 is followed by `openssl dgst -sha256`, and all by `sync -f`; what is demanded of the "
+        f"processor is demanded beside rclone. {rounds} alternating rounds."
     )
     digested = "wget2, openssl dgst, sync"
     with servers.nginx(tree.root) as nginx:
@@ -201,9 +202,21 @@ def large(bench: Bench, table: Table) -> None:
             require_copy("wget2", tree, copy, exact=False)
             bench.fresh("wget2")
 
-        alternating(rounds, [ours, wget2] if "wget2" in peers.found() else [ours])
+        def rclone() -> None:
+            contest.note("rclone", *_peer("rclone", tree, nginx, None, bench.fresh("rclone")))
+            bench.fresh("rclone")
+
+        theirs = {"wget2": wget2, "rclone": rclone}
+        alternating(rounds, [ours, *(theirs[name] for name in theirs if name in peers.found())])
     table.rows += contest.rows()
-    table.verdicts += contest.against(OURS, digested, 1.2, "time")
+    table.verdicts += contest.against(OURS, digested, 1.0, "time")
+    if "rclone" in contest.runs:
+        ours_cpu, its_cpu = (
+            statistics.median(run.cpu for run in contest.runs[one]) for one in (OURS, "rclone")
+        )
+        gigabytes = tree.bytes / 1e9
+        what = f"CPU s/GB, ours {ours_cpu / gigabytes:.2f} / rclone {its_cpu / gigabytes:.2f}"
+        table.verdicts.append(Verdict(what, ours_cpu / its_cpu, 1.0))
 
 
 def memory(bench: Bench, table: Table) -> None:

@@ -5,14 +5,15 @@ from __future__ import annotations
 import asyncio
 import json
 import os
+import re
 import shutil
 import socket
 import subprocess
 import sys
 import time
-from collections.abc import Iterator, Sequence
-from contextlib import ExitStack, contextmanager
-from dataclasses import dataclass
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import ExitStack, contextmanager, suppress
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from cluster import control
@@ -31,7 +32,7 @@ _DESCRIPTOR = """<?xml version="1.0" encoding="UTF-8"?>
   <origin url="{origin}" private="yes"/>
   <schedule every="24h" paused="yes"/>
   <walk order="{order}"/>
-  <limits connections="8"/>
+  <limits connections="{connections}"/>
   {extra}
 </mirror>
 """
@@ -60,7 +61,13 @@ class Place:
 
 
 def cluster(
-    folder: Path, origin: str, orders: Sequence[str], *, together: bool = True, extra: str = ""
+    folder: Path,
+    origin: str,
+    orders: Sequence[str],
+    *,
+    together: bool = True,
+    connections: int = 8,
+    extra: str = "",
 ) -> list[Place]:
     """One site for each walk order, in `folder`; with keys and addresses when they work `together`. `extra`
     goes into the descriptor."""
@@ -69,7 +76,9 @@ def cluster(
     (configuration / "sites").mkdir()
     (configuration / "config" / "cluster.toml").write_text('name = "bench"\n')
     (configuration / "config" / "mirrors" / f"{MIRROR}.xml").write_text(
-        _DESCRIPTOR.format(mirror=MIRROR, origin=origin, order=orders[0], extra=extra)
+        _DESCRIPTOR.format(
+            mirror=MIRROR, origin=origin, order=orders[0], connections=connections, extra=extra
+        )
     )
     places = [Place(f"site{n}", configuration, folder / f"site{n}") for n in range(1, len(orders) + 1)]
     for place, order in zip(places, orders, strict=True):
@@ -92,6 +101,30 @@ def _write_site(place: Place, order: str, together: bool) -> None:
         text += f'[peer]\nurl = "https://{peer}"\nlisten = "{peer}"\ncertificate = "{place.name}.pem"\n'
     text += f'[mirrors.{MIRROR}.walk]\norder = "{order}"\n'
     (place.configuration / "sites" / f"{place.name}.toml").write_text(text)
+
+
+def sharing(count: int) -> tuple[str, ...]:
+    """The walk orders of so many sites that share the work."""
+    return ("rendezvous",) * count
+
+
+def behind(place: Place, origin: int | None = None, siblings: Mapping[str, int] | None = None) -> Place:
+    """The same site with a configuration of its own, in which the origin and these siblings are reached at
+    other ports: those of links."""
+    configuration = place.folder / "cluster"
+    shutil.rmtree(configuration, ignore_errors=True)
+    shutil.copytree(place.configuration, configuration)
+    if origin is not None:
+        _other_port(configuration / "config" / "mirrors" / f"{MIRROR}.xml", r'origin url="http', origin)
+    for name, port in (siblings or {}).items():
+        _other_port(configuration / "sites" / f"{name}.toml", r'url = "https', port)
+    return replace(place, configuration=configuration)
+
+
+def _other_port(file: Path, before: str, port: int) -> None:
+    text, found = re.subn(rf"({before}://127\.0\.0\.1:)\d+", rf"\g<1>{port}", file.read_text())
+    assert found == 1, f"{file}: {before} stands there {found} times"
+    file.write_text(text)
 
 
 def emptied(place: Place) -> None:
@@ -175,10 +208,20 @@ def require_complete(run: Run) -> dict[str, dict[str, int]]:
 
 
 def cpu_of(pid: int) -> float:
-    """Seconds of user and system time that a process has used (proc(5))."""
-    with open(f"/proc/{pid}/stat", "rb") as stat:
-        fields = stat.read().rpartition(b")")[2].split()
-    return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
+    """Seconds of user and system time that a process has used, with the children that it has now or has
+    waited for: a daemon's courier is one (proc(5))."""
+    used = 0.0
+    for process in (pid, *_children(pid)):
+        with suppress(FileNotFoundError, ProcessLookupError), open(f"/proc/{process}/stat", "rb") as stat:
+            fields = stat.read().rpartition(b")")[2].split()
+            used += sum(int(field) for field in fields[11:15]) / os.sysconf("SC_CLK_TCK")
+    return used
+
+
+def _children(pid: int) -> list[int]:
+    with suppress(FileNotFoundError):
+        return [int(child) for child in Path(f"/proc/{pid}/task/{pid}/children").read_text().split()]
+    return []
 
 
 def peak_of(pid: int) -> int:

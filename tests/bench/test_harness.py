@@ -13,7 +13,8 @@ import pytest
 from cluster.config.load import load
 from tests import servers
 from tests.bench import __main__ as bench
-from tests.bench import peers, sites, trees
+from tests.bench import beside, peers, sites, trees, volumes
+from tests.bench.link import link
 from tests.bench.measure import Asked, Bench, Run, Unusable, asked, require_copy, snapshot, timed
 from tests.bench.table import Table, Verdict
 
@@ -46,6 +47,16 @@ def test_tables_1_and_2_are_measured_printed_and_written(tmp_path, capsys):
     assert "ours / lftp" in printed
     assert [int(n) for n in re.findall(r"^## (\d)", file.read_text(), re.MULTILINE)] == [1, 2]
     assert not (tmp_path / "run").exists()
+
+
+def test_table_7_is_measured_in_memory_beside_a_sibling_that_is_far(tmp_path, capsys, monkeypatch):
+    monkeypatch.setattr(beside, "CASES", beside.CASES[1:3])
+    bench.main(["--only", "7", "--scale", "0.003", "--rounds", "1", "--work", str(tmp_path)])
+    printed = capsys.readouterr().out
+    assert "not measured" not in printed
+    assert re.search(r"^\| T1, \S.*, 40 ms +\| sideways pass .*\| 0\.0 ", printed, re.MULTILINE)
+    assert printed.count("| rsync -a, sync -f ") == 2
+    assert printed.count("| rsync -a --fsync ") == 1
 
 
 def cells(printed: str, number: int, first: str) -> dict[str, str]:
@@ -183,6 +194,45 @@ def test_a_mute_sibling_accepts_and_is_silent():
             caller.recv(1)
 
 
+def test_a_link_leads_to_each_port_late_and_not_faster_than_its_rate(start_nginx, tmp_path):
+    for name in ("one", "other"):
+        (tmp_path / name).mkdir()
+        (tmp_path / name / name).write_bytes(b"x" * 300_000)
+    ports = [start_nginx(tmp_path / name).port for name in ("one", "other")]
+    with link(ports, 0.05, 1e6) as led:
+        urls = [f"http://127.0.0.1:{port}/{name}" for port, name in zip(led, ("one", "other"), strict=True)]
+        run = timed(
+            "curl", *(["curl", "-sf", "-w", "%{size_download} ", "-o", "/dev/null", url] for url in urls)
+        )
+    assert run.out == "300000 300000 "
+    assert run.wall > 0.5 + 0.4  # the bytes but for a burst each, and two round trips for each request
+
+
+def test_a_site_behind_links_reaches_its_origin_and_siblings_there(tmp_path):
+    one, other = sites.cluster(tmp_path, "http://127.0.0.1:9/", ["forward", "backward"])
+    there = sites.behind(one, 10, {"site2": 11})
+    seen = load(str(there.configuration), "site1")
+    assert seen.mirrors[sites.MIRROR].origins[0].url == "http://127.0.0.1:10/"
+    assert seen.sites["site2"].peer.url == "https://127.0.0.1:11"
+    assert sites.peer_port(there) == sites.peer_port(one)
+    assert (
+        load(str(other.configuration)).sites["site2"].peer.url
+        == f"https://127.0.0.1:{sites.peer_port(other)}"
+    )
+
+
+@pytest.mark.parametrize("volume", [volumes.tmpfs, volumes.ext4])
+def test_a_volume_is_a_place_to_work_in_and_gone_afterwards(volume, tmp_path):
+    at = Bench(tmp_path)
+    with volume(at, 64e6) as (name, there):
+        (there.fresh("copy") / "file").write_bytes(b"x" * 1_000_000)
+        work = there.work
+        assert name
+    assert not (work / "run" / "copy").exists() or work == tmp_path
+    with volume(at, 1e18) as (_, there):
+        assert there is at
+
+
 def test_sites_work_together_with_keys_or_alone_without(tmp_path):
     together = sites.cluster(tmp_path / "a", "http://127.0.0.1:9/", ["forward", "backward"])
     alone = sites.cluster(tmp_path / "b", "http://127.0.0.1:9/", ["forward"], together=False)
@@ -237,7 +287,15 @@ def test_writing_replaces_the_tables_of_this_run_and_keeps_others(tmp_path):
 
 
 @pytest.mark.parametrize(
-    "arguments", [["--only", "99"], ["--only", "x"], ["--rounds", "0"], ["--scale", "0"], ["--scale", "x"]]
+    "arguments",
+    [
+        ["--only", "99"],
+        ["--only", "x"],
+        ["--rounds", "0"],
+        ["--scale", "0"],
+        ["--scale", "x"],
+        ["--sites", "1,2"],
+    ],
 )
 def test_a_wrong_argument_is_one_line(arguments, capsys):
     with pytest.raises(SystemExit) as ended:

@@ -1,28 +1,25 @@
-"""Tables 5 to 8: what cooperation saves the origin, what a broken sibling costs, how fast a good one is."""
+"""Tables 5, 6 and 8: what cooperation saves the origin, and what a broken sibling costs."""
 
 from __future__ import annotations
 
-from functools import partial
+from dataclasses import dataclass
 
 from tests import servers
 from tests.bench import sites
-from tests.bench.alone import OURS, TIMES, Contest, alternating
+from tests.bench.alone import alternating
 from tests.bench.measure import (
     Bench,
     Run,
     Started,
-    Unusable,
     asked,
     median,
     require_copy,
-    synced,
     timed,
 )
 from tests.bench.table import Table, Verdict, megabytes, seconds
 from tests.bench.trees import Tree
 
-LONE = (("T1", 2), ("T1", 3))  # beside which the same number of lone sites is measured
-ORIGIN_BYTES = 1.01  # times the unique bytes: what a cluster may ask of its origin
+ORIGIN_BYTES = 1.01  # times what one lone site must fetch: what a cluster may ask of its origin
 DELAY_SHARE, DELAY = 0.10, 1.0  # of the pass, and s: the larger is what a broken sibling may cost
 
 TWO = ("forward", "backward")
@@ -35,42 +32,70 @@ def cooperation(bench: Bench, table: Table) -> None:
         "tree",
         "sites",
         "file MB sent",
-        "times",
+        "times lone",
         "listings asked",
         "last site done s",
+        "x lone",
         "sideways MB",
+        "CPU s",
     )
     table.about = (
         "Every site begins an initial pass in the same second, through its daemon. The origin's own log "
-        "tells the bytes of files that it sent; `times` is them over the bytes of every listed file once. "
-        "Lone sites are the same sites without siblings."
+        "tells the bytes of files that it sent; `times lone` is them over those that it sent one site "
+        "without siblings. CPU is that of all daemons. All sites share the cores here, so that the "
+        "seconds tell what cooperating costs the processor, not what it saves on a link (14)."
     )
-    for name, orders in (
-        ("T1", TWO),
-        ("T1", _sharing(3)),
-        ("T1", _sharing(4)),
-        ("T1", _sharing(8)),
-        ("T2", _sharing(2)),
-        ("T2", _sharing(4)),
-        ("T2", _sharing(8)),
-        ("T3", _sharing(2)),
-        ("T3", _sharing(4)),
-    ):
+    for name in ("T1", "T2", "T3"):
         tree = bench.tree(name)
-        for together in (True, False):
-            if not together and (name, len(orders)) not in LONE:
-                continue
-            who = f"{len(orders)} {'/'.join(dict.fromkeys(orders))}" if together else f"{len(orders)} lone"
-            share, row = _all_at_once(bench, tree, orders, together)
-            table.rows.append((name, who, *row))
-            if together:
-                table.verdicts.append(
-                    Verdict(f"{name}, {who}: bytes sent / unique bytes", share, ORIGIN_BYTES)
-                )
+        lone = all_at_once(bench, tree, sites.sharing(1))
+        table.rows.append((name, "1 lone", *_cells(lone, lone)))
+        teams = [(f"{count} rendezvous", sites.sharing(count)) for count in bench.sites]
+        if name == "T1" and 2 in bench.sites:
+            teams.insert(0, ("2 forward/backward", TWO))
+        for who, orders in teams:
+            told = all_at_once(bench, tree, orders)
+            table.rows.append((name, who, *_cells(told, lone)))
+            share = told.file_bytes / lone.file_bytes
+            table.verdicts.append(Verdict(f"{name}, {who}: bytes sent / to a lone site", share, ORIGIN_BYTES))
 
 
-def _sharing(sites: int) -> tuple[str, ...]:
-    return ("rendezvous",) * sites
+@dataclass(frozen=True, slots=True)
+class Team:
+    """What sites that began at once cost their origin and these cores."""
+
+    file_bytes: int
+    listings: int
+    sideways: int  # bytes
+    slowest: float  # s
+    cpu: float  # s
+
+
+def all_at_once(bench: Bench, tree: Tree, orders: tuple[str, ...]) -> Team:
+    """One initial pass at every site through its daemon; every copy is compared. Raises Unusable."""
+    with servers.nginx(tree.root) as nginx:
+        places = sites.cluster(bench.fresh("together"), nginx.url, orders, together=len(orders) > 1)
+        with sites.daemons(places) as running:
+            runs = [one.wait() for one in [Started(place.name, [place.one_pass()]) for place in places]]
+            cpu = sum(sites.cpu_of(pid) for pid in running.values())
+        told = asked(nginx)
+    sideways = 0
+    for place, run in zip(places, runs, strict=True):
+        sideways += sites.require_complete(run)["bytes"]["sideways"]
+        require_copy(place.name, tree, place.copy)
+    bench.fresh("together")
+    return Team(told.file_bytes, told.listings, sideways, max(run.wall for run in runs), cpu)
+
+
+def _cells(told: Team, lone: Team) -> tuple[str, ...]:
+    return (
+        megabytes(told.file_bytes),
+        f"{told.file_bytes / lone.file_bytes:.3f}",
+        str(told.listings),
+        f"{told.slowest:.2f}",
+        f"{told.slowest / lone.slowest:.2f}",
+        megabytes(told.sideways),
+        f"{told.cpu:.1f}",
+    )
 
 
 def relayed(bench: Bench, table: Table) -> None:
@@ -83,7 +108,9 @@ def relayed(bench: Bench, table: Table) -> None:
     )
     for count in (3, 8):
         with servers.nginx(tree.root) as nginx:
-            places = sites.cluster(bench.fresh("together"), nginx.url, _sharing(count), extra=sites.RELAYED)
+            places = sites.cluster(
+                bench.fresh("together"), nginx.url, sites.sharing(count), extra=sites.RELAYED
+            )
             with sites.daemons(places):
                 for what in ("initial", "unchanged"):
                     nginx.forget()
@@ -102,33 +129,6 @@ def relayed(bench: Bench, table: Table) -> None:
             for place in places:
                 require_copy(place.name, tree, place.copy)
         bench.fresh("together")
-
-
-def _all_at_once(
-    bench: Bench, tree: Tree, orders: tuple[str, ...], together: bool
-) -> tuple[float, tuple[str, ...]]:
-    """One initial pass at every site through its daemon. The origin's bytes in units of the tree's, and
-    the cells of the row."""
-    with servers.nginx(tree.root) as nginx:
-        places = sites.cluster(bench.fresh("together"), nginx.url, orders, together=together)
-        with sites.daemons(places):
-            started = [Started(place.name, [place.one_pass()]) for place in places]
-            runs = [one.wait() for one in started]
-        told = asked(nginx)
-    sideways = 0
-    for place, run in zip(places, runs, strict=True):
-        sideways += sites.require_complete(run)["bytes"]["sideways"]
-        require_copy(place.name, tree, place.copy)
-    bench.fresh("together")
-    share = told.file_bytes / tree.bytes
-    slowest = max(run.wall for run in runs)
-    return share, (
-        megabytes(told.file_bytes),
-        f"{share:.3f}",
-        str(told.listings),
-        f"{slowest:.2f}",
-        megabytes(sideways),
-    )
 
 
 def mute_sibling(bench: Bench, table: Table) -> None:
@@ -166,41 +166,3 @@ def _initial(tree: Tree, place: sites.Place) -> Run:
     sites.require_complete(run)
     require_copy(place.name, tree, place.copy)
     return run
-
-
-def from_sibling(bench: Bench, table: Table) -> None:
-    """Table 7."""
-    tree, contest = bench.tree("T1"), Contest()
-    table.head = ("contestant", *TIMES, "requests", "file MB sent")
-    table.about = (
-        "Initial pass of T1 as a foreground command at a site whose sibling, a daemon on the same machine, "
-        "has it all: listings from the origin, bodies over mutual TLS from the sibling. Beside it rsync from "
-        "a daemon over the same tree, which neither encrypts, nor hashes, nor (without `--fsync`) syncs. "
-        f"{bench.rounds} alternating rounds."
-    )
-    with servers.nginx(tree.root) as nginx, servers.rsyncd(tree.root) as rsync:
-        full, empty = sites.cluster(bench.fresh("together"), nginx.url, TWO)
-        sites.require_complete(timed(full.name, full.one_pass()))
-        with sites.daemons([full], alone=True):
-
-            def ours() -> None:
-                sites.emptied(empty)
-                nginx.forget()
-                run = timed(OURS, empty.one_pass(), synced(empty.folder))
-                told = sites.require_complete(run)
-                require_copy(OURS, tree, empty.copy)
-                if told["files"]["sideways"] != tree.files:
-                    raise Unusable(f"{OURS}: {told['files']['origin']} files came from the origin")
-                contest.note(OURS, run, asked(nginx))
-
-            def rsynced(name: str, *options: str) -> None:
-                copy = bench.fresh("rsync")
-                command = ["rsync", "-a", *options, rsync.url, f"{copy}/"]
-                contest.note(name, timed(name, command, *([] if options else [synced(copy)])), None)
-                require_copy(name, tree, copy)
-
-            peers = [partial(rsynced, "rsync -a, sync -f"), partial(rsynced, "rsync -a --fsync", "--fsync")]
-            alternating(bench.rounds, [ours, *peers])
-    table.rows += contest.rows()
-    for name, limit in (("rsync -a, sync -f", 1.6), ("rsync -a --fsync", 0.7)):
-        table.verdicts += contest.against(OURS, name, limit, "time")

@@ -1,7 +1,8 @@
 """The trees that are copied: the same names, sizes, times and bytes from the same scale, on every machine.
 
-T1 many small files, T2 a distribution archive with links, T3 four images, T4 one wide directory. Times are
-years old, so that no listed minute is still running (an entry of the current minute is asked again).
+T1 many small files, T2 a distribution archive with links, T3 four images, T4 one wide directory, T6 a
+thousand small files. Times are years old, so that no listed minute is still running (an entry of the current
+minute is asked again).
 """
 
 from __future__ import annotations
@@ -111,11 +112,21 @@ def _wide(root: Path, chance: random.Random, scale: float) -> None:
         _write(root / name, _bytes(chance, chance.randrange(64, 513)), chance)
 
 
+def _thousand(root: Path, chance: random.Random, scale: float) -> None:
+    """20 directories of 50 files of 1-16 KB."""
+    for number in range(20):
+        folder = root / f"package-{number:02}"
+        folder.mkdir()
+        for file in range(max(1, round(50 * scale))):
+            _write(folder / f"{file:02}.bin", _bytes(chance, chance.randrange(1024, 16385)), chance)
+
+
 GENERATORS: dict[str, Callable[[Path, random.Random, float], None]] = {
     "T1": _many_small,
     "T2": _archive,
     "T3": _images,
     "T4": _wide,
+    "T6": _thousand,
 }
 
 

@@ -1,18 +1,15 @@
-"""Who delivers the files of a directory: siblings are asked once, then each file goes its way.
-
-Before the siblings are asked, this site says what it is about to fetch (a claim), so that of two sites that
-meet at one directory one gives way. What a sibling is fetching right now is put off.
-"""
+"""Who delivers the files of a directory: each goes its way, through `Asking` where there are siblings."""
 
 from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable, Iterable, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import replace
 from typing import Self
 
+from cluster.engine.asking import ANSWER, Asking, Ways
 from cluster.engine.bulk import Bulk
-from cluster.engine.context import IN_LINE, SMALL, Context, Job, Stage, Visit, renewal
+from cluster.engine.context import SMALL, Context, Job, Stage, Visit, renewal
 from cluster.engine.transfer import Transfer
 from cluster.errors import PeerError
 from cluster.model import Held, Offered, Order, Trust, join
@@ -20,49 +17,14 @@ from cluster.peer.client import Sibling
 from cluster.plan import steal
 from cluster.plan.compare import Evidence, Wanted, evidence
 from cluster.plan.order import SPLIT, owner
-from cluster.plan.source import FromOrigin, FromSibling, PutOff, Source, choose
+from cluster.plan.source import FromSibling, PutOff, Source, choose
 from cluster.store.mirror import Later
 
 CHUNK = 512  # files that are claimed and asked for together
 CHUNK_BYTES = 64 * 2**20
-ANSWER = 2.0  # s that a sibling has to tell what it holds in a directory
-CONTEST = 0.05  # s until a contested claim is looked at again
-SIDEWAYS_SLOTS = 6
+SIDEWAYS_SLOTS = 4  # larger files that come from siblings at once
 PARTED_AT_ONCE = 2  # large files that come by parts
 PARTED_WAITING = 64
-
-
-@dataclass(slots=True)
-class _Bundle:
-    """Small files of one directory from one sibling, or (`whole`) one larger file."""
-
-    sibling: Sibling
-    visit: Visit
-    jobs: dict[bytes, tuple[Job, FromSibling]]
-    whole: bool = False
-
-
-@dataclass(slots=True)
-class PutOffs:
-    """When the claims that we wait for last showed progress, on our own clock: a sibling's word that it is
-    still busy is not enough.
-    """
-
-    seen: dict[tuple[str, bytes], tuple[int, float]] = field(default_factory=dict)
-
-    def lapsed(self, site: str, path: bytes, received: int, now: float, patience: float) -> bool:
-        """Whether this claim has made no progress for `patience` seconds since we first saw it. A file of
-        which nothing has come yet may wait in line behind others: then `IN_LINE`, as long as those arrive.
-        """
-        last = self.seen.get((site, path))
-        if last is None or last[0] != received:
-            self.seen[site, path] = (received, now)
-            return False
-        return now - last[1] >= (patience if received else max(patience, IN_LINE))
-
-    def forget(self, path: bytes) -> None:
-        for key in [key for key in self.seen if key[1] == path]:
-            del self.seen[key]
 
 
 class Fetcher:
@@ -72,9 +34,11 @@ class Fetcher:
         self._context, self._visit_over = context, visit_over
         self.transfer = Transfer(context, self._finished, self._stop)
         self._bulk = Bulk(context, self.transfer, self._alone, self._stop)
+        ways = Ways(self._claim, self._unclaim, self._from_origin, self._put_off, self._send)
+        self._asking = Asking(context, self.transfer, ways, self._stop)
         connections = max(1, context.mirror.limits.connections)
         self._origin: asyncio.Queue[Job] = asyncio.Queue(4 * connections)
-        self._sideways: asyncio.Queue[_Bundle] = asyncio.Queue(4 * SIDEWAYS_SLOTS)
+        self._sideways: asyncio.Queue[tuple[Job, FromSibling]] = asyncio.Queue(4 * SIDEWAYS_SLOTS)
         self._parted: asyncio.Queue[Job] = asyncio.Queue(PARTED_WAITING)
         self._whole: set[bytes] = set()  # large files that do not come by parts after all
         self._workers: list[asyncio.Task[None]] = []
@@ -82,7 +46,6 @@ class Fetcher:
         self._outstanding = 0
         self._waiting: dict[int, Job] = {}  # claimed, and not yet asked for
         self._links: dict[str, Job] = {}  # hard-link groups whose first file is on its way
-        self._put_offs = PutOffs()
         self.done_later: list[tuple[Stage, bytes, bytes]] = []  # work of later stages that is over
         self.stopped: Exception | None = None
         self.broken = asyncio.Event()  # set with `stopped`
@@ -91,6 +54,7 @@ class Fetcher:
         await self.transfer.__aenter__()
         self._workers = [asyncio.create_task(self._origin_worker()) for _ in range(self._connections)]
         self._workers += [asyncio.create_task(self._sideways_worker()) for _ in range(SIDEWAYS_SLOTS)]
+        self._asking.start()
         self._workers.append(asyncio.create_task(self._renewing(), name="renew claims"))
         self._workers += [asyncio.create_task(self._parted_worker()) for _ in range(PARTED_AT_ONCE)]
         return self
@@ -100,6 +64,7 @@ class Fetcher:
             worker.cancel()
         try:
             await asyncio.gather(*self._workers, return_exceptions=True)
+            await self._asking.stop()
         finally:
             await self._bulk.close()
             await self.transfer.__aexit__(*error)
@@ -188,13 +153,12 @@ class Fetcher:
                     jobs.append(job)
         if not jobs:
             return
-        siblings = [s for s in context.siblings if s.up]
-        if not siblings or not context.mirror.sideways.enabled:
-            for job in jobs:
-                self._claim(job)
-            await self._from_origin(jobs)
+        if context.mirror.sideways.enabled and any(s.up for s in context.siblings):
+            await self._asking.take(jobs)
             return
-        await self._ask_and_dispatch(visit, jobs, siblings)
+        for job in jobs:
+            self._claim(job)
+        await self._from_origin(jobs)
 
     async def _begun(self, job: Job) -> bool:
         """Whether parts of it are here from an earlier attempt."""
@@ -232,17 +196,6 @@ class Fetcher:
 
     # -- asking siblings
 
-    async def _ask_and_dispatch(self, visit: Visit, jobs: list[Job], siblings: Sequence[Sibling]) -> None:
-        for job in jobs:
-            self._claim(job)
-        offered = await self._ask(visit.path, jobs, siblings)
-        contested = await self._dispatch(jobs, offered)
-        if contested:
-            await self._context.clock.sleep(CONTEST)
-            offered = await self._ask(visit.path, contested, siblings)
-            again = await self._dispatch(contested, offered)
-            await self._from_origin(again)  # still only asking: we are first in rank
-
     def _claim(self, job: Job) -> None:
         self._waiting[id(job)] = job
         job.claimed = self._context.clock.monotonic()
@@ -266,33 +219,6 @@ class Fetcher:
 
         return [answer for answer in await asyncio.gather(*(one(s) for s in siblings)) if answer is not None]
 
-    async def _dispatch(self, jobs: Sequence[Job], offered: Sequence[Offered]) -> list[Job]:
-        """Send each file its way; the contested ones are returned."""
-        small: dict[str, dict[bytes, tuple[Job, FromSibling]]] = {}
-        contested: list[Job] = []
-        put_off: list[Job] = []
-        ours: list[Job] = []
-        for job in jobs:
-            source = self._choose(job, self._without_lapsed(job, offered))
-            match source:
-                case FromOrigin():
-                    ours.append(job)
-                case PutOff(contested=True):
-                    contested.append(job)
-                case PutOff():
-                    put_off.append(job)
-                case FromSibling():
-                    self._unclaim(job)
-                    if source.offer.size <= SMALL:
-                        small.setdefault(source.site, {})[job.entry.name] = (job, source)
-                    else:
-                        await self._send(source.site, {job.entry.name: (job, source)}, whole=True)
-        for site, bundle in small.items():
-            await self._send(site, bundle, whole=False)
-        await self._put_off(put_off)
-        await self._from_origin(ours)
-        return contested
-
     async def _from_origin(self, jobs: Sequence[Job]) -> None:
         """Small ones by the courier where it goes, the others one by one. Waits while much is under way: that
         they come from the origin is settled, so that nobody who ranks before us takes them meanwhile."""
@@ -312,27 +238,27 @@ class Fetcher:
         kept: list[Offered] = []
         for one in offered:
             claim = one.claims.get(job.entry.name)
-            lapsed = claim is not None and self._put_offs.lapsed(
+            lapsed = claim is not None and self._asking.put_offs.lapsed(
                 one.site, job.path, claim.received, now, patience
             )
             kept.append(Offered(one.site, one.held, {}, one.known) if lapsed else one)
         return kept
 
-    async def _send(self, site: str, jobs: dict[bytes, tuple[Job, FromSibling]], *, whole: bool) -> None:
-        sibling = next(s for s in self._context.siblings if s.name == site)
-        visit = next(iter(jobs.values()))[0].visit
-        await self._sideways.put(_Bundle(sibling, visit, jobs, whole))
+    async def _send(self, job: Job, source: FromSibling) -> None:
+        await self._sideways.put((job, source))
 
     async def _put_off(self, jobs: Sequence[Job]) -> None:
         """Kept in the store for the stage after this one (or for another round of it)."""
-        if not jobs:
-            return
-        visit = jobs[0].visit
-        stage = Stage.PUT_OFF if visit.stage < Stage.LAST else Stage.LAST_PUT_OFF
-        await self._later(stage, visit, [job.wanted for job in jobs])
+        kept: dict[Stage, list[Later]] = {}
+        for job in jobs:
+            stage = Stage.PUT_OFF if job.visit.stage < Stage.LAST else Stage.LAST_PUT_OFF
+            job.visit.agrees = False
+            kept.setdefault(stage, []).append(Later(job.visit.path, job.entry))
+        for stage, items in kept.items():
+            await self._context.store.later_add(self._context.record, stage, items)
         for job in jobs:
             self._unclaim(job)
-            self._finished(job, keep=visit.stage is stage)
+            self._finished(job, keep=job.visit.stage in kept)
 
     async def _renewing(self) -> None:
         """What waits for its turn behind something that arrives is as much on its way: while anything
@@ -380,7 +306,7 @@ class Fetcher:
         source = self._choose(job, offered)
         if isinstance(source, FromSibling):
             self._unclaim(job)
-            await self._send(source.site, {job.entry.name: (job, source)}, whole=True)
+            await self._send(job, source)
             return True
         if isinstance(source, PutOff) and not source.contested:
             await self._put_off([job])
@@ -401,13 +327,13 @@ class Fetcher:
         """One large file by parts, unless a sibling has all of it, or fetches it as a whole."""
         siblings = [s for s in self._context.siblings if s.up]
         if job.path in self._whole:
-            await self._ask_and_dispatch(job.visit, [job], siblings)
+            await self._asking.take([job])
             return
         if siblings and not await self._begun(job):
             offered = await self._ask(job.visit.path, [job], siblings)
             source = self._choose(job, [_without_parts(one) for one in self._without_lapsed(job, offered)])
             if isinstance(source, FromSibling):
-                await self._send(source.site, {job.entry.name: (job, source)}, whole=True)
+                await self._send(job, source)
                 return
             if isinstance(source, PutOff) and not source.contested:
                 await self._put_off([job])
@@ -416,7 +342,7 @@ class Fetcher:
             return
         self._whole.add(job.path)
         if siblings:
-            await self._ask_and_dispatch(job.visit, [job], siblings)
+            await self._asking.take([job])
         else:
             self._claim(job)
             await self._from_origin([job])
@@ -434,46 +360,32 @@ class Fetcher:
 
     async def _sideways_worker(self) -> None:
         while True:
-            bundle = await self._sideways.get()
+            job, source = await self._sideways.get()
             try:
-                await self._from_sibling(bundle)
+                await self._from_sibling(job, source)
             except asyncio.CancelledError:
                 raise
             except Exception as error:  # noqa: BLE001  # as above
                 self._stop(error)
 
-    async def _from_sibling(self, bundle: _Bundle) -> None:
-        transfer = self.transfer
-        if bundle.whole:
-            ((job, source),) = bundle.jobs.values()
-            failed = [] if await transfer.from_sibling(bundle.sibling, job, source) else [job]
-        else:
-            failed = await transfer.bundle(bundle.sibling, bundle.visit.path, bundle.jobs)
-        others = [s for s in self._context.siblings if s.up and s.name != bundle.sibling.name]
-        if failed and others:
-            # The sibling did not deliver; somebody else may, and else the origin does.
-            await self._ask_and_dispatch_again(bundle.visit, failed, others)
+    async def _from_sibling(self, job: Job, source: FromSibling) -> None:
+        """Where it does not deliver, somebody else may, and else the origin does."""
+        sibling = next(s for s in self._context.siblings if s.name == source.site)
+        if await self.transfer.from_sibling(sibling, job, source):
             return
-        for job in failed:
-            self._claim(job)
-            await self.transfer.from_origin(job)
-
-    async def _ask_and_dispatch_again(self, visit: Visit, jobs: list[Job], others: Sequence[Sibling]) -> None:
-        for job in jobs:
-            self._claim(job)
-        offered = await self._ask(visit.path, jobs, others)
-        by_name = {s.name: s for s in others}
-        for job in jobs:
-            source = self._choose(job, offered)
-            if isinstance(source, FromSibling):
-                self._unclaim(job)
-                if await self.transfer.from_sibling(by_name[source.site], job, source):
-                    continue
-            elif isinstance(source, PutOff) and not source.contested:
-                await self._put_off([job])
-                continue
-            self._claim(job)
-            await self.transfer.from_origin(job)
+        others = [s for s in self._context.siblings if s.up and s is not sibling]
+        self._claim(job)
+        source_now = self._choose(job, await self._ask(job.visit.path, [job], others))
+        if isinstance(source_now, FromSibling):
+            self._unclaim(job)
+            by_name = {s.name: s for s in others}
+            if await self.transfer.from_sibling(by_name[source_now.site], job, source_now):
+                return
+        elif isinstance(source_now, PutOff) and not source_now.contested:
+            await self._put_off([job])
+            return
+        self._claim(job)
+        await self.transfer.from_origin(job)
 
     def _stop(self, error: Exception) -> None:
         if self.stopped is None:
@@ -490,7 +402,7 @@ class Fetcher:
         if job.entry.link is not None and self._links.get(job.entry.link) is job:
             del self._links[job.entry.link]
         if visit.stage is not Stage.WALK and not keep:
-            self._put_offs.forget(job.path)
+            self._asking.put_offs.forget(job.path)
             self.done_later.append((visit.stage, visit.path, job.entry.name))
         if visit.pending == 0:
             self._visit_over(visit)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import hashlib
 import random
 from collections import Counter
 from collections.abc import Callable, Sequence
@@ -12,8 +11,8 @@ from typing import Self
 
 from cluster.engine.context import SMALL, Context, Job
 from cluster.engine.gathering import Foreign, Gathering, pause_after
-from cluster.errors import Changed, OriginError, PeerBroke, PeerError
-from cluster.model import Facts, Held, Offer, join
+from cluster.errors import Changed, OriginError, PeerError
+from cluster.model import Facts, Held, join
 from cluster.origin.base import Body, Copyable, Want
 from cluster.peer.client import Sibling
 from cluster.plan.compare import Evidence, answer, fetched, record, validator
@@ -250,31 +249,23 @@ class Transfer:
 
     # -- from siblings
 
-    async def bundle(
-        self, sibling: Sibling, directory: bytes, jobs: dict[bytes, tuple[Job, FromSibling]]
-    ) -> list[Job]:
-        """Many small files of one directory from one sibling. Returns the jobs that it did not deliver."""
-        context = self._context
-        context.report.requests_sideways += 1
-        left = dict(jobs)
-        try:
-            async for offer, body in sibling.bundle(context.mirror.name, directory, list(jobs)):
-                found = left.get(offer.name)
-                if found is None:
-                    raise PeerBroke(sibling.name, "sent a file that was not asked for")
-                job, source = found
-                context.report.bytes_sideways += len(body)
-                if offer.sha256 != source.offer.sha256 or len(body) != source.offer.size:
-                    continue  # it holds another version by now
-                if hashlib.sha256(body).digest() != offer.sha256:
-                    sibling.deceived("bytes that do not match their digest")
-                    break
-                del left[offer.name]
-                held = self._held_sideways(job, source, offer)
-                await self._small.put(_Small(job, held, body))
-        except PeerError:
-            pass  # its breaker knows; the rest is asked for elsewhere
-        return [job for job, _ in left.values()]
+    async def received(
+        self, sibling: Sibling, files: Sequence[tuple[Job, FromSibling, memoryview]]
+    ) -> list[bool]:
+        """Small files that a sibling has sent: written, hashed in the same go, and those that are what it
+        promised published. Which ones they are; for the others it is blamed."""
+        store = self._context.store
+        bodies = [(self._held_sideways(job, source, None), body) for job, source, body in files]
+        staged = await store.stage_small(bodies)
+        good = [
+            one.held.sha256 == source.offer.sha256 for one, (_, source, _) in zip(staged, files, strict=True)
+        ]
+        if not all(good):
+            sibling.deceived("bytes that do not match their digest")
+            await store.discard(*(one for one, is_good in zip(staged, good, strict=True) if not is_good))
+        ready = zip(files, staged, good, strict=True)
+        await self.publish_all([(job, one) for (job, _, _), one, is_good in ready if is_good])
+        return good
 
     async def from_sibling(self, sibling: Sibling, job: Job, source: FromSibling) -> bool:
         """One larger file. False when it has to come from somewhere else."""
@@ -289,7 +280,7 @@ class Transfer:
                 async for chunk in body.chunks():
                     await staging.write(chunk)
                     context.report.bytes_sideways += len(chunk)
-            staged = await staging.finish(self._held_sideways(job, source, source.offer))
+            staged = await staging.finish(self._held_sideways(job, source, source.offer.sha256))
         except PeerError:
             await staging.abandon(None)
             return False
@@ -345,12 +336,12 @@ class Transfer:
         await self._add(job, change, staged.held.source)
 
     async def publish_all(self, ready: Sequence[tuple[Job, Staged]]) -> None:
-        """Temporaries of files that came from the origin, into the next batch."""
+        """Temporaries of files that came from one place, into the next batch."""
         await self._context.batcher.add_all(
             [
                 (
                     Change(job.visit.path, staged.held, previous=job.wanted.previous, staged=staged),
-                    self._done(job, staged.held),
+                    self._done(job, staged.held, staged.held.source),
                     job.visit.attributes,
                 )
                 for job, staged in ready
@@ -437,15 +428,15 @@ class Transfer:
             inode=inode,
         )
 
-    def _held_sideways(self, job: Job, source: FromSibling, offer: Offer) -> Held:
-        context = self._context
+    def _held_sideways(self, job: Job, source: FromSibling, sha256: bytes | None) -> Held:
+        context, offer = self._context, source.offer
         listed, told = job.entry.mtime, offer.mtime
         finer = told if told and listed and told.agrees(listed) else None
         return fetched(
             job.entry,
             context.mirror.attributes,
             size=offer.size,
-            sha256=offer.sha256,
+            sha256=sha256,
             mtime=finer or listed,
             etag=offer.etag,
             source=source.site,

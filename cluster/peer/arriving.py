@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 from cluster.model import Kind
-from cluster.peer.sending import open_files
+from cluster.peer.sending import open_file
 from cluster.store import blocks
 
 if TYPE_CHECKING:
@@ -77,7 +77,7 @@ async def part_here(
         return None
     every = await reader.blocks(version.path)
     hashes = every[32 * (first // blocks.BLOCK) : 32 * count(0, end)]
-    (opened,) = await open_files(reader, [version.path])
+    opened = await open_file(reader, version.path)
     if opened is None:
         return None
     descriptor, held = opened

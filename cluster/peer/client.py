@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator, Mapping, Sequence
 from contextlib import AbstractAsyncContextManager
 from dataclasses import dataclass
 from typing import Protocol
 
-from cluster.model import Claim, Listing, Offer, Offered
+from cluster.model import Claim, Entry, Listing, Offer, Offered
 from cluster.origin.base import Body, Want
 
 
@@ -39,6 +39,33 @@ class Parts:
 
     runs: tuple[tuple[int, int], ...] = ()
     claims: tuple[Claim, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class Wish:
+    """One file that a sibling is asked for: the version that `sha256` names where it is told, else the one
+    that the origin lists as `entry`. `send`: its body is wanted as well, if it is small."""
+
+    directory: bytes
+    entry: Entry
+    sha256: bytes | None = None
+    send: bool = True
+
+
+@dataclass(frozen=True, slots=True)
+class Told:
+    """What a sibling said of files that it was asked for, by their places in the question: those that it
+    holds, and those that it is fetching. What is in neither, it lacks."""
+
+    held: Mapping[int, Offer]
+    claims: Mapping[int, Claim]
+
+
+@dataclass(frozen=True, slots=True)
+class Bodies:
+    """Files that have arrived: place and bytes, of the size that was told. Their digest is to be checked."""
+
+    files: Sequence[tuple[int, memoryview]]
 
 
 class Part(Protocol):
@@ -77,11 +104,10 @@ class Sibling(Protocol):
         """
         ...
 
-    def bundle(
-        self, mirror: str, directory: bytes, names: Sequence[bytes]
-    ) -> AsyncIterator[tuple[Offer, bytes]]:
-        """Many small files in one answer, each whole and checked against its digest. Names that it lacks
-        are left out.
+    def bundle(self, mirror: str, wishes: Sequence[Wish], patience: float) -> AsyncIterator[Told | Bodies]:
+        """What it says of these files, all of it first; then those that it sends, in their order. PeerSilent
+        where no answer has begun after `patience` seconds. The bytes are checked against `Offer.sha256` by
+        the caller; what was told and does not come, it could not send after all.
         """
         ...
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import re
 from collections.abc import AsyncIterator, Callable, Sequence
 from types import TracebackType
@@ -12,8 +11,8 @@ from urllib.parse import quote_from_bytes
 from cluster.errors import PeerBroke, PeerSilent
 from cluster.model import Claim, Facts, Offer, Offered, Site
 from cluster.origin.base import Traffic, Want
-from cluster.peer import frames, listingwire, partwire, wire
-from cluster.peer.client import Parts, Relayed
+from cluster.peer import bundlewire, listingwire, partwire, wire
+from cluster.peer.client import Bodies, Parts, Relayed, Told, Wish
 from cluster.peer.link import FIRST_BYTE, Link
 from cluster.peer.partbody import PartBody
 from cluster.peer.stream import Stream
@@ -165,46 +164,22 @@ class HttpsSibling:
         return PartBody(self, Stream(self.link, target), first, end)
 
     async def bundle(
-        self, mirror: str, directory: bytes, names: Sequence[bytes]
-    ) -> AsyncIterator[tuple[Offer, bytes]]:
-        """As many requests as it takes: some 30 KB of names and 64 MiB of files each.
-
-        Files arrive in the order asked for, each at most once; anything else, and bytes that do not match
-        their digest, are PeerBroke.
-        """
-        base = "bundle?" + _query(mirror=mirror, directory=directory)
-        left = list(names)
-        while left:
-            asked, target = _request(base, left)
-            self.traffic.requests += 1
-            incoming = frames.Frames()
-            place = 0
-            async with Stream(self.link, target) as stream:
-                async for part in stream.parts():
-                    self.traffic.bytes += len(part)
-                    with self.link.judged("body"), self.link.broken():
-                        whole = list(incoming.feed(part))
-                    for offer, body in whole:
-                        place = self._in_order(asked, place, offer)
-                        self._matches(offer, body)
-                        yield offer, body
-            done = incoming.done or 0
-            if not place <= done <= len(asked) or not done:
-                raise self.link.broke("body", "a bundle without its end")
-            left = left[done:]
-
-    def _in_order(self, asked: Sequence[bytes], place: int, offer: Offer) -> int:
-        """Where in `asked` the next file may stand: nothing comes that was not asked for (HAZARDS 120)."""
-        try:
-            return asked.index(offer.name, place) + 1
-        except ValueError:
-            raise self.link.broke("body", "sent a file that was not asked for, or twice") from None
-
-    def _matches(self, offer: Offer, body: bytes) -> None:
-        if hashlib.sha256(body).digest() != offer.sha256:
-            reason = "sent bytes that do not match their digest"
-            self.deceived(reason)
-            raise PeerBroke(self.name, reason)
+        self, mirror: str, wishes: Sequence[Wish], patience: float
+    ) -> AsyncIterator[Told | Bodies]:
+        """See `Sibling`. At most MAX_ROWS files, and 64 MiB of bodies; the first that do not fit are left
+        out by the sibling. Anything that was not asked for is PeerBroke."""
+        question = bundlewire.question(mirror, wishes)
+        answer = bundlewire.Answer(wishes)
+        self.traffic.requests += 1
+        async with Stream(self.link, "files", question=question, patience=patience) as stream:
+            async for part in stream.parts():
+                self.traffic.bytes += len(part)
+                with self.link.judged("body"), self.link.broken():
+                    whole = list(answer.feed(part))
+                for one in whole:
+                    yield one
+        if not answer.complete:
+            raise self.link.broke("body", "a bundle without its end")
 
     def __repr__(self) -> str:
         return f"<HttpsSibling {self.name} {self.link!r}>"
@@ -274,15 +249,3 @@ def _query(**fields: str | bytes) -> str:
         f"{key}={_quoted(value if isinstance(value, bytes) else value.encode())}"
         for key, value in fields.items()
     )
-
-
-def _request(base: str, names: Sequence[bytes]) -> tuple[Sequence[bytes], str]:
-    """The first names that fit into one request line, and its target."""
-    parts, size = [base], len(base)
-    for name in names:
-        part = "name=" + _quoted(name)
-        size += len(part) + 1
-        if size > frames.MAX_REQUEST and len(parts) > 1:
-            break
-        parts.append(part)
-    return names[: len(parts) - 1], "&".join(parts)

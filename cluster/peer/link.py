@@ -219,10 +219,15 @@ class Link:
                 raise PeerBroke(self.name, f"an answer of more than {MAX_PAGE} bytes")
         return b"".join(parts)
 
-    async def open(self, target: str, headers: dict[str, str]) -> aiohttp.ClientResponse:
+    async def open(
+        self, target: str, headers: dict[str, str], body: bytes | None = None, patience: float | None = None
+    ) -> aiohttp.ClientResponse:
         """For Stream: the response once its header is here. The caller has a slot."""
-        async with self._wait(CONNECT + self.patience):
-            response = await self._opened().get(self._url(target), headers=headers, allow_redirects=False)
+        method = "GET" if body is None else "POST"
+        async with self._wait(CONNECT + self.patience if patience is None else patience):
+            response = await self._opened().request(
+                method, self._url(target), data=body, headers=headers, allow_redirects=False
+            )
             self.heard()
         try:
             await self._check(response)

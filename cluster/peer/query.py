@@ -52,10 +52,6 @@ class Query:
         """A file as `path`, `size` and `etag` name it."""
         return Version(self.path("path"), self.integer("size", 0), self.text("etag"))
 
-    def names(self, key: str) -> list[bytes]:
-        with _absent():
-            return [checked_name(value) for value in self._fields.get(key.encode(), [])]
-
 
 @contextlib.contextmanager
 def _absent() -> Iterator[None]:

@@ -1,7 +1,7 @@
 """File bytes onto a connection: read on threads, written in large pieces, to readers that keep up.
 
 Over TLS from Python the cost is in the number of writes, and per file in the number of thread switches: small
-files are read some 64 at a time and leave in writes of 256 KiB and more.
+files are read and leave about a megabyte at a time.
 """
 
 from __future__ import annotations
@@ -9,28 +9,27 @@ from __future__ import annotations
 import asyncio
 import logging
 import os
-from collections.abc import Awaitable, Sequence
-from concurrent.futures import ThreadPoolExecutor
+from collections.abc import Awaitable, Iterator, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
 from typing import TYPE_CHECKING
 
 from aiohttp import web
 
 from cluster.errors import SidewaysError
 from cluster.model import Held
-from cluster.peer import frames
+from cluster.peer import bundlewire
 
 if TYPE_CHECKING:
     from cluster.store.mirror import Reader
 
 PIECE = 2**20  # bytes read and written at once
-WRITE = 256 * 1024  # a bundle's least write
-FILES = 64  # small files opened and read together
-READ_AHEAD = 4 * 2**20  # bytes of small files read together
+WRITE = 2**20  # bytes of small files that are read, and leave, together
 STALL = 30.0  # s for one write: a reader slower than this is cut off
 
 log = logging.getLogger(__name__)
 
 Opened = tuple[int, Held]
+Group = list[tuple[int, bytes, Held]]  # place, directory, record
 
 
 class Sender:
@@ -67,29 +66,52 @@ class Sender:
             reading.add_done_callback(lambda _: os.close(descriptor))
 
     async def bundle(
-        self, response: web.StreamResponse, request: web.Request, reader: Reader, paths: Sequence[bytes]
+        self,
+        response: web.StreamResponse,
+        request: web.Request,
+        reader: Reader,
+        files: Sequence[tuple[int, bytes, Held]],
     ) -> None:
-        """Every file of `paths` that is held, up to 64 MiB, each after its header; then how far it came."""
-        buffer = bytearray()
-        sent, done = 0, 0
-        while done < len(paths):
-            opened = _small(await open_files(reader, paths[done : done + FILES]))
-            taken, size = _fitting(opened, frames.MAX_BODIES - sent)
-            _close(opened[taken:])
-            if not taken:
-                break
-            buffer += await self._read(opened[:taken])
-            sent += size
-            done += taken
-            if len(buffer) >= WRITE:
-                await _write(response, request, buffer)
-                buffer = bytearray()
-        await _write(response, request, buffer + frames.last(done))
+        """The bodies of these files (place, directory, record), then how many they were. The next group is
+        read while one is being written."""
+        sent = 0
+        groups = _groups(files)
+        reading = self._reading(reader, next(groups, None))
+        while reading is not None:
+            found = await asyncio.wrap_future(reading)
+            reading = self._reading(reader, next(groups, None))
+            if found:
+                await _write(response, request, bundlewire.group(found))
+            sent += len(found)
+        await _write(response, request, bundlewire.last(sent))
 
-    async def _read(self, opened: Sequence[Opened | None]) -> bytes:
-        reading = self._threads.submit(_read, opened)
-        reading.add_done_callback(lambda done: _close(opened) if done.cancelled() else None)
-        return await asyncio.wrap_future(reading)
+    def _reading(self, reader: Reader, group: Group | None) -> Future[list[tuple[int, bytes]]] | None:
+        return None if group is None else self._threads.submit(_bodies, reader, group)
+
+
+def _bodies(reader: Reader, group: Group) -> list[tuple[int, bytes]]:
+    """On a thread: place and bytes of what is here as recorded."""
+    found = reader.bodies([(directory, held) for _, directory, held in group])
+    return [(group[number][0], body) for number, body in found]
+
+
+def _groups(files: Sequence[tuple[int, bytes, Held]]) -> Iterator[Group]:
+    """What is read and written together; no more in all than a bundle may hold."""
+    group: Group = []
+    size = total = 0
+    for one in files:
+        if one[2].size > bundlewire.MAX_FILE:
+            continue
+        total += one[2].size
+        if total > bundlewire.MAX_BODIES:
+            break
+        group.append(one)
+        size += one[2].size
+        if size >= WRITE or len(group) >= bundlewire.MAX_PLACES:
+            yield group
+            group, size = [], 0
+    if group:
+        yield group
 
 
 async def delivered(request: web.Request, sending: Awaitable[None]) -> None:
@@ -102,9 +124,9 @@ async def delivered(request: web.Request, sending: Awaitable[None]) -> None:
         _abort(request, str(error))
 
 
-async def open_files(reader: Reader, paths: Sequence[bytes]) -> list[Opened | None]:
-    """Open files of the committed index; None for what it lacks. Cancelled, it leaves nothing open."""
-    opening = asyncio.ensure_future(reader.open_files(paths))
+async def open_file(reader: Reader, path: bytes) -> Opened | None:
+    """Open a file of the committed index; None for what it lacks. Cancelled, it leaves nothing open."""
+    opening = asyncio.ensure_future(reader.open_file(path))
     try:
         return await asyncio.shield(opening)
     except asyncio.CancelledError:
@@ -112,55 +134,11 @@ async def open_files(reader: Reader, paths: Sequence[bytes]) -> list[Opened | No
         raise
 
 
-def _closed(opening: asyncio.Future[list[Opened | None]]) -> None:
+def _closed(opening: asyncio.Future[Opened | None]) -> None:
     if not opening.cancelled() and opening.exception() is None:
-        _close(opening.result())
-
-
-def _small(opened: Sequence[Opened | None]) -> list[Opened | None]:
-    """Files that are too large for a bundle are left out of it, and asked for by themselves."""
-    _close([one for one in opened if one is not None and one[1].size > frames.MAX_FILE])
-    return [None if one is not None and one[1].size > frames.MAX_FILE else one for one in opened]
-
-
-def _fitting(opened: Sequence[Opened | None], room: int) -> tuple[int, int]:
-    """How many of them are sent now, and their bytes: what fits into this bundle and is read at once."""
-    size = 0
-    for count, one in enumerate(opened):
-        if one is None:
-            continue
-        more = one[1].size
-        if size and size + more > READ_AHEAD:
-            return count, size
-        if more > room - size:
-            return count, size
-        size += more
-    return len(opened), size
-
-
-def _read(opened: Sequence[Opened | None]) -> bytes:
-    """The frames of some files, on a thread. A file that is not as long as its record is left out."""
-    parts: list[bytes] = []
-    for one in opened:
-        if one is None:
-            continue
-        descriptor, held = one
-        try:
-            body = os.pread(descriptor, held.size + 1, 0) if held.sha256 else b""
-        except OSError as error:
-            log.warning("a file could not be read for a sibling: %s", error)
-            continue
-        finally:
-            os.close(descriptor)
-        if held.sha256 and len(body) == held.size:
-            parts += (frames.frame(held), body)
-    return b"".join(parts)
-
-
-def _close(opened: Sequence[Opened | None]) -> None:
-    for one in opened:
-        if one is not None:
-            os.close(one[0])
+        opened = opening.result()
+        if opened is not None:
+            os.close(opened[0])
 
 
 async def _write(response: web.StreamResponse, request: web.Request, data: bytes | bytearray) -> None:

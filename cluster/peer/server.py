@@ -11,14 +11,14 @@ import asyncio
 import contextlib
 import logging
 import os
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from typing import TYPE_CHECKING
 
 from aiohttp import web
 
 from cluster.errors import SidewaysError
-from cluster.model import Cluster, Held, Site, join, split
-from cluster.peer import keys, listingwire, partwire, ranges, tls, wire
+from cluster.model import Claim, Cluster, Held, Kind, Site, join, split
+from cluster.peer import bundlewire, keys, listingwire, partwire, ranges, tls, wire
 from cluster.peer.arriving import part_here, runs_here
 from cluster.peer.claims import Claims
 from cluster.peer.codec import WireError
@@ -28,8 +28,9 @@ from cluster.peer.linewire import MAX_MESSAGE
 from cluster.peer.listener import Listener, bind, streams_for
 from cluster.peer.listings import Listings
 from cluster.peer.query import Query
-from cluster.peer.sending import Sender, delivered, open_files
+from cluster.peer.sending import Sender, delivered, open_file
 from cluster.plan import steal
+from cluster.plan.source import as_listed
 from cluster.store import blocks
 from cluster.store.summary import summarise
 
@@ -37,8 +38,8 @@ if TYPE_CHECKING:
     from cluster.store.mirror import JournalRecord, Reader
 
 MESSAGE = "application/vnd.msgpack"
-MAX_REQUEST_LINE = 40 * 1024  # a bundle's names, percent-encoded
-MAX_BODY = 64 * 1024
+MAX_REQUEST_LINE = 40 * 1024  # the longest path, percent-encoded
+MAX_BODY = 64 * 1024  # of a word that something changed
 DEADLINE = 10.0  # s for a request's header, its body, and between two requests
 
 SITE = web.RequestKey("site", str)  # who asks
@@ -89,14 +90,13 @@ class PeerServer:
         assert self._site.peer is not None
         listening = bind(self._site.peer.listen)
         self._listens = self._site.peer.listen
-        app = web.Application(middlewares=[self._guard], client_max_size=MAX_BODY)
+        app = web.Application(middlewares=[self._guard])
         for path, answer in (
             ("hello", self._hello),
             ("mirrors", self._mirrors),
             ("directory", self._directory),
             ("journal", self._journal),
             ("file", self._file),
-            ("bundle", self._bundle),
             ("line", self._line),
             ("digests", self._digests),
             ("listing", self._listing),
@@ -104,6 +104,7 @@ class PeerServer:
             ("part", self._part),
         ):
             app.router.add_get(f"/v{wire.MAJOR}/{path}", answer, allow_head=False)
+        app.router.add_post(f"/v{wire.MAJOR}/files", self._files)
         app.router.add_post(f"/v{wire.MAJOR}/wake", self._woken)
         runner = web.AppRunner(
             app,
@@ -308,12 +309,7 @@ class PeerServer:
         return None
 
     async def _woken(self, request: web.Request) -> web.Response:
-        try:
-            async with asyncio.timeout(DEADLINE):
-                body = await request.read()
-        except TimeoutError:
-            raise web.HTTPRequestTimeout from None
-        message = wire.wake_read(body)
+        message = wire.wake_read(await _body(request, MAX_BODY))
         self._granted(request, message.mirror)
         self._wake(request[SITE], message.mirror, message.path)
         return web.Response(status=204)
@@ -336,7 +332,7 @@ class PeerServer:
     async def _file(self, request: web.Request) -> web.StreamResponse:
         query = Query(request)
         reader = await self._reader(request, query.text("mirror"))
-        (opened,) = await open_files(reader, [query.path("path")])
+        opened = await open_file(reader, query.path("path"))
         if opened is None:
             raise web.HTTPNotFound
         descriptor, held = opened
@@ -382,15 +378,36 @@ class PeerServer:
         await delivered(request, self._sender.file(response, request, descriptor, first, end))
         return response
 
-    async def _bundle(self, request: web.Request) -> web.StreamResponse:
-        query = Query(request)
-        reader = await self._reader(request, query.text("mirror"))
-        directory, names = query.path("directory"), query.names("name")
+    async def _files(self, request: web.Request) -> web.StreamResponse:
+        asked = bundlewire.question_read(await _body(request, bundlewire.MAX_QUESTION))
+        self._granted(request, asked.mirror)
+        reader = await self._reader_or_none(request, asked.mirror)
+        records: list[dict[bytes, Held]] = [{}] * len(asked.wanted)
+        if reader is not None:
+            records = await reader.named([(d, [row.name for row in rows]) for d, rows in asked.wanted])
+        held, wanted = _as_wanted(asked, records)
+        head, told = bundlewire.told(held, self._fetched(asked))
         response = web.StreamResponse(headers={"Content-Type": "application/octet-stream"})
         await response.prepare(request)
-        paths = [join(directory, name) for name in names]
-        await delivered(request, self._sender.bundle(response, request, reader, paths))
+        await response.write(head)
+        if reader is None:
+            await response.write(bundlewire.last(0))
+        else:
+            files = [one for one in wanted if one[0] in told]
+            await delivered(request, self._sender.bundle(response, request, reader, files))
         return response
+
+    def _fetched(self, asked: bundlewire.Question) -> dict[int, Claim]:
+        """By place, what is being fetched here of what was asked for."""
+        found: dict[int, Claim] = {}
+        first, now = 0, self._clock()
+        for directory, rows in asked.wanted:
+            claims = {one.name: one for one in self._claims.within(asked.mirror, directory, now)}
+            if claims:
+                places = ((place, claims.get(row.name)) for place, row in enumerate(rows, first))
+                found.update((place, claim) for place, claim in places if claim is not None)
+            first += len(rows)
+        return found
 
     def __repr__(self) -> str:
         return f"<PeerServer {self._site.name} {self.address} {self._listener!r} {len(self._busy)} busy>"
@@ -414,6 +431,49 @@ async def _entries(
         if sure or not more:
             return sure, seen, more
         held = await reader.page(directory, held[-1].name, wire.MAX_ENTRIES)
+
+
+async def _body(request: web.Request, limit: int) -> bytes:
+    """Of a question. Raises HTTPRequestTimeout, HTTPRequestEntityTooLarge."""
+    parts: list[bytes] = []
+    size = 0
+    try:
+        async with asyncio.timeout(DEADLINE):
+            async for part in request.content.iter_any():
+                parts.append(part)
+                size += len(part)
+                if size > limit:
+                    raise web.HTTPRequestEntityTooLarge(limit, size)
+    except TimeoutError:
+        raise web.HTTPRequestTimeout from None
+    return b"".join(parts)
+
+
+def _as_wanted(
+    asked: bundlewire.Question, records: Sequence[Mapping[bytes, Held]]
+) -> tuple[dict[int, Held], list[tuple[int, bytes, Held]]]:
+    """Of the records that are known, those in the version that is asked for, by place; and of these the
+    files that are to be sent, with their directory."""
+    held: dict[int, Held] = {}
+    wanted: list[tuple[int, bytes, Held]] = []
+    place = -1
+    for (directory, rows), known in zip(asked.wanted, records, strict=True):
+        for row in rows:
+            place += 1
+            record = known.get(row.name)
+            if record is None or not _is_wanted(row, record):
+                continue
+            held[place] = record
+            if row.send:
+                wanted.append((place, directory, record))
+    return held, wanted
+
+
+def _is_wanted(row: bundlewire.Row, held: Held) -> bool:
+    """Records that must be verified on disk first are not offered."""
+    if held.kind is not Kind.FILE or held.sha256 is None or held.unknown:
+        return False
+    return row.sha256 == held.sha256 if row.sha256 else as_listed(row.size, row.mtime, held)
 
 
 async def _carried(mirror: str, reader: Reader) -> wire.Carried:

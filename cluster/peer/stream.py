@@ -19,8 +19,18 @@ class Stream:
 
     response: aiohttp.ClientResponse
 
-    def __init__(self, link: Link, target: str, headers: dict[str, str] | None = None) -> None:
+    def __init__(
+        self,
+        link: Link,
+        target: str,
+        headers: dict[str, str] | None = None,
+        *,
+        question: bytes | None = None,
+        patience: float | None = None,
+    ) -> None:
+        """`question` is the body of the request. Its header comes within `patience` seconds, or else."""
         self._link, self._target, self._headers = link, target, headers or {}
+        self._question, self._patience = question, patience
         self._slots = link.slots
 
     async def __aenter__(self) -> Self:
@@ -28,7 +38,9 @@ class Stream:
         try:
             self._link.worth_asking()
             with self._link.judged("body"):
-                self.response = await self._link.open(self._target, self._headers)
+                self.response = await self._link.open(
+                    self._target, self._headers, self._question, self._patience
+                )
         except BaseException:
             self._slots.release()
             raise

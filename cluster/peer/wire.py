@@ -19,7 +19,7 @@ from cluster.plan.saving import LAST_DAY, MONTH, Days, Received
 if TYPE_CHECKING:
     from cluster.store.mirror import JournalRecord
 
-MAJOR, MINOR = 1, 1
+MAJOR, MINOR = 1, 2
 MAX_ENTRIES = 5_000  # in one page: some 0.5 MB with ordinary names
 PAGE_BYTES = 900_000  # a page is closed here, so that its last entry and its claims still fit into MAX_PAGE
 MAX_CLAIMS = 1_000
@@ -135,7 +135,7 @@ def _fits(text: str | None) -> str | None:
 
 
 def entry(held: Held | Offer) -> bytes:
-    """One entry, packed: 13 elements, the same in pages and in the headers of a bundle."""
+    """One entry, packed: 13 elements, the same in pages and in bundles."""
     mtime, row = held.mtime, held.row
     return pack(
         [
@@ -201,7 +201,7 @@ def page(held: Iterable[Held], claims: Sequence[Claim], *, known: bool, more: bo
 
 
 def claim(told: Claim) -> bytes:
-    """One claim, packed: 11 elements, the same in pages and on a line."""
+    """One claim, packed: 11 elements, the same in pages, in bundles and on a line."""
     row = told.row
     stamp = (row.mtime.ns, row.mtime.precision) if row.mtime else (None, None)
     idle = min(round(told.idle * 1000), fields.MAX_INT)
@@ -256,7 +256,11 @@ def wake(message: Wake) -> bytes:
 
 def message(data: bytes) -> dict[str, object]:
     """The map of a message of our major version. Raises WireError, for another version with both numbers."""
-    told = unpack(data)
+    return versioned(unpack(data))
+
+
+def versioned(told: object) -> dict[str, object]:
+    """The same for what has been unpacked."""
     if type(told) is not dict:
         raise WireError("message: not a map")
     version = fields.array(told.get("v"), 2, "v")

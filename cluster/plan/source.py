@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from cluster.model import Entry, Kind, Offer, Offered, Row, Trust, join, value
+from cluster.model import Claim, Entry, Held, Kind, Offer, Offered, Row, Stamp, Trust, join, value
 from cluster.plan.order import yields
 
 SPOT_CHECK = 2**20  # bytes from which on a strict mirror takes one sibling's word and checks ranges of it
@@ -45,12 +45,17 @@ Source = FromOrigin | FromSibling | PutOff
 
 def same_version(entry: Entry, offer: Offer) -> bool:
     """Whether a sibling holds exactly the version that the origin lists."""
-    if offer.kind is not Kind.FILE or offer.sha256 is None or entry.size is None or offer.size != entry.size:
+    return offer.kind is Kind.FILE and offer.sha256 is not None and as_listed(entry.size, entry.mtime, offer)
+
+
+def as_listed(size: int | None, mtime: Stamp | None, held: Offer | Held) -> bool:
+    """Whether a file is the one that an origin lists with this size and time: both must be told exactly."""
+    if size is None or mtime is None or held.size != size:
         return False
-    told = offer.row.mtime or offer.mtime
-    if entry.mtime is None or told is None:
+    then = held.row.mtime or held.mtime
+    if then is None:
         return False
-    return entry.mtime.agrees(told) or (offer.mtime is not None and entry.mtime.agrees(offer.mtime))
+    return mtime.agrees(then) or (held.mtime is not None and mtime.agrees(held.mtime))
 
 
 def same_row(entry: Entry, row: Row) -> bool:
@@ -67,19 +72,33 @@ def choose(
 ) -> Source:
     """The source of one file in directory `path`, given what the siblings that answered said."""
     holders = [(o.site, o.held[entry.name]) for o in offered if entry.name in o.held]
-    holders = [(site, offer) for site, offer in holders if same_version(entry, offer)]
-    if holders:
-        found = _accepted(holders, trust)
+    claims = [(o.site, o.claims[entry.name]) for o in offered if entry.name in o.claims]
+    return decide(join(path, entry.name), entry, holders, claims, own=own, trust=trust, patience=patience)
+
+
+def decide(
+    path: bytes,
+    entry: Entry,
+    holders: Sequence[tuple[str, Offer]],
+    claims: Sequence[tuple[str, Claim]],
+    *,
+    own: str,
+    trust: Trust,
+    patience: float,
+) -> Source:
+    """The source of the file `path`, given who says that it holds it and who that it is fetching it."""
+    held = [(site, offer) for site, offer in holders if same_version(entry, offer)]
+    if held:
+        found = _accepted(held, trust)
         if found is not None:
             return found
     contested: PutOff | None = None
-    for one in offered:
-        claim = one.claims.get(entry.name)
-        if claim is None or claim.idle >= patience or not same_row(entry, claim.row):
+    for site, claim in claims:
+        if claim.idle >= patience or not same_row(entry, claim.row):
             continue
-        if claim.started or yields(join(path, entry.name), own, one.site):
-            return PutOff(one.site)
-        contested = PutOff(one.site, contested=True)
+        if claim.started or yields(path, own, site):
+            return PutOff(site)
+        contested = PutOff(site, contested=True)
     return contested or FromOrigin()
 
 

@@ -47,7 +47,7 @@ class Digest:
         return b"".join(self._done + last)
 
 
-def block_hashes(body: bytes) -> bytes:
+def block_hashes(body: bytes | memoryview) -> bytes:
     """`Digest.blocks` of a whole file."""
     if len(body) <= BLOCK:
         return b""

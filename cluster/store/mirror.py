@@ -329,7 +329,7 @@ class MirrorStore:
 
     # -- bytes
 
-    async def stage_small(self, files: Sequence[tuple[Held, bytes]]) -> list[Staged]:
+    async def stage_small(self, files: Sequence[tuple[Held, bytes | memoryview]]) -> list[Staged]:
         """Write complete small bodies to temporaries. Raises DiskFull, StoreError."""
         return await self._on_disk(self._tree.stage_small, files)
 

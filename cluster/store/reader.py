@@ -105,34 +105,26 @@ class Reader:
         """
         return await self._ask(lambda c: self._open_file(c, path))
 
-    async def open_files(self, paths: Sequence[bytes]) -> list[tuple[int, Held] | None]:
-        """`open_file` for many at once: one question for all. When it raises, none is left open."""
-        return await self._ask(lambda c: self._open_files(c, paths))
+    async def named(self, wanted: Sequence[tuple[bytes, Sequence[bytes]]]) -> list[dict[bytes, Held]]:
+        """The records of some names of directories, in one question for all."""
 
-    def _open_files(
-        self, connection: sqlite3.Connection, paths: Sequence[bytes]
-    ) -> list[tuple[int, Held] | None]:
-        opened: list[tuple[int, Held] | None] = []
-        try:
-            for path in paths:
-                opened.append(self._open_file(connection, path))  # noqa: PERF401  # closed when one fails
-        except BaseException:
-            for one in opened:
-                if one is not None:
-                    os.close(one[0])
-            raise
-        return opened
+        def named(connection: sqlite3.Connection) -> list[dict[bytes, Held]]:
+            self._opened()  # for `bodies`
+            return [rows.named(connection, directory, names) for directory, names in wanted]
+
+        return await self._ask(named)
+
+    def bodies(self, files: Sequence[tuple[bytes, Held]]) -> list[tuple[int, bytes]]:
+        """Blocking, on any thread: which of these files (directory, and what `named` told) are on disk as
+        recorded, and their bytes. Together they are in memory; for small files."""
+        return self._tree.read_small(files) if self._tree_open else []
 
     def _open_file(self, connection: sqlite3.Connection, path: bytes) -> tuple[int, Held] | None:
         held = rows.held(connection, path) if path else None
         if held is None or held.kind is not Kind.FILE or held.unknown:
             return None
-        if not self._tree_open:
-            try:
-                self._tree.open(writing=False)
-            except DataMissing:
-                return None
-            self._tree_open = True
+        if not self._opened():
+            return None
         descriptor = self._tree.open_file(path)
         if descriptor is None:
             return None
@@ -141,6 +133,16 @@ class Reader:
             os.close(descriptor)
             return None
         return descriptor, held
+
+    def _opened(self) -> bool:
+        """Whether the tree is there to be read."""
+        if not self._tree_open:
+            try:
+                self._tree.open(writing=False)
+            except DataMissing:
+                return False
+            self._tree_open = True
+        return True
 
     # -- what is known about it
 

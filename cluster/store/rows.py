@@ -6,7 +6,7 @@ Blocking, on a connection that the caller may use. Nothing here writes but `Ids.
 from __future__ import annotations
 
 import sqlite3
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from sys import intern
 from typing import Any
 
@@ -21,6 +21,7 @@ CODES = {kind: code for code, kind in enumerate(KINDS)}
 
 COLUMNS = "name, kind, size, sha256, mtime, link, unknown, more"
 _SETTLED, _PRIVATE = 1, 2
+_NAMES = 64  # of one question: few sizes of statements, which SQLite keeps
 
 Packed = tuple[bytes, int, int, bytes | None, int | None, str | None, int, bytes]
 
@@ -255,6 +256,19 @@ def page(connection: sqlite3.Connection, directory: int, after: bytes | None, li
         (directory, after or b"", limit),
     )
     return [unpack(columns) for columns in found]
+
+
+def named(connection: sqlite3.Connection, directory: bytes, names: Sequence[bytes]) -> dict[bytes, Held]:
+    """The records of these names of a directory, of those that have one."""
+    identity = directory_id(connection, directory)
+    found: dict[bytes, Held] = {}
+    for at in range(0, len(names) if identity is not None else 0, _NAMES):
+        some = names[at : at + _NAMES]
+        places = ", ".join("?" * len(some))
+        query = f"SELECT {COLUMNS} FROM entries WHERE directory = ? AND name IN ({places})"  # noqa: S608
+        told = connection.execute(query, (identity, *some))
+        found.update((columns[0], unpack(columns)) for columns in told)
+    return found
 
 
 def held(connection: sqlite3.Connection, path: bytes) -> Held | None:

@@ -76,7 +76,7 @@ class Temporaries:
         """What is to be set on a temporary that will have this record."""
         return *self._appearance.of(held), held.sha256
 
-    def write_small(self, files: Sequence[tuple[Held, bytes]]) -> list[Staged]:
+    def write_small(self, files: Sequence[tuple[Held, bytes | memoryview]]) -> list[Staged]:
         """One temporary per body; what has no digest is hashed. All or none.
 
         Raises DiskFull, StoreError; nothing is left behind then.

@@ -18,7 +18,7 @@ import stat
 from collections.abc import Iterable, Sequence
 from typing import TYPE_CHECKING
 
-from cluster.errors import Changed, DataMissing, StoreError
+from cluster.errors import Changed, DataMissing, StoreError, UnsafeName
 from cluster.model import Attributes, Held, Kind, depth, href, shown
 from cluster.store import linux
 from cluster.store.appearance import Appearance
@@ -181,6 +181,19 @@ class Tree:
             os.close(opened)
             return None
 
+    def read_small(self, files: Sequence[tuple[bytes, Held]]) -> list[tuple[int, bytes]]:
+        """Files (directory and record) that are on disk exactly as recorded: where each stands in `files`,
+        and its bytes. What is not, or cannot be read, is left out.
+        """
+        found: list[tuple[int, bytes]] = []
+        with Folders(self._root) as folders:
+            for place, (directory, held) in enumerate(files):
+                with contextlib.suppress(OSError, StoreError, UnsafeName):
+                    body = _recorded(folders[directory], held)
+                    if body is not None:
+                        found.append((place, body))
+        return found
+
     def hash_file(self, path: bytes) -> tuple[bytes, bytes, Stat] | None:
         """(SHA-256, block hashes, lstat) of a public file; None where no regular file is.
 
@@ -205,7 +218,7 @@ class Tree:
 
     # -- temporaries
 
-    def stage_small(self, files: Sequence[tuple[Held, bytes]]) -> list[Staged]:
+    def stage_small(self, files: Sequence[tuple[Held, bytes | memoryview]]) -> list[Staged]:
         """Write many small bodies to temporaries in one call; a body whose digest is not known is hashed.
 
         All or none: on DiskFull and StoreError nothing is left behind.
@@ -313,6 +326,24 @@ class Tree:
     def empty_trash(self, older_than: int) -> None:
         """Remove for good what was moved to the trash at `older_than` (s) or before. Raises StoreError."""
         self._trash.empty(older_than)
+
+
+def _recorded(folder: int, held: Held) -> bytes | None:
+    """The bytes of a file in an open folder, if they are those of the record. Devices are not opened
+    (HAZARDS 24), and what is read is what was looked at."""
+    recorded = (held.size, held.disk_mtime, held.inode)
+    found = os.stat(held.name, dir_fd=folder, follow_symlinks=False)
+    if (found.st_size, found.st_mtime_ns, found.st_ino) != recorded or not stat.S_ISREG(found.st_mode):
+        return None
+    opened = os.open(held.name, _FILE, dir_fd=folder)
+    try:
+        found = os.fstat(opened)
+        if (found.st_size, found.st_mtime_ns, found.st_ino) != recorded:
+            return None
+        body = os.read(opened, held.size + 1)
+    finally:
+        os.close(opened)
+    return body if len(body) == held.size else None
 
 
 @contextlib.contextmanager

@@ -517,6 +517,14 @@ async def test_of_two_to_whom_the_origin_names_a_version_differently_one_waits_f
         return await real(*asked, **within)  # type: ignore[arg-type]
 
     sibling.offered = offered  # type: ignore[method-assign, assignment]
+    told = sibling.bundle
+
+    async def bundle(*asked: object) -> AsyncIterator[object]:
+        await fetching()
+        async for one in told(*asked):  # type: ignore[arg-type]
+            yield one
+
+    sibling.bundle = bundle  # type: ignore[method-assign, assignment]
     report = await world.run()
     world.equal()
     assert report.outcome == "complete"

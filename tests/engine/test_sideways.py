@@ -4,12 +4,15 @@ from __future__ import annotations
 
 import random
 import time
+from collections.abc import AsyncIterator, Sequence
 from dataclasses import replace
 
 import pytest
 
+from cluster.errors import PeerSilent
 from cluster.model import Claim, Order, Row, Sideways, Stamp, Trust
 from cluster.origin.memory import EPOCH
+from cluster.peer.client import Bodies, Told, Wish
 from tests.engine.world import World
 
 STAMP = Stamp(EPOCH)
@@ -96,11 +99,11 @@ async def test_what_a_sibling_is_fetching_is_put_off_and_taken_from_it(world: Wo
     world.memory.put(b"pool/1/wanted", body)
     sibling.claims[b"pool/1/wanted"] = Claim(b"wanted", Row(len(body), None, STAMP), received=10)
     asked = 0
-    real = sibling.offered
+    real = sibling.bundle
 
-    async def offered(mirror: str, directory: bytes, patience: float, **within: object) -> object:
+    def bundle(mirror: str, wishes: Sequence[Wish], patience: float) -> AsyncIterator[Told | Bodies]:
         nonlocal asked
-        if directory == b"pool/1":
+        if any(wish.entry.name == b"wanted" for wish in wishes):
             asked += 1
             if asked == 4:
                 sibling.claims.clear()
@@ -109,9 +112,9 @@ async def test_what_a_sibling_is_fetching_is_put_off_and_taken_from_it(world: Wo
                 sibling.claims[b"pool/1/wanted"] = Claim(
                     b"wanted", Row(len(body), None, STAMP), received=10 * asked
                 )
-        return await real(mirror, directory, patience, **within)  # type: ignore[arg-type]
+        return real(mirror, wishes, patience)
 
-    sibling.offered = offered  # type: ignore[method-assign, assignment]
+    sibling.bundle = bundle  # type: ignore[method-assign]
     report = await world.run()
     world.equal()
     assert (report.files.origin, report.files.sideways) == (40, 1)
@@ -157,18 +160,16 @@ async def test_a_sibling_that_dies_in_the_middle_costs_no_file(world: World) -> 
     sibling.hold_all(world.memory)
     real = sibling.bundle
 
-    async def bundle(mirror: str, directory: bytes, names: object) -> object:
-        from cluster.errors import PeerSilent
-
+    async def bundle(mirror: str, wishes: Sequence[Wish], patience: float) -> AsyncIterator[Told | Bodies]:
         count = 0
-        async for one in real(mirror, directory, names):  # type: ignore[arg-type]
+        async for one in real(mirror, wishes, patience):
             yield one
             count += 1
-            if count == 10:
+            if count == 11:
                 sibling.up = False
                 raise PeerSilent("oslo", "gone")
 
-    sibling.bundle = bundle  # type: ignore[method-assign, assignment]
+    sibling.bundle = bundle  # type: ignore[method-assign]
     report = await world.run()
     world.equal()
     assert report.outcome == "complete"

@@ -187,7 +187,7 @@ async def test_an_interrupted_comparison_goes_on(strict: World) -> None:
     await world.run_unrecorded()
     await lie(world)
     with pytest.raises(AssertionError):  # the bad file is still public: no invariant holds yet
-        await world.cut(5)
+        await world.cut(1)
     report = await world.run()
     world.equal()
     assert any("not the origin's" in note for note in report.notes), report.notes

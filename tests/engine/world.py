@@ -43,9 +43,10 @@ from cluster.model import (
 from cluster.origin.base import Origin, Want
 from cluster.origin.local import LocalOrigin
 from cluster.origin.memory import EPOCH, MemoryOrigin
-from cluster.peer import caught
+from cluster.peer import caught, client
 from cluster.peer.claims import Claims
-from cluster.peer.client import Parts, Relayed, State
+from cluster.peer.client import Bodies, Parts, Relayed, State, Wish
+from cluster.plan.source import same_version
 from cluster.store import blocks
 from tests.invariants import Canary, Ledger, check_invariants, public_root, records
 
@@ -197,12 +198,27 @@ class FakeSibling:
         return Relayed(listing, old, self.state)
 
     async def bundle(
-        self, mirror: str, directory: bytes, names: Sequence[bytes]
-    ) -> AsyncIterator[tuple[Offer, bytes]]:
-        for name in names:
-            offer, body = self.files[join(directory, name)]
-            self.delivered.append(join(directory, name))
-            yield offer, body if self.substitute is None else self.substitute
+        self, mirror: str, wishes: Sequence[Wish], patience: float
+    ) -> AsyncIterator[client.Told | Bodies]:
+        self.asked += dict.fromkeys(wish.directory for wish in wishes)
+        if self.silent is not None:
+            await asyncio.sleep(min(self.silent, patience))
+            raise PeerSilent(self.name, "no answer")
+        paths = [join(wish.directory, wish.entry.name) for wish in wishes]
+        held = {n: self.files[path][0] for n, path in enumerate(paths) if self._has(wishes[n], path)}
+        claims = {n: self.claims[path] for n, path in enumerate(paths) if path in self.claims}
+        yield client.Told(held, claims)
+        for place in held:
+            if wishes[place].send:
+                self.delivered.append(paths[place])
+                body = self.files[paths[place]][1] if self.substitute is None else self.substitute
+                yield Bodies([(place, memoryview(body))])
+
+    def _has(self, wish: Wish, path: bytes) -> bool:
+        offer = self.files.get(path, (None,))[0]
+        if wish.sha256 is None or offer is None:
+            return offer is not None and same_version(wish.entry, offer)
+        return offer.sha256 == wish.sha256
 
     @asynccontextmanager
     async def read(self, mirror: str, path: bytes, offer: Offer, want: Want) -> AsyncIterator[_Body]:

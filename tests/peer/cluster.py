@@ -10,7 +10,7 @@ import time
 from collections.abc import AsyncIterator
 from dataclasses import dataclass, field, replace
 
-from cluster.model import Cluster, Held, Kind, Mirror, OriginSpec, PeerAddress, Row, Site, Stamp, split
+from cluster.model import Cluster, Held, Kind, Mirror, OriginSpec, PeerAddress, Row, Site, Stamp, join, split
 from cluster.peer import keys
 from cluster.peer.claims import Claims
 from cluster.peer.lines import Lines
@@ -125,17 +125,15 @@ class FakeReader:
         os.write(descriptor, body)
         return descriptor, record
 
-    async def open_files(self, paths: list[bytes]) -> list[tuple[int, Held] | None]:
-        opened: list[tuple[int, Held] | None] = []
-        try:
-            for path in paths:
-                opened.append(await self.open_file(path))  # noqa: PERF401  # closed when one fails
-        except BaseException:
-            for one in opened:
-                if one is not None:
-                    os.close(one[0])
-            raise
-        return opened
+    async def named(self, wanted: list[tuple[bytes, list[bytes]]]) -> list[dict[bytes, Held]]:
+        self.asked.append("named")
+        await self._wait()
+        known = {directory: await self.directory(directory) or {} for directory, _ in wanted}
+        return [{n: known[d][n] for n in names if n in known[d]} for d, names in wanted]
+
+    def bodies(self, files: list[tuple[bytes, Held]]) -> list[tuple[int, bytes]]:
+        found = [self.files.get(join(directory, record.name)) for directory, record in files]
+        return [(n, one[1]) for n, one in enumerate(found) if one and len(one[1]) == one[0].size]
 
     async def blocks(self, path: bytes) -> bytes:
         return block_hashes(self.files[path][1]) if path in self.files else b""

@@ -7,21 +7,20 @@ from pathlib import Path
 
 import pytest
 
-from cluster.errors import PeerBroke
+from cluster.errors import PeerSilent
 from cluster.model import Cluster
 from cluster.peer import caught
 from tests.peer.cluster import running
 
 
 async def test_a_sibling_that_is_caught_is_remembered_with_its_time(cluster: Cluster) -> None:
-    async with running(cluster, "kent", "oslo") as (kent, oslo):
-        record = oslo.files.put(b"a/x", b"promised")
-        oslo.files.files[b"a/x"] = record, b"invented"
+    async with running(cluster, "kent", "oslo") as (kent, _):
         sibling = await kent.meets("oslo")
         began = time.time()
-        with pytest.raises(PeerBroke):
-            async for _ in sibling.bundle("debian", b"a", [b"x"]):
-                pass
+        sibling.deceived("bytes that do not match their digest")
+        assert not sibling.up and "do not match" in sibling.trouble
+        with pytest.raises(PeerSilent):
+            await sibling.offered("debian", b"", 1.0)
         ((site, at),) = caught.known(kent.site.state).items()
         assert site == "oslo" and began <= at <= time.time()
 

@@ -15,6 +15,7 @@ from cluster.peer.codec import WireError
 from cluster.peer.line import Line
 from tests.peer.cluster import running
 from tests.peer.hostile import dialled, farewell, greeted
+from tests.peer.test_bundles import bundle, wish
 from tests.peer.test_lines import fetched_by, unreachable, until
 from tests.peer.test_talk import read
 
@@ -30,9 +31,9 @@ async def test_what_only_a_site_that_dials_out_holds_is_read_through_its_line(cl
         sibling = await kent.meets("oslo")
         offered = await sibling.offered("debian", b"", 2.0)
         assert await read(sibling, "debian", b"iso", offered.held[b"iso"]) == content
-        names = [b"%d" % n for n in range(300)]
-        got = {offer.name: body async for offer, body in sibling.bundle("debian", b"pool", names)}
-        assert got == {b"%d" % n: b"small %d" % n for n in range(300)}
+        wishes = [wish(oslo, b"pool/%d" % n) for n in range(300)]
+        _, got = await bundle(sibling, wishes)
+        assert got == {n: b"small %d" % n for n in range(300)}
         (told,) = await sibling.mirrors()
         assert told.mirror == "debian"
         kent.files.put(b"here", b"x")

@@ -13,9 +13,10 @@ import pytest
 from yarl import URL
 
 from cluster.errors import PeerSilent
-from cluster.model import Cluster
+from cluster.model import Cluster, Entry
 from cluster.origin.base import Want
-from cluster.peer import listener, sending, server, tls, wire
+from cluster.peer import bundlewire, listener, sending, server, tls, wire
+from cluster.peer.client import Wish
 from tests.peer.cluster import make_cluster, running, with_keys
 
 BODY = bytes(range(256)) * 8
@@ -105,11 +106,15 @@ async def test_a_mirror_that_is_not_shared_looks_the_same_whatever_it_holds(clus
         kent.readers["ctan"].put(b"there", b"x")
         answers = [
             await get(f"/v1/{what}?mirror={mirror}&path={path}&directory=&name={path}")
-            for what in ("file", "directory", "bundle", "journal")
+            for what in ("file", "directory", "journal")
             for mirror in ("ctan", "no-such-mirror")
             for path in ("there", "absent")
         ]
         assert {(status, body) for status, body, _ in answers} == {(403, b"not shared between these sites\n")}
+        for mirror in ("ctan", "no-such-mirror"):
+            asked = bundlewire.question(mirror, [Wish(b"", Entry(b"there", size=1))])
+            status, body, _ = await get("/v1/files", "POST", data=asked)
+            assert (status, body) == (403, b"not shared between these sites\n")
         wake = wire.wake(wire.Wake("ctan", b""))
         assert (await get("/v1/wake", "POST", data=wake))[0] == 403
         assert kent.woken == []
@@ -250,6 +255,7 @@ async def test_a_wake_that_is_none_is_a_bad_request(cluster, body):
         assert status == 400
         assert text.count(b"\n") == 1
         assert (await get("/v1/wake", "POST", data=b"x" * 70_000))[0] == 413
+        assert (await get("/v1/files", "POST", data=b"x" * (2**20 + 1)))[0] == 413
         assert oslo.woken == []
 
 

@@ -139,24 +139,6 @@ async def test_a_body_whose_connection_was_dropped_between_two_reads_has_ended_e
         served.set()
 
 
-@pytest.mark.parametrize(
-    "body",
-    [
-        b"\xff\xff\xff\xff",
-        b"\x00\x00\x00\x01\xc0",
-        b"\x00\x00\x00\x02\x81",
-        b"",
-        b"\x00\x00\x40\x01" + b"\x80" * 20_000,
-    ],
-    ids=["length", "nil", "cut", "empty", "too long"],
-)
-async def test_a_bundle_that_is_none_is_refused(cluster, body):
-    async with running(cluster, "kent") as (kent,), hostile(cluster, "oslo", always(whole(body))):
-        sibling = await kent.meets("oslo")
-        with pytest.raises(PeerBroke, match=r"bundle|entry|message"):
-            [one async for one in sibling.bundle("debian", b"", [b"a"])]
-
-
 async def test_silence_costs_everybody_their_patience_once(cluster):
     """HAZARDS 129: what waits fails together, what comes later fails at once."""
     async with running(cluster, "kent") as (kent,), hostile(cluster, "oslo", nothing):

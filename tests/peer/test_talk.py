@@ -5,7 +5,7 @@ import hashlib
 
 import pytest
 
-from cluster.errors import PeerBroke, PeerLacks, PeerSilent
+from cluster.errors import PeerLacks, PeerSilent
 from cluster.model import Kind, Offer, Row
 from cluster.origin.base import Want
 from cluster.peer import link, wire
@@ -83,35 +83,8 @@ async def test_names_that_are_not_text_survive_the_journey(cluster):
         sibling = await kent.meets("lancaster")
         offered = await sibling.offered("debian", b"d\xe9", 2.0)
         assert sorted(offered.held) == sorted(names)
-        got = {offer.name: body async for offer, body in sibling.bundle("debian", b"d\xe9", names)}
-        assert got == {name: name * 3 for name in names}
         for name in names:
             assert await read(sibling, "debian", b"d\xe9/" + name, offered.held[name]) == name * 3
-
-
-async def test_a_bundle_spans_several_requests_and_leaves_out_what_is_not_held(cluster):
-    async with running(cluster, "kent", "lancaster") as (kent, lancaster):
-        names = [b"a-rather-long-name-for-a-file-%05d" % n for n in range(1500)]
-        for name in names[::2]:
-            lancaster.files.put(name, name * 10)
-        lancaster.files.put(b"empty", b"")
-        sibling = await kent.meets("lancaster")
-        before = sibling.traffic.requests
-        got = {o.name: b async for o, b in sibling.bundle("debian", b"", [*names, b"empty"])}
-        assert got == {name: name * 10 for name in names[::2]} | {b"empty": b""}
-        assert sibling.traffic.requests - before == 3
-
-
-async def test_a_bundle_goes_on_where_64_mib_ended_it_and_leaves_large_files_out(cluster):
-    async with running(cluster, "kent", "lancaster") as (kent, lancaster):
-        sizes = {b"n%02d" % n: 7 * 2**20 for n in range(11)} | {b"large": 9 * 2**20}
-        for name, size in sizes.items():
-            lancaster.files.put(name, name[:1] * size)
-        sibling = await kent.meets("lancaster")
-        before = sibling.traffic.requests
-        got = {o.name: len(b) async for o, b in sibling.bundle("debian", b"", sorted(sizes))}
-        assert got == {n: s for n, s in sizes.items() if n != b"large"}
-        assert sibling.traffic.requests - before == 2
 
 
 async def test_a_large_file_is_read_whole_and_resumed(cluster):
@@ -231,39 +204,11 @@ async def test_siblings_find_each_other_as_soon_as_both_are_there(cluster, monke
             assert asyncio.get_running_loop().time() - started < 1.0
 
 
-async def test_bytes_that_do_not_match_their_digest_are_refused_and_the_sibling_set_aside(cluster):
-    """HAZARDS 118."""
-    async with running(cluster, "kent", "lancaster") as (kent, lancaster):
-        record = lancaster.files.put(b"a", b"good bytes")
-        lancaster.files.files[b"a"] = record, b"evil bytes"
-        sibling = await kent.meets("lancaster")
-        with pytest.raises(PeerBroke, match="lancaster: sent bytes that do not match"):
-            [one async for one in sibling.bundle("debian", b"", [b"a"])]
-        assert not sibling.up
-        assert "do not match" in sibling.trouble
-        with pytest.raises(PeerSilent):
-            await sibling.offered("debian", b"", 1.0)
-
-
-async def test_nothing_comes_that_was_not_asked_for(cluster, monkeypatch):
-    """HAZARDS 120."""
-    async with running(cluster, "kent", "lancaster") as (kent, lancaster):
-        lancaster.files.put(b"a", b"a")
-        lancaster.files.files[b"b"] = lancaster.files.files[b"a"]  # its frame says "a"
-        sibling = await kent.meets("lancaster")
-        got = []
-        with pytest.raises(PeerBroke, match="not asked for"):
-            async for offer, _ in sibling.bundle("debian", b"", [b"a", b"b"]):
-                got.append(offer.name)
-        assert got == [b"a"]
-
-
 async def test_a_file_that_is_shorter_than_its_record_is_never_taken_for_whole(cluster):
     async with running(cluster, "kent", "lancaster") as (kent, lancaster):
         record = lancaster.files.put(b"a", b"x" * 100_000)
         lancaster.files.files[b"a"] = record, b"x" * 50_000
         sibling = await kent.meets("lancaster")
-        assert [one async for one in sibling.bundle("debian", b"", [b"a"])] == []
         offer = Offer(b"a", record.kind, record.size, record.sha256)
         with pytest.raises(PeerSilent):
             await read(sibling, "debian", b"a", offer)

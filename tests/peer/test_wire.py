@@ -1,8 +1,6 @@
 """Messages to bytes and back, and bytes that are no messages (HAZARDS 124, 132)."""
 
-import hashlib
 import resource
-import struct
 import time
 
 import msgpack
@@ -11,7 +9,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from cluster.model import Claim, Held, Kind, Offer, Row, Stamp
-from cluster.peer import codec, frames, wire
+from cluster.peer import codec, wire
 from cluster.peer.codec import WireError
 from cluster.plan.saving import LAST_DAY, MONTH, Received
 
@@ -170,60 +168,6 @@ def test_well_formed_nonsense_is_refused_or_read_and_nothing_else_happens(fields
             read(data)
         except WireError as error:
             assert "\n" not in str(error)
-
-
-@settings(deadline=None)
-@given(
-    st.binary(max_size=200)
-    | st.lists(offers, max_size=3).map(
-        lambda some: b"".join(struct.pack(">I", len(wire.entry(o))) + wire.entry(o) for o in some)
-    ),
-    st.integers(1, 50),
-)
-def test_random_bytes_in_a_bundle_are_refused_or_wait_for_more(data, step):
-    incoming = frames.Frames()
-    try:
-        for at in range(0, len(data), step):
-            list(incoming.feed(data[at : at + step]))
-    except WireError:
-        pass
-
-
-def test_a_bundle_announces_no_more_than_its_limits():
-    def header(size: int) -> bytes:
-        return frames.frame(Held(b"a", Kind.FILE, size=size, sha256=bytes(32)))
-
-    assert list(frames.Frames().feed(header(8 * 2**20))) == []
-    with pytest.raises(WireError, match="8388608 bytes in a file"):
-        list(frames.Frames().feed(header(8 * 2**20 + 1)))
-    incoming = frames.Frames()
-    for _ in range(8):
-        assert len(list(incoming.feed(header(8 * 2**20) + bytes(8 * 2**20)))) == 1
-    with pytest.raises(WireError, match="67108864 in all"):
-        list(incoming.feed(header(1)))
-
-
-def test_a_bundle_is_byte_for_byte_what_the_protocol_page_shows():
-    digest = hashlib.sha256(b"hi").digest()
-    first = frames.frame(Held(b"a", Kind.FILE, size=2, sha256=digest, source=""))
-    assert (
-        first.hex(" ") == f"00 00 00 31 9d c4 01 61 00 02 c4 20 {digest.hex(' ')} c0 c0 c0 c0 c0 c0 c0 a0 a0"
-    )
-    assert frames.last(1).hex(" ") == "00 00 00 0c 82 a1 76 92 01 01 a4 64 6f 6e 65 01"
-
-
-@pytest.mark.parametrize("step", [1, 7, 10**6])
-def test_a_bundle_can_arrive_in_any_pieces(step):
-    held = [Held(b"f%d" % n, Kind.FILE, size=n * 10, sha256=bytes(32)) for n in range(5)]
-    data = b"".join(frames.frame(h) + bytes([65 + n]) * h.size for n, h in enumerate(held)) + frames.last(9)
-    incoming = frames.Frames()
-    got = [one for at in range(0, len(data), step) for one in incoming.feed(data[at : at + step])]
-    assert [(o.name, body) for o, body in got] == [
-        (h.name, bytes([65 + n]) * h.size) for n, h in enumerate(held)
-    ]
-    assert incoming.done == 9
-    with pytest.raises(WireError, match="after its last frame"):
-        list(incoming.feed(b"x"))
 
 
 @pytest.mark.parametrize(

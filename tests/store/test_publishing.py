@@ -233,6 +233,31 @@ async def test_readers_see_only_files_that_are_as_recorded(world):
             assert [h.name for h in await reader.page(b"a", b"one", 5)] == [b"two"]
 
 
+async def test_small_files_are_read_many_at_a_time_as_they_are_recorded(world):
+    async with world.store() as store:
+        files = {b"d%d/f%d" % (n % 3, n): b"x" * n for n in range(9)}
+        await put(store, files)
+        (world.public / "d0/f3").write_bytes(b"abc")
+        (world.public / "d1/f4").unlink()
+        (world.public / "d1/f4").mkdir()
+        (world.public / "d2/f5").unlink()
+        async with world.reader() as reader:
+            asked = [(b"d%d" % n, [b"f%d" % i for i in range(9)]) for n in range(3)]
+            told = await reader.named([*asked, (b"absent", [b"f0"]), (b"", [b"d0", b"no"])])
+            assert [sorted(one) for one in told] == [
+                [b"f0", b"f3", b"f6"],
+                [b"f1", b"f4", b"f7"],
+                [b"f2", b"f5", b"f8"],
+                [],
+                [b"d0"],
+            ]
+            every = [(b"d%d" % n, held) for n in range(3) for _, held in sorted(told[n].items())]
+            assert reader.bodies(every) == [
+                (n, b"x" * size) for n, size in ((0, 0), (2, 6), (3, 1), (5, 7), (6, 2), (8, 8))
+            ]
+            assert reader.bodies([(b"../d0", every[0][1]), (b"absent", every[0][1])]) == []
+
+
 # -- digests
 
 names = st.binary(min_size=1, max_size=12).filter(lambda n: n not in (b".", b"..") and not {0, 47} & set(n))

@@ -1,0 +1,359 @@
+"""Asking siblings: the files of many directories in one question to each, whose answer brings the small ones.
+
+Before a sibling is asked, this site says what it is about to fetch (a claim), so that of two sites that meet
+at one file one gives way. What a sibling is fetching right now is put off: its line has told so already, or
+its answer does.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections import Counter, deque
+from collections.abc import Awaitable, Callable, Collection, Sequence
+from contextlib import aclosing
+from dataclasses import dataclass, field
+
+from cluster.engine.context import IN_LINE, SMALL, Context, Job, Stage
+from cluster.engine.transfer import Transfer
+from cluster.errors import PeerError
+from cluster.model import Claim, Offer, Trust
+from cluster.peer.client import Bodies, Sibling, Told, Wish
+from cluster.plan.order import SPLIT, owner
+from cluster.plan.source import FromOrigin, FromSibling, PutOff, Source, decide, same_version
+
+ROUNDS = 3  # questions on their way at once: the next answer is here when one has been dealt with
+FILES, NAMES, BYTES = 1024, 256 * 2**10, 16 * 2**20  # of one question: files, bytes of paths, bytes of files
+WAITING = 4096  # files that wait to be asked for
+ANSWER = 2.0  # s that a sibling has to tell what it holds
+CONTEST = 0.05  # s until a contested claim is looked at again
+
+Taking = Callable[[Sequence[Job]], Awaitable[None]]
+
+
+@dataclass(slots=True)
+class PutOffs:
+    """When the claims that we wait for last showed progress, on our own clock: a sibling's word that it is
+    still busy is not enough.
+    """
+
+    seen: dict[tuple[str, bytes], tuple[int, float]] = field(default_factory=dict)
+
+    def lapsed(self, site: str, path: bytes, received: int, now: float, patience: float) -> bool:
+        """Whether this claim has made no progress for `patience` seconds since we first saw it. A file of
+        which nothing has come yet may wait in line behind others: then `IN_LINE`, as long as those arrive.
+        """
+        last = self.seen.get((site, path))
+        if last is None or last[0] != received:
+            self.seen[site, path] = (received, now)
+            return False
+        return now - last[1] >= (patience if received else max(patience, IN_LINE))
+
+    def forget(self, path: bytes) -> None:
+        for key in [key for key in self.seen if key[1] == path]:
+            del self.seen[key]
+
+
+@dataclass(slots=True)
+class _Talk:
+    """One question to one sibling. `told` is None where it did not answer; nothing is taken from its answer
+    before it is `decided` which files are `expected` of it, by place."""
+
+    sibling: Sibling
+    jobs: list[Job]
+    wishes: list[Wish]
+    told: asyncio.Future[Told | None]
+    decided: asyncio.Event = field(default_factory=asyncio.Event)
+    expected: dict[int, tuple[Job, FromSibling]] = field(default_factory=dict)
+    arrived: int = 0
+
+
+@dataclass(slots=True)
+class _Decided:
+    """Where the files of one round go that are not on their way already."""
+
+    origin: list[Job] = field(default_factory=list)
+    put_off: list[Job] = field(default_factory=list)
+    contested: list[Job] = field(default_factory=list)
+    elsewhere: dict[str, list[tuple[Job, FromSibling]]] = field(default_factory=dict)  # small ones, by site
+    whole: list[tuple[Job, FromSibling]] = field(default_factory=list)
+    others: dict[str, list[Job]] = field(default_factory=dict)  # to be asked for at all but this site
+
+
+@dataclass(frozen=True, slots=True)
+class Ways:
+    """What becomes of a file that siblings were asked for, beside being here."""
+
+    claim: Callable[[Job], None]
+    unclaim: Callable[[Job], None]
+    origin: Taking
+    put_off: Taking
+    whole: Callable[[Job, FromSibling], Awaitable[None]]
+
+
+class Asking:
+    """See the module. `broken` is told what the store said when it failed."""
+
+    def __init__(
+        self, context: Context, transfer: Transfer, ways: Ways, broken: Callable[[Exception], None]
+    ) -> None:
+        self._context, self._transfer, self._ways, self._broken = context, transfer, ways, broken
+        self._pending: deque[Job] = deque()
+        self._more = asyncio.Event()
+        self._room = asyncio.Condition()
+        self._workers: list[asyncio.Task[None]] = []
+        self.put_offs = PutOffs()
+
+    def start(self) -> None:
+        self._workers = [asyncio.create_task(self._worker(), name="asking") for _ in range(ROUNDS)]
+
+    async def stop(self) -> None:
+        for worker in self._workers:
+            worker.cancel()
+        await asyncio.gather(*self._workers, return_exceptions=True)
+
+    def __repr__(self) -> str:
+        return f"<Asking {len(self._pending)} files to ask for>"
+
+    async def take(self, jobs: Sequence[Job]) -> None:
+        """Waits while many are waiting."""
+        async with self._room:
+            await self._room.wait_for(lambda: len(self._pending) < WAITING)
+        self._pending.extend(jobs)
+        self._more.set()
+
+    async def _worker(self) -> None:
+        while True:
+            await self._more.wait()
+            jobs = self._next()
+            if not self._pending:
+                self._more.clear()
+            async with self._room:
+                self._room.notify_all()
+            try:
+                await self._round(jobs, frozenset())
+            except Exception as error:  # noqa: BLE001  # a broken store ends the pass, whatever broke it
+                self._broken(error)  # and the jobs stay pending: their directories are still to do
+
+    def _next(self) -> list[Job]:
+        jobs: list[Job] = []
+        names = size = 0
+        while self._pending and len(jobs) < FILES and names < NAMES and size < BYTES:
+            job = self._pending.popleft()
+            jobs.append(job)
+            names += len(job.path)
+            size += min(job.entry.size or 0, SMALL)
+        return jobs
+
+    # -- one round: ask, decide, take
+
+    async def _round(self, jobs: Sequence[Job], avoid: frozenset[str], *, last: bool = False) -> None:
+        """Ask for these files everywhere but at `avoid`. `last`: what is still contested is ours."""
+        jobs = await self._not_fetched(jobs)
+        for job in jobs:
+            self._ways.claim(job)
+        talks, all_of_them = self._talks(jobs, avoid)
+        if not talks:
+            await self._ways.origin(jobs)
+            return
+        try:
+            async with asyncio.TaskGroup() as group:
+                for talk in talks:
+                    group.create_task(self._hold(talk))
+                for talk in talks:
+                    await talk.told
+                decided = self._decide(jobs, talks, all_of_them=all_of_them)
+                for talk in talks:
+                    talk.decided.set()
+                for site, found in decided.elsewhere.items():
+                    talks.append(self._fetching(site, found))
+                    group.create_task(self._hold(talks[-1]))
+                await self._carry_out(decided, avoid, last=last)
+        except ExceptionGroup as failed:
+            raise failed.exceptions[0] from None
+        for talk in talks:
+            if talk.expected:
+                await self._again(talk, avoid)
+
+    async def _carry_out(self, decided: _Decided, avoid: frozenset[str], *, last: bool) -> None:
+        ways = self._ways
+        await ways.put_off(decided.put_off)
+        for job, source in decided.whole:
+            await ways.whole(job, source)
+        if last:
+            decided.origin += decided.contested  # still only asking: we are first in rank
+        await ways.origin(decided.origin)
+        for site, jobs in decided.others.items():
+            await self._round(jobs, avoid | {site})
+        if decided.contested and not last:
+            await self._context.clock.sleep(CONTEST)
+            await self._round(decided.contested, avoid, last=True)
+
+    async def _again(self, talk: _Talk, avoid: frozenset[str]) -> None:
+        """What was promised and did not come is asked for again: where it was, if other files came from
+        there, else somewhere else, and in the end at the origin."""
+        left = [job for job, _ in talk.expected.values()]
+        useful = talk.arrived and talk.sibling.up
+        await self._round(left, avoid if useful else avoid | {talk.sibling.name})
+
+    # -- what to ask whom
+
+    async def _not_fetched(self, jobs: Sequence[Job]) -> Sequence[Job]:
+        """Without what a sibling is fetching, as its line has told: that is put off without a question."""
+        heard, now = self._context.claims.heard, self._context.clock.monotonic()
+        claims: dict[bytes, dict[bytes, list[tuple[str, Claim]]]] = {}
+        for directory in {job.visit.path for job in jobs}:
+            told = heard.within(self._context.mirror.name, directory, now)
+            for one in told:
+                by_name = claims.setdefault(directory, {})
+                by_name.setdefault(one.claim.name, []).append((one.site, one.claim))
+        if not claims:
+            return jobs
+        fetched: list[Job] = []
+        rest: list[Job] = []
+        for job in jobs:
+            found = claims.get(job.visit.path, {}).get(job.entry.name, ())
+            source = self._source(job, (), found, now) if found else None
+            (fetched if isinstance(source, PutOff) and not source.contested else rest).append(job)
+        await self._ways.put_off(fetched)
+        return rest
+
+    def _talks(self, jobs: Sequence[Job], avoid: Collection[str]) -> tuple[list[_Talk], bool]:
+        """A question to each sibling, and whether each is asked for every file. One of them is to send it,
+        the others tell. What a sibling ranks first for it has by the time of REST: only it is asked then.
+        """
+        siblings = {s.name: s for s in self._context.siblings if s.up and s.name not in avoid}
+        sending = self._context.mirror.sideways.trust is Trust.SIBLINGS
+        rest = any(job.visit.stage is Stage.REST for job in jobs)
+        alone = rest and sending and not avoid and len(siblings) > 1
+        asked: dict[str, tuple[list[Job], list[Wish]]] = {name: ([], []) for name in siblings}
+        for job, first in zip(jobs, _firsts(jobs, list(siblings)), strict=bool(siblings)):
+            small = job.entry.size is not None and job.entry.size <= SMALL
+            for name in (first,) if alone else siblings:
+                some, wishes = asked[name]
+                some.append(job)
+                wishes.append(Wish(job.visit.path, job.entry, send=sending and small and name == first))
+        return [self._talk(siblings[name], *what) for name, what in asked.items() if what[0]], not alone
+
+    def _talk(self, sibling: Sibling, jobs: list[Job], wishes: list[Wish]) -> _Talk:
+        return _Talk(sibling, jobs, wishes, asyncio.get_running_loop().create_future())
+
+    def _fetching(self, site: str, found: Sequence[tuple[Job, FromSibling]]) -> _Talk:
+        """A question for files that this sibling is known to hold."""
+        sibling = next(s for s in self._context.siblings if s.name == site)
+        wishes = [Wish(job.visit.path, job.entry, source.offer.sha256) for job, source in found]
+        talk = self._talk(sibling, [job for job, _ in found], wishes)
+        talk.expected = dict(enumerate(found))
+        talk.decided.set()
+        return talk
+
+    # -- what it says
+
+    async def _hold(self, talk: _Talk) -> None:
+        self._context.report.requests_sideways += 1
+        try:
+            async with aclosing(
+                talk.sibling.bundle(self._context.mirror.name, talk.wishes, ANSWER)  # type: ignore[type-var]
+            ) as parts:
+                async for part in parts:
+                    if isinstance(part, Told):
+                        talk.told.set_result(part)
+                        await talk.decided.wait()
+                    elif not await self._arrived(talk, part):
+                        break
+        except PeerError:
+            pass  # its breaker knows; the rest is asked for elsewhere
+        finally:
+            if not talk.told.done():
+                talk.told.set_result(None)
+
+    async def _arrived(self, talk: _Talk, bodies: Bodies) -> bool:
+        """False where it deceived us."""
+        self._context.report.bytes_sideways += sum(len(body) for _, body in bodies.files)
+        wanted = [(place, body) for place, body in bodies.files if place in talk.expected]
+        good = await self._transfer.received(
+            talk.sibling, [(*talk.expected[place], body) for place, body in wanted]
+        )
+        for (place, _), is_good in zip(wanted, good, strict=True):
+            if is_good:
+                del talk.expected[place]
+                talk.arrived += 1
+        return all(good)
+
+    def _decide(self, jobs: Sequence[Job], talks: Sequence[_Talk], *, all_of_them: bool) -> _Decided:
+        """What was told decides for each file; those that are on their way already are `expected`."""
+        now = self._context.clock.monotonic()
+        holders: dict[int, list[tuple[str, Offer]]] = {}
+        claims: dict[int, list[tuple[str, Claim]]] = {}
+        asked: dict[int, str] = {}  # the last one that was asked
+        coming: set[int] = set()
+        for talk in talks:
+            site, told = talk.sibling.name, talk.told.result() or Told({}, {})
+            for place, job in enumerate(talk.jobs):
+                offer, claim = told.held.get(place), told.claims.get(place)
+                asked[id(job)] = site
+                if claim is not None:
+                    claims.setdefault(id(job), []).append((site, claim))
+                if offer is None:
+                    continue
+                if talk.wishes[place].send and same_version(job.entry, offer):
+                    talk.expected[place] = job, FromSibling(site, offer, verified=f"sibling {site}")
+                    coming.add(id(job))
+                    self._ways.unclaim(job)
+                else:
+                    holders.setdefault(id(job), []).append((site, offer))
+        decided = _Decided()
+        for job in jobs:
+            if id(job) not in coming:
+                source = self._source(job, holders.get(id(job), ()), claims.get(id(job), ()), now)
+                self._sort(decided, job, source, "" if all_of_them else asked[id(job)])
+        return decided
+
+    def _sort(self, decided: _Decided, job: Job, source: Source, asked: str) -> None:
+        """`asked` is who was asked for it, where others were not."""
+        match source:
+            case FromOrigin() if asked:
+                decided.others.setdefault(asked, []).append(job)
+            case FromOrigin():
+                decided.origin.append(job)
+            case PutOff(contested=True):
+                decided.contested.append(job)
+            case PutOff():
+                decided.put_off.append(job)
+            case FromSibling():
+                self._ways.unclaim(job)
+                if source.offer.size <= SMALL:
+                    decided.elsewhere.setdefault(source.site, []).append((job, source))
+                else:
+                    decided.whole.append((job, source))
+
+    def _source(
+        self,
+        job: Job,
+        holders: Sequence[tuple[str, Offer]],
+        claims: Sequence[tuple[str, Claim]],
+        now: float,
+    ) -> Source:
+        if not (holders or claims):
+            return FromOrigin()
+        sideways = self._context.mirror.sideways
+        if job.visit.stage in (Stage.PUT_OFF, Stage.LAST_PUT_OFF):
+            patience, lapsed = sideways.patience, self.put_offs.lapsed
+            claims = [one for one in claims if not lapsed(one[0], job.path, one[1].received, now, patience)]
+        return decide(
+            job.path,
+            job.entry,
+            holders,
+            claims,
+            own=self._context.site,
+            trust=sideways.trust,
+            patience=sideways.patience,
+        )
+
+
+def _firsts(jobs: Sequence[Job], siblings: Sequence[str]) -> list[str]:
+    """Who of the siblings ranks first for each of these files."""
+    if len(siblings) < 2:
+        return [*siblings] * len(jobs)
+    beside = Counter(job.visit.path for job in jobs)
+    whole = {path: owner(path, siblings) for path, files in beside.items() if files <= SPLIT}
+    return [whole.get(job.visit.path) or owner(job.path, siblings) for job in jobs]

@@ -64,14 +64,22 @@ class ClusterOf:
             f'[peer]\nurl = "https://{peer}"\nlisten = "{peer}"\ncertificate = "{name}.pem"\n'
         )
 
-    def mirror(self, name: str, url: str, *, order: str = "rendezvous", extra: str = AT_ONCE) -> None:
-        """Add a descriptor; passes begin only when they are asked for. `order` may be one per site."""
+    def mirror(
+        self,
+        name: str,
+        url: str,
+        *,
+        order: str = "rendezvous",
+        schedule: str = 'paused="yes"',
+        extra: str = AT_ONCE,
+    ) -> None:
+        """Add a descriptor; without another `schedule` passes begin only when they are asked for."""
         credentials = ' credentials="../../origin.password"' if url.startswith("http") else ""
         (self.root / "config" / "mirrors" / f"{name}.xml").write_text(
             f'<?xml version="1.0" encoding="UTF-8"?>\n<mirror name="{name}">\n  <title>{name}</title>\n'
             f"  <path>/{name}</path>\n"
             f'  <origin url={quoteattr(url)} private="yes"{credentials}/>\n'
-            f'  <schedule paused="yes"/>\n  <walk order="{order}"/>\n  {extra}\n</mirror>\n'
+            f'  <schedule {schedule}/>\n  <walk order="{order}"/>\n  {extra}\n</mirror>\n'
         )
 
     def order_of(self, site: str, mirror: str, order: str) -> None:

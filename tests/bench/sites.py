@@ -30,7 +30,7 @@ _DESCRIPTOR = """<?xml version="1.0" encoding="UTF-8"?>
   <title>Benchmark</title>
   <path>/{mirror}</path>
   <origin url="{origin}" private="yes"/>
-  <schedule every="24h" paused="yes"/>
+  <schedule every="24h" paused="{paused}"/>
   <walk order="{order}"/>
   <limits connections="{connections}"/>
   {extra}
@@ -67,17 +67,23 @@ def cluster(
     *,
     together: bool = True,
     connections: int = 8,
+    paused: bool = True,
     extra: str = "",
 ) -> list[Place]:
-    """One site for each walk order, in `folder`; with keys and addresses when they work `together`. `extra`
-    goes into the descriptor."""
+    """One site for each walk order, in `folder`; with keys and addresses when they work `together`. `paused`:
+    passes begin only when they are asked for. `extra` goes into the descriptor."""
     configuration = folder / "cluster"
     (configuration / "config" / "mirrors").mkdir(parents=True)
     (configuration / "sites").mkdir()
     (configuration / "config" / "cluster.toml").write_text('name = "bench"\n')
     (configuration / "config" / "mirrors" / f"{MIRROR}.xml").write_text(
         _DESCRIPTOR.format(
-            mirror=MIRROR, origin=origin, order=orders[0], connections=connections, extra=extra
+            mirror=MIRROR,
+            origin=origin,
+            order=orders[0],
+            paused="yes" if paused else "no",
+            connections=connections,
+            extra=extra,
         )
     )
     places = [Place(f"site{n}", configuration, folder / f"site{n}") for n in range(1, len(orders) + 1)]

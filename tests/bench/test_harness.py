@@ -13,7 +13,7 @@ import pytest
 from cluster.config.load import load
 from tests import servers
 from tests.bench import __main__ as bench
-from tests.bench import beside, peers, sites, trees, volumes
+from tests.bench import beside, peers, sites, spread, trees, volumes
 from tests.bench.link import link
 from tests.bench.measure import Asked, Bench, Run, Unusable, asked, require_copy, snapshot, timed
 from tests.bench.table import Table, Verdict
@@ -311,3 +311,21 @@ def test_a_full_disk_is_said_before_anything_is_made(tmp_path, monkeypatch, caps
         f"{tmp_path}: 1.0 GB free, these tables need 9.0 GB; see --work and --scale\n"
     )
     assert not (tmp_path / "trees").exists()
+
+
+# -- how soon a published file is everywhere
+
+
+def test_table_11_waits_until_every_site_has_each_file(tmp_path, capsys, monkeypatch):
+    monkeypatch.setattr(spread, "COUNT", 2)
+    monkeypatch.setattr(spread, "PUBLISHED", 3)
+    monkeypatch.setattr(spread, "EVERYWHERE", 1000.0)
+    assert bench.main(["--only", "11", "--scale", SCALE, "--work", str(tmp_path)]) == 0
+    printed = capsys.readouterr().out
+    assert float(cells(printed, 11, "to all of them")["longest s"]) > 0
+    assert "push to all sites, 95 %" in printed
+
+
+@pytest.mark.parametrize(("part", "least"), [(0.0, 1), (0.5, 10), (0.95, 19), (0.96, 20), (1.0, 20)])
+def test_a_share_of_times_is_not_exceeded_by_that_many(part, least):
+    assert spread.share(list(range(20, 0, -1)), part) == least

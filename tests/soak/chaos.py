@@ -36,6 +36,7 @@ UP = 300.0  # s until sites that are well again know of each other
 MOST_MEMORY = 400 * 2**20  # bytes resident of one daemon
 MOST_FILES = 300  # open in one daemon, when it rests
 TRASH = "60s"
+SCHEDULE = 'every="60s" jitter="30s"'  # beside pushes, and what siblings publish
 POLICY = f"""{AT_ONCE.replace("/>", f' trash="{TRASH}"/>')}
   <sideways patience="5s"/>"""
 

@@ -19,7 +19,7 @@ from tests.scenarios.test_parts import SHRUNK
 from tests.servers import nginx
 from tests.soak import accounts
 from tests.soak.changing import Changing
-from tests.soak.chaos import CYCLE, POLICY, Chaos, Sites
+from tests.soak.chaos import CYCLE, POLICY, SCHEDULE, Chaos, Sites
 from tests.soak.network import Network
 
 NAMES = ("kent", "oslo", "york", "bath", "hull", "leeds", "lancaster", "ulster")
@@ -44,7 +44,7 @@ async def test_sites_come_through_changes_deaths_and_partitions(tmp_path: Path) 
         with nginx(Path(os.fsdecode(origin.root)), http=LOG, extra=log) as server:
             if shrunk:
                 cluster.entry = ("-c", SHRUNK)
-            cluster.mirror("m", server.url, extra=POLICY)
+            cluster.mirror("m", server.url, schedule=SCHEDULE, extra=POLICY)
             cluster.spread()
             chaos = Chaos(cluster, origin, server, chance, print)
             await cluster.start()

@@ -45,6 +45,14 @@ class Loop(uvloop.Loop):
         transport, protocol = made
         return transport, protocol
 
+    def default_exception_handler(self, context: dict[str, Any]) -> None:
+        """As in asyncio, but for connections that broke when whoever dialled had given up already: uvloop
+        still puts that into a future that nobody has, and it would be told as a mistake of ours."""
+        future = context.get("future")
+        broke = isinstance(context.get("exception"), ConnectionError)
+        if not (broke and future is not None and not isinstance(future, asyncio.Task)):
+            super().default_exception_handler(context)
+
 
 def _identity(descriptor: int) -> tuple[int, int] | None:
     try:

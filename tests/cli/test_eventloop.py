@@ -80,3 +80,30 @@ def test_reading_what_a_command_says_closes_nobodys_file():
         for thread in threads:
             thread.join()
     assert gone == []
+
+
+@pytest.mark.parametrize(
+    ("error", "told"),
+    [(ConnectionResetError(), False), (OSError("disk"), True), (ValueError("mistake"), True)],
+)
+def test_a_connection_that_broke_when_nobody_waited_any_more_is_no_mistake(caplog, error, told):
+    async def left_alone() -> None:
+        asyncio.get_running_loop().create_future().set_exception(error)
+        gc.collect()
+
+    eventloop.run(left_alone())
+    assert ("never retrieved" in caplog.text) is told
+
+
+def test_a_task_that_broke_is_always_told(caplog):
+    async def breaks() -> None:
+        raise ConnectionResetError
+
+    async def left_alone() -> None:
+        task = asyncio.ensure_future(breaks())
+        await asyncio.wait([task])
+        del task
+        gc.collect()
+
+    eventloop.run(left_alone())
+    assert "never retrieved" in caplog.text

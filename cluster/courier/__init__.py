@@ -1,1 +1,1 @@
-"""Small files over plain HTTP, many at a time: fetched, hashed and written by a process beside ours."""
+"""Small files over HTTP and HTTPS, many at a time: fetched, hashed and written by a process beside ours."""

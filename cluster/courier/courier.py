@@ -45,7 +45,15 @@ class Courier:
             launching.add_done_callback(_unwanted)
             await asyncio.wait([launching])  # some ms: it cannot be called back
             raise
-        settings = (plain.addresses, plain.bind, plain.head, plain.tail, plain.connect, plain.silence)
+        settings = (
+            plain.addresses,
+            plain.bind,
+            plain.head,
+            plain.tail,
+            plain.connect,
+            plain.silence,
+            plain.tls,
+        )
         try:
             await loop.sock_sendall(started._home, wire.frame(settings))
         except BaseException:

@@ -13,23 +13,24 @@ import socket
 import time
 from collections import deque
 from collections.abc import Iterable
-from typing import cast
+from typing import TYPE_CHECKING, cast
 
 from cluster.courier import wire
-from cluster.origin.http_fields import fixed_date, kept, strong
+from cluster.courier.head import MAX_HEADER, Head, Odd, may_begin
 from cluster.store import small
 
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from cluster.courier.secured import Secured
+
 DEPTH = 16  # requests in flight on a connection, once it has answered one
-MAX_HEADER = 2**13  # bytes of a header: the client that asks alone takes no longer line either
 TRIES = 3  # connections that a file may see break before it is asked for alone
 READ = 2**18  # bytes taken at once
 TOGETHER = 64  # files of one report,
 LATEST = 0.2  # s; or whatever there is by then, if only a sign that something arrives
 BARREN = 8  # connections in a row that ended without an answer: the origin is as good as gone,
 SPOILT = 16  # and so it is where more than one in so many answers ends its connection: each costs the others
-SKIPPED = 2**16  # bytes of an error's page that are read over, so that the connection can be kept
-_BUSY = (b"408", b"425", b"429")
-_MISSING = (b"403", b"404", b"410")
 
 
 class Order:
@@ -44,82 +45,17 @@ class Order:
         self.tries = 0
 
 
-class Odd(Exception):
-    """Not the plain answer. The connection is of no more use, unless `skip` tells how long the body is."""
-
-    def __init__(self, reason: int = wire.ODD, skip: int | None = None) -> None:
-        super().__init__(reason)
-        self.reason, self.skip = reason, skip
-
-
-class Head:
-    """The header of a plain answer. Raises Odd."""
-
-    __slots__ = ("etag", "keep", "length", "modified")
-
-    def __init__(self, text: bytes) -> None:
-        status, *lines = text.split(b"\r\n")
-        if not status.startswith(b"HTTP/1.1 ") or text.count(b"\n") != len(lines):
-            raise Odd
-        self.etag: str | None = None
-        self.modified: int | None = None  # s since 1970
-        self.keep = True
-        length: bytes | None = None
-        modified: bytes | None = None
-        for line in lines:
-            name, colon, value = line.partition(b":")
-            name = name.lower()
-            if name == b"content-length":
-                if length is not None:
-                    raise Odd
-                length = value.strip()
-            elif name == b"etag":
-                self.etag = strong(value.strip().decode("utf-8", "surrogateescape"))
-            elif name == b"last-modified":
-                modified = value.strip()
-            elif name == b"connection":
-                self.keep = b"close" not in value.lower()
-            elif name == b"transfer-encoding" or not colon or name[-1:].isspace() or name[:1].isspace():
-                raise Odd
-        if length is None or not length.isdigit() or len(length) > 18:
-            raise Odd
-        self.length = int(length)
-        code = status[9:13].rstrip()
-        if code in _BUSY or code.startswith(b"5"):
-            raise Odd(wire.BUSY)
-        if code in _MISSING and self.keep and self.length <= SKIPPED:
-            raise Odd(skip=self.length)
-        if code != b"200":
-            raise Odd
-        self.modified = None if modified is None else _seconds(modified)
-
-
-def _seconds(modified: bytes) -> int:
-    try:
-        found = kept(fixed_date(modified.decode("ascii")))
-    except (ValueError, KeyError):
-        found = None
-    if found is None:
-        raise Odd
-    return found
-
-
 def _kept(listed: int | None) -> int | None:
     """A listed time (ns), as far as it can be kept: as in `store.appearance`."""
     return None if listed is None else max(-(2**63) + 1, min(listed, 2**63 - 1))
-
-
-def _may_begin(text: bytes) -> bool:
-    """Whether a header without its end can still become one. What ends its lines otherwise, or is no HTTP,
-    would be waited for until the silence is too long."""
-    return len(text) <= MAX_HEADER and b"\n\n" not in text and text[:9] == b"HTTP/1.1 "[: len(text)]
 
 
 class Connection:
     """One connection to the origin, and the files that were asked for on it, in order."""
 
     def __init__(self, opened: socket.socket, address: int) -> None:
-        self.socket = opened
+        self.socket: socket.socket | Secured = opened
+        self.descriptor = opened.fileno()  # stays the same, whatever is made of the socket
         self.address = address  # which of the origin's
         self.connecting = True
         self.proven = False  # it has answered once
@@ -139,7 +75,8 @@ class Courier:
 
     def __init__(self, home: socket.socket, folder: int, settings: wire.Settings) -> None:
         self.home, self.folder = home, folder
-        self.addresses, self.bind, self.head, self.tail, self.connect, self.silence = settings
+        self.addresses, self.bind, self.head, self.tail, self.connect, self.silence, tls = settings
+        self.tls = None if tls is None else _tls(*tls)
         self.most = 1
         self.todo: deque[Order] = deque()
         self.connections: dict[int, Connection] = {}
@@ -296,17 +233,31 @@ class Courier:
 
     def serve(self, connection: Connection, events: int) -> None:
         if connection.connecting:
-            if connection.socket.getsockopt(socket.SOL_SOCKET, socket.SO_ERROR):
+            try:
+                wanted = self.connected(connection)
+            except OSError:
                 self.broke(connection)
                 return
-            connection.connecting = False
-            self.poll.modify(connection.socket, select.EPOLLIN)
+            connection.connecting = wanted != 0
+            self.poll.modify(connection.socket, wanted or select.EPOLLIN)
             return
         if events & select.EPOLLOUT:
             self.poll.modify(connection.socket, select.EPOLLIN)
             self.send(connection)
         if connection.socket.fileno() != -1 and events & ~select.EPOLLOUT:
             self.read(connection)
+
+    def connected(self, connection: Connection) -> int:
+        """A step on the way to being connected; what to wait for until the next one, 0 where it is the last.
+        Raises OSError, also for a certificate that is not as it must be."""
+        opened = connection.socket
+        if isinstance(opened, socket.socket):
+            if code := opened.getsockopt(socket.SOL_SOCKET, socket.SO_ERROR):
+                raise OSError(code, "cannot connect")
+            if self.tls is None:
+                return 0
+            opened = connection.socket = self.tls(opened)
+        return opened.handshake()
 
     def read(self, connection: Connection) -> None:
         try:
@@ -348,7 +299,7 @@ class Courier:
             if head is None:
                 end = received.find(b"\r\n\r\n", at)
                 if end < 0:
-                    if not _may_begin(received[at:]):
+                    if not may_begin(received[at:]):
                         raise Odd
                     return at
                 if end - at > MAX_HEADER:
@@ -434,8 +385,8 @@ class Courier:
         if connection.head is not None:
             self.discarded += len(connection.received)  # of a body that did not become complete
         with contextlib.suppress(OSError, ValueError):
-            self.poll.unregister(connection.socket)
-        self.connections.pop(connection.socket.fileno(), None)
+            self.poll.unregister(connection.descriptor)
+        self.connections.pop(connection.descriptor, None)
         connection.close()
 
     def expire(self) -> None:
@@ -447,6 +398,22 @@ class Courier:
                 if connection.asked:
                     self.alone([connection.asked.popleft()], wire.ODD)
                 self.broke(connection, tried=False)
+
+
+def _tls(host: str, authorities: str | None) -> "Callable[[socket.socket], Secured]":
+    """How a connected socket is made a secure one. None can be where the authorities cannot be read."""
+    from cluster.courier import secured
+
+    try:
+        context = secured.context(authorities)
+    except OSError as error:
+        refusal = error
+
+        def refused(connected: socket.socket) -> "Secured":
+            raise refusal
+
+        return refused
+    return lambda connected: secured.Secured(connected, context, host)
 
 
 def main(descriptor: int, folder: int) -> None:

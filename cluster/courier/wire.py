@@ -4,7 +4,7 @@ A frame is its length (4 bytes, the machine's own order) and a value of plain Py
 writes them: both ends are one interpreter on one machine, and nothing else is as fast. Nothing that came
 from an origin is ever unmarshalled.
 
-    settings     addresses, bind, head, tail, connect, silence (`origin.base.Plain`)
+    settings     addresses, bind, head, tail, connect, silence, tls (`origin.base.Plain`)
     errand       (its number, prefix of its temporaries, connections that may be open, its files)
     a file       (number, target, size, (mode, uid, gid, mtime to set where the origin tells none))
     report       (errand, arrived, alone, failed, requests, discarded)
@@ -29,7 +29,8 @@ GONE = 2  # no connection can be made, or too few answers are plain: as above
 
 SIGN = 0
 
-Settings = tuple[tuple[tuple[int, str, int], ...], str | None, bytes, bytes, float, float]
+Tls = tuple[str, str | None]
+Settings = tuple[tuple[tuple[int, str, int], ...], str | None, bytes, bytes, float, float, Tls | None]
 File = tuple[int, bytes, int, tuple[int, int, int, int | None]]
 Errand = tuple[int, bytes, int, list[File]]
 Arrived = tuple[int, int, int, bytes, str | None, int | None]

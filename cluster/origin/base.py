@@ -96,11 +96,12 @@ class Origin(Protocol):
 
 @value
 class Plain:
-    """How small files are to be asked for over connections of one's own: plain HTTP to one host.
+    """How small files are to be asked for over connections of one's own, to one host.
 
     A request is `head`, the target of `href` without its leading slash, and `tail`. `addresses` are
     (family, host, port), in the order to be tried; `connections` may be open at once. `connect` and
-    `silence` are seconds.
+    `silence` are seconds. `tls`: whose certificate is expected, and the file of its authorities where those
+    are not the system's.
     """
 
     addresses: tuple[tuple[int, str, int], ...]
@@ -110,6 +111,7 @@ class Plain:
     connections: int
     connect: float
     silence: float
+    tls: tuple[str, str | None] | None = None
 
 
 class Lending(Protocol):

@@ -48,7 +48,7 @@ class HttpOrigin:
         self._pages = Pages(self._session)
         self.url = self._session.prefix
         scheme = self._session.base.scheme
-        self.properties = Properties(scheme=scheme, lends=scheme == "http" and spec.proxy is None)
+        self.properties = Properties(scheme=scheme, lends=spec.proxy is None)
         self._limits = limits
         self._timezone = spec.timezone
         self._zone: ServerZone | None = None

@@ -177,8 +177,8 @@ class HttpSession:
         )
 
     async def plain(self, connections: int) -> Plain | None:
-        """How small files are asked for by the courier: over plain HTTP. The caller holds as many places."""
-        way = await self.way() if self.base.scheme == "http" else None
+        """How small files are asked for by the courier. The caller holds as many places."""
+        way = await self.way()
         if way is None:
             return None
         return Plain(
@@ -189,6 +189,7 @@ class HttpSession:
             connections=connections,
             connect=self.patience.connect,
             silence=self._limits.timeout,
+            tls=None if way.tls is None else (way.host, self._spec.ca),
         )
 
     def socket_to(self, address: tuple[int, str, int]) -> socket.socket:

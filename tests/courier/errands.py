@@ -54,10 +54,12 @@ class Errands:
         silence: float = 5.0,
         connect: float = 2.0,
         mode: int = 0o640,
+        tls: tuple[str, str | None] | None = None,
     ) -> None:
         self.folder, self.connections, self.mode = folder, connections, mode
         places = tuple(addresses or [(int(socket.AF_INET), "127.0.0.1", port)])
-        self._settings = (places, bind, b"GET /", b" HTTP/1.1\r\nHost: origin\r\n\r\n", connect, silence)
+        tail = b" HTTP/1.1\r\nHost: origin\r\n\r\n"
+        self._settings = (places, bind, b"GET /", tail, connect, silence, tls)
         self._jobs: dict[int, list[tuple[str, int]]] = {}
         self._open: set[tuple[int, int]] = set()
         self._expected: set[str] = set()

@@ -37,7 +37,8 @@ from cluster.store.mirror import MirrorStore
 from tests.courier.errands import PATIENCE
 from tests.engine.world import World
 from tests.origin.hostile import Answer, Hostile, Request, chunked, ok, reset
-from tests.servers import apache, nginx
+from tests.origin.test_http_guard import certificate
+from tests.servers import apache, free_port, nginx
 from tests.store.trees import mounted
 
 AT = 1_700_000_000
@@ -213,6 +214,35 @@ async def test_a_tree_arrives_as_it_does_without_the_courier(
         assert (found.st_mode, found.st_mtime_ns) == (expected.st_mode, expected.st_mtime_ns)
 
 
+@pytest.mark.parametrize("server", [nginx, apache])
+async def test_over_tls_a_tree_arrives_by_the_courier_too(
+    net: Net, started: list[courier.Courier], server: Callable[..., Any]
+) -> None:
+    source = net.top / "source"
+    files = write(source, 500)
+    net.ledger.tree(source)
+    ca, _ = certificate(net.top, "127.0.0.1")
+    port, both = free_port(), ca.removesuffix("pem") + "both"
+    extra = {
+        nginx: f"listen 127.0.0.1:{port} ssl; ssl_certificate {both}; ssl_certificate_key {both};",
+        apache: (
+            f"LoadModule ssl_module /usr/lib/apache2/modules/mod_ssl.so\nListen 127.0.0.1:{port}\n"
+            f"<VirtualHost 127.0.0.1:{port}>\nSSLEngine on\nSSLCertificateFile {both}\n</VirtualHost>\n"
+        ),
+    }[server]
+    with server(source, extra=extra) as running:
+        net.at(f"https://127.0.0.1:{port}/", ca=ca)
+        report = await net.run()
+        await asyncio.sleep(0.1)
+        log = running.requests()
+    assert report.outcome == "complete", report
+    assert net.bodies() == files
+    assert len(started) == 1
+    asked = [request.target for request in log if request.method == "GET"]
+    assert len(asked) == len(set(asked)) == 500 + 4, "nothing is asked for twice"
+    net.clean()
+
+
 async def test_every_request_and_every_byte_is_counted(net: Net) -> None:
     source = net.top / "source"
     files = write(source, 200)
@@ -384,9 +414,13 @@ async def test_one_slot_of_a_host_is_kept_for_listings(allowed: list[int], busy:
     assert (slots.running, slots.lent, inner.given) == (busy, 0, [])
 
 
-async def test_https_is_not_lent() -> None:
-    for url, lends in (("https://origin.example/", False), ("http://origin.example/", True)):
-        origin = open_origin(OriginSpec(url), Limits(), Shared())
+async def test_connections_are_lent_where_no_proxy_is_between() -> None:
+    for url, proxy, lends in (
+        ("https://origin.example/", None, True),
+        ("http://origin.example/", None, True),
+        ("http://origin.example/", "http://proxy.example:3128", False),
+    ):
+        origin = open_origin(OriginSpec(url, proxy=proxy), Limits(), Shared())
         assert origin.properties.lends == lends
         await origin.close()
 

@@ -13,7 +13,8 @@ from pathlib import Path
 import pytest
 
 from cluster.courier import program, wire
-from cluster.courier.program import BARREN, DEPTH, MAX_HEADER, SKIPPED, TRIES
+from cluster.courier.head import MAX_HEADER, SKIPPED
+from cluster.courier.program import BARREN, DEPTH, TRIES
 from cluster.store import small
 from tests.courier.errands import MTIME, Errands, fetched
 from tests.origin.hostile import (
@@ -28,6 +29,7 @@ from tests.origin.hostile import (
     reset,
     unframed,
 )
+from tests.origin.test_http_guard import certificate
 from tests.servers import free_port
 
 BODY = bytes(range(256)) * 4
@@ -606,6 +608,65 @@ async def test_no_more_connections_than_are_lent_now(tmp_path: Path) -> None:
         errands.connections = 1
         await fetched(errands, *files)
         assert len({r.connection for r in server.requests}) == 1
+
+
+# -- TLS
+
+
+@pytest.mark.parametrize("connections", [1, 4])
+async def test_over_tls_every_file_arrives(tmp_path: Path, connections: int) -> None:
+    ca, context = certificate(tmp_path, "127.0.0.1")
+    (tmp_path / "t").mkdir()
+    answers, files = plain(200)
+    large = os.urandom(256 * 2**10)
+    answers["/large"] = ok(large)
+    async with (
+        Hostile(answers, tls=context) as server,
+        Errands(server.port, tmp_path / "t", connections=connections, tls=("127.0.0.1", ca)) as errands,
+    ):
+        found = await fetched(errands, ("large", len(large)), *files, ("large", len(large)))
+        assert server.connections <= connections
+    assert found.arrived == bodies(files) | {"large": large}
+    assert not found.alone and len(server.requests) == found.requests == 202
+
+
+async def test_over_tls_a_server_that_closes_after_some_answers_costs_no_file(tmp_path: Path) -> None:
+    ca, context = certificate(tmp_path, "127.0.0.1")
+    (tmp_path / "t").mkdir()
+    answers, files = plain(60)
+    for number in range(0, 60, 7):
+        answers[f"/{number}"] = ok(body_of(number), "Connection: close")
+    async with (
+        Hostile(answers, tls=context) as server,
+        Errands(server.port, tmp_path / "t", connections=2, tls=("127.0.0.1", ca)) as errands,
+    ):
+        found = await fetched(errands, *files)
+    assert found.arrived == bodies(files)
+
+
+@pytest.mark.parametrize("wrong", ["expired", "host", "self-signed", "no authorities", "no TLS"])
+async def test_78_without_the_right_certificate_nothing_is_asked_for(tmp_path: Path, wrong: str) -> None:
+    days = -5 if wrong == "expired" else 1
+    ca, context = certificate(tmp_path, "127.0.0.9" if wrong == "host" else "127.0.0.1", days=days)
+    (tmp_path / "t").mkdir()
+    authorities = {"self-signed": None, "no authorities": str(tmp_path / "none")}.get(wrong, ca)
+    answers, files = plain(20)
+    async with (
+        Hostile(answers, tls=None if wrong == "no TLS" else context) as server,
+        Errands(server.port, tmp_path / "t", tls=("127.0.0.1", authorities)) as errands,
+    ):
+        found = await fetched(errands, *files)
+        assert not server.requests
+    assert found.alone == dict.fromkeys([target for target, _ in files], wire.GONE)
+
+
+async def test_a_handshake_that_never_ends_is_given_up(tmp_path: Path) -> None:
+    silent = await asyncio.start_server(lambda reader, writer: None, "127.0.0.1", 0)
+    port = silent.sockets[0].getsockname()[1]
+    async with Errands(port, tmp_path, connect=0.3, tls=("127.0.0.1", None)) as errands:
+        found = await fetched(errands, ("a", 1))
+    silent.close()
+    assert found.alone == {"a": wire.GONE}
 
 
 # -- this machine's disk

@@ -9,7 +9,7 @@ from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from cluster.model import Claim
+from cluster.model import Claim, value
 from cluster.peer import fields, wire
 from cluster.peer.codec import WireError, pack, unpack
 
@@ -18,6 +18,9 @@ if TYPE_CHECKING:
 
 MAX_MESSAGE = 2**17  # bytes that are accepted in one message
 FILLED = 2**15  # bytes at which a message of ours is closed: its last element still fits
+
+MAX_UNITS = 1_000_000  # of one budget
+MAX_TURN = 2**40
 
 Released = tuple[bytes, int]  # name, first byte
 
@@ -86,7 +89,37 @@ class News:
     page: wire.JournalPage
 
 
-Message = Greeting | Sign | Anew | Whole | Fetching | Gone | Cleared | Follow | News
+@value
+class Share:
+    """One budget as a site stands in it towards the one that it tells, in units: what it could use in all,
+    whether it uses any, what it lends, what it uses of the other's. `turn` grows
+    where not all are served."""
+
+    sort: str
+    host: str
+    budget: int
+    want: int
+    used: int
+    lent: int
+    holding: int
+    turn: int = 0
+
+
+@value
+class Shares:
+    """What is shared between two sites. `life` is the sender's process, `number` counts its messages to this
+    reader; `echo` is the last one that it has heard of the process `echo_life`. `hears` says whom it has
+    heard of, and how long ago (ms)."""
+
+    life: int
+    number: int
+    echo_life: int
+    echo: int
+    hears: tuple[tuple[str, int], ...] = ()
+    shares: tuple[Share, ...] = ()
+
+
+Message = Greeting | Sign | Anew | Whole | Fetching | Gone | Cleared | Follow | News | Shares
 
 
 # -- encoding --------------------------------------------------------------------------------
@@ -119,6 +152,15 @@ def gone(parts: Iterable[tuple[str, bytes, Released]]) -> Iterator[bytes]:
 
 def follow(message: Follow) -> bytes:
     return pack(["follow", message.mirror, message.epoch, message.after])
+
+
+def shares(message: Shares) -> bytes:
+    told = [
+        [one.sort, one.host, one.budget, one.want, one.used, one.lent, one.holding, one.turn]
+        for one in message.shares
+    ]
+    hears = [list(one) for one in message.hears]
+    return pack(["shares", message.life, message.number, message.echo_life, message.echo, hears, told])
 
 
 def news(
@@ -193,10 +235,31 @@ def read(data: bytes) -> Message | None:
             )
         case "news", [mirror, epoch, last, lost, records, *_]:
             return News(fields.text(mirror, "mirror"), _page(epoch, last, lost, records))
-        case "greeting" | "sign" | "cleared" | "fetching" | "gone" | "follow" | "news", _:
+        case "shares", [life, number, echo_life, echo, hears, shares, *_]:
+            return Shares(
+                fields.integer(life, "life", 1),
+                fields.integer(number, "number", 1),
+                fields.integer(echo_life, "life"),
+                fields.integer(echo, "echo"),
+                tuple(_heard(item) for item in fields.array(hears, 0, "hears")),
+                tuple(_share(item) for item in fields.array(shares, 0, "shares")),
+            )
+        case "greeting" | "sign" | "cleared" | "fetching" | "gone" | "follow" | "news" | "shares", _:
             raise WireError(f"{row[0]}: only {len(row)} elements")
         case _:
             return None
+
+
+def _heard(item: object) -> tuple[str, int]:
+    row = fields.array(item, 2, "heard")
+    return fields.text(row[0], "site"), fields.integer(row[1], "age")
+
+
+def _share(item: object) -> Share:
+    row = fields.array(item, 8, "share")
+    budget, want, used, lent, holding = (fields.integer(one, "share", 0, MAX_UNITS) for one in row[2:7])
+    sort, host, turn = fields.text(row[0], "sort"), fields.text(row[1], "host"), row[7]
+    return Share(sort, host, budget, want, used, lent, holding, fields.integer(turn, "turn", 0, MAX_TURN))
 
 
 def _claims(group: object) -> tuple[str, bytes, tuple[Claim, ...]]:

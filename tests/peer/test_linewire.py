@@ -8,7 +8,20 @@ from hypothesis import strategies as st
 from cluster.model import Claim, Kind, Row, Stamp
 from cluster.peer import linewire, wire
 from cluster.peer.codec import WireError
-from cluster.peer.linewire import Anew, Cleared, Fetching, Follow, Gone, Greeting, News, Sign, Whole
+from cluster.peer.leases import MAX_SHARES
+from cluster.peer.linewire import (
+    Anew,
+    Cleared,
+    Fetching,
+    Follow,
+    Gone,
+    Greeting,
+    News,
+    Share,
+    Shares,
+    Sign,
+    Whole,
+)
 from tests.peer.test_wire import anything
 
 names = st.binary(min_size=1, max_size=40).filter(lambda n: n not in (b".", b"..") and not set(n) & {0, 0x2F})
@@ -26,6 +39,11 @@ def claims(draw):
     etag = draw(st.sampled_from([None, '"v"']))
     idle = draw(st.integers(0, 10**6)) / 1000
     return Claim(draw(names), draw(rows), draw(sizes), idle, draw(st.booleans()), first, end, etag)
+
+
+SHARES = Shares(
+    2**47, 9, 5, 8, (("oslo", 1500),), (Share("connections", "ftp.example.org", 8, 20, 1, 2, 3, 4),)
+)
 
 
 def flat(groups) -> list:
@@ -55,6 +73,7 @@ def test_ends_of_claims_arrive_as_they_were_said(said):
         (linewire.WHOLE, Whole()),
         (linewire.cleared("debian"), Cleared("debian")),
         (linewire.follow(Follow("debian", "e", 7)), Follow("debian", "e", 7)),
+        (linewire.shares(SHARES), SHARES),
         (
             linewire.news("debian", "e", 9, [], lost=True)[0],
             News("debian", wire.JournalPage((), "e", 9, True)),
@@ -83,6 +102,10 @@ def test_many_claims_and_records_are_said_in_pieces_that_are_not_too_large():
         got += linewire.read(message).page.records
         rest = rest[count:]
     assert got == records
+    share = Share("connections", "h" * 253, 10**6, 10**6, 10**6, 10**6, 10**6, 2**40)
+    hears = tuple(("s" * 63, 2**40) for _ in range(16))
+    most = Shares(2**48, 2**40, 2**48, 2**40, hears, (share,) * MAX_SHARES)
+    assert len(linewire.shares(most)) < linewire.MAX_MESSAGE
 
 
 @given(st.binary(max_size=300))
@@ -94,7 +117,19 @@ def test_random_bytes_are_refused(data):
         assert "\n" not in str(error)
 
 
-SORTS = ("greeting", "sign", "anew", "whole", "cleared", "fetching", "gone", "follow", "news", "else")
+SORTS = (
+    "greeting",
+    "sign",
+    "anew",
+    "whole",
+    "cleared",
+    "fetching",
+    "gone",
+    "follow",
+    "news",
+    "shares",
+    "else",
+)
 
 
 @given(st.sampled_from(SORTS), st.lists(anything, max_size=6))

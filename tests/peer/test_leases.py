@@ -1,0 +1,269 @@
+"""Budgets that sites share: never more than there is, nobody starves, and what falls silent comes back."""
+
+from __future__ import annotations
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from cluster.peer import leases
+from cluster.peer.codec import WireError
+from cluster.peer.leases import ABSENT, Leases, Terms
+from cluster.peer.linewire import Share, Shares
+from cluster.plan.order import ranking
+from cluster.plan.shares import homes
+from tests.peer.sharing import POOL, World
+
+NAMES = ["kent", "lancaster", "oslo", "york"]
+BUSY = 100  # requests that a site would like to have open
+
+
+def started(budget: int = 8, names: list[str] = NAMES[1:], **more) -> World:
+    world = World(budget, names, **more)
+    for name in names:
+        world.start(name)
+    world.advance(5)
+    return world
+
+
+# -- stories
+
+
+def test_one_site_that_works_has_everything_and_shares_it_when_others_begin() -> None:
+    world = started()
+    world.demand("oslo", BUSY)
+    world.advance(10)
+    assert world.counts() == {"lancaster": 0, "oslo": 8, "york": 0}
+    world.demand("york", BUSY)
+    world.advance(15)
+    assert world.counts() == {"lancaster": 0, "oslo": 4, "york": 4}
+    world.demand("lancaster", 1)
+    world.advance(15)
+    assert (world.counts()["lancaster"], world.running(), world.most) == (1, 8, 8)
+
+
+def test_what_a_killed_site_used_comes_back_to_the_others() -> None:
+    world = started()
+    for name in world.names:
+        world.demand(name, BUSY)
+    world.advance(15)
+    assert sorted(world.counts().values()) == [2, 3, 3]
+    world.kill("york")
+    world.advance(ABSENT + 10)
+    assert world.counts() == {"lancaster": 4, "oslo": 4}
+
+
+def test_a_site_that_comes_back_waits_until_its_share_is_free() -> None:
+    world = started(takes=40.0)
+    world.kill("york")
+    for name in ("lancaster", "oslo"):
+        world.demand(name, BUSY)
+    world.advance(ABSENT + 60)
+    assert world.running() == 8
+    world.start("york")
+    world.demand("york", BUSY)
+    world.advance(60)
+    assert (sorted(world.counts().values()), world.most) == ([2, 3, 3], 8)
+
+
+def test_a_site_that_hears_nobody_uses_its_fair_share() -> None:
+    world = World(8, NAMES)
+    world.start("oslo")
+    world.demand("oslo", BUSY)
+    world.advance(60)
+    assert world.counts() == {"oslo": 2}
+
+
+def test_a_site_whose_siblings_are_known_to_be_down_uses_everything() -> None:
+    world = World(8, NAMES)
+    world.refusing = set(NAMES) - {"oslo"}
+    world.start("oslo")
+    world.demand("oslo", BUSY)
+    world.advance(10)
+    assert world.counts() == {"oslo": 8}
+
+
+def test_the_larger_part_of_a_cut_cluster_divides_everything_and_the_smaller_keeps_its_shares() -> None:
+    world = started(8, NAMES)
+    for name in NAMES:
+        world.demand(name, BUSY)
+    world.advance(15)
+    world.part(["kent"], NAMES[1:])
+    world.advance(ABSENT + 15)
+    assert (world.counts()["kent"], world.running(*NAMES[1:])) == (2, 8)
+    world.part()
+    world.advance(15)
+    assert (world.counts(), world.most) == (dict.fromkeys(NAMES, 2), 10)
+
+
+def test_two_halves_of_a_cut_cluster_stay_within_the_budget() -> None:
+    world = started(8, NAMES, takes=1.0)
+    for name in NAMES[:3]:
+        world.demand(name, BUSY)
+    world.advance(15)
+    world.part(NAMES[:2], NAMES[2:])
+    world.advance(ABSENT + 15)
+    assert (world.counts(), world.most) == ({"kent": 2, "lancaster": 2, "oslo": 4, "york": 0}, 8)
+
+
+def test_where_there_is_less_than_one_for_each_everybody_has_a_turn() -> None:
+    world = started(1, NAMES)
+    for name in NAMES:
+        world.demand(name, BUSY)
+    world.advance(200)
+    assert world.most == 1
+    served = [station.served for station in world.up.values()]
+    assert min(served) > 0.5 * max(served) > 0
+
+
+def test_sites_that_hear_each_other_only_through_a_third_know_that_they_are_there() -> None:
+    world = World(9, NAMES[1:])
+    world.part(["lancaster"], ["york"])
+    for name in world.names:
+        world.start(name)
+        world.demand(name, BUSY)
+    world.advance(ABSENT + 30)
+    assert (world.counts(), world.most) == (dict.fromkeys(world.names, 3), 9)
+
+
+def test_who_does_not_give_back_is_waited_for_with_patience_and_lent_nothing_more(monkeypatch) -> None:
+    monkeypatch.setattr(leases, "PATIENCE", 30.0)
+    world = started(4, NAMES[2:], takes=10_000.0)
+    world.demand("oslo", BUSY)
+    world.advance(10)
+    world.demand("york", BUSY)
+    world.advance(25)
+    assert world.counts() == {"oslo": 4, "york": 0}, "nobody tears down what is open"
+    world.advance(20)
+    assert world.counts() == {"oslo": 4, "york": 2}, "its own share, and no more"
+
+
+def test_what_is_smaller_at_one_site_is_so_at_all() -> None:
+    world = started(8)
+    for name, budget in zip(world.names, (8, 3, 8), strict=True):
+        station = world.up[name]
+        station.leases.configure({POOL: Terms(budget, tuple(world.names))}, world.clock(station))
+        world.demand(name, BUSY)
+    world.advance(20)
+    assert world.running() == 3
+
+
+# -- nonsense
+
+
+def test_an_answer_to_what_was_never_said_is_a_fault() -> None:
+    known = Leases("kent", 5)
+    known.configure({POOL: Terms(4, ("kent", "oslo"))}, 0.0)
+    with pytest.raises(WireError, match="answers message 9 of 0"):
+        known.hear("oslo", Shares(7, 1, 5, 9), 0.0)
+
+
+def test_what_is_lent_to_another_process_of_this_site_is_not_used() -> None:
+    known = Leases("kent", 5)
+    known.configure({POOL: Terms(4, ("kent", "oslo"))}, 0.0)
+    known.hear("oslo", Shares(7, 1, 4, 3, (), (Share(*POOL, 4, 0, 0, 2, 0),)), 10.0)
+    known.use(POOL, 0, 4, 10.0)
+    assert known.allowed(POOL) <= 2
+
+
+def test_what_a_sibling_claims_to_use_of_ours_is_believed_for_a_time_only(monkeypatch) -> None:
+    monkeypatch.setattr(leases, "PATIENCE", 30.0)
+    known = Leases("kent", 5)
+    known.configure({POOL: Terms(4, ("kent", "oslo"))}, 0.0)
+    allowed = []
+    for number in range(1, 50):
+        known.hear("oslo", Shares(7, number, 0, 0, (), (Share(*POOL, 4, 4, 1, 0, 10**6),)), float(number))
+        known.use(POOL, 0, 4, float(number))
+        allowed.append(known.allowed(POOL))
+    assert (allowed[0], allowed[-1]) == (0, 2)
+
+
+# -- properties
+
+deeds = st.lists(
+    st.tuples(st.sampled_from(NAMES), st.sampled_from([0, 1, 3, BUSY]), st.sampled_from([0.5, 3.0, 11.0])),
+    max_size=12,
+)
+worlds = st.builds(
+    World,
+    st.integers(1, 12),
+    st.sampled_from([NAMES[:2], NAMES[:3], NAMES]),
+    takes=st.sampled_from([1.0, 6.0, 50.0]),
+    delay=st.sampled_from([0.0, 0.5, 1.0]),
+    seed=st.integers(0, 9),
+)
+
+
+@settings(max_examples=25, deadline=None)
+@given(worlds, st.lists(st.sampled_from([0.0, 2.0, 30.0]), min_size=4, max_size=4), deeds)
+def test_sites_that_hear_each_other_never_exceed_the_budget_and_divide_it_fairly(
+    world: World, starts: list[float], deeds: list[tuple[str, int, float]]
+) -> None:
+    for name, after in zip(world.names, starts, strict=False):
+        world.advance(after)
+        world.start(name)
+        world.demand(name, BUSY)
+        world.advance(0.5)
+        assert world.most <= world.budget or len(world.up) <= len(world.names) / 2
+    for name, demand, seconds in deeds:
+        world.demand(name, demand)
+        world.advance(seconds)
+        assert world.most <= world.budget
+    before = {name: station.served for name, station in world.up.items()}
+    for name in world.names:
+        world.demand(name, BUSY)
+    world.advance(3 * world.takes + 60)
+    assert world.most <= world.budget
+    assert all(station.served > before[name] for name, station in world.up.items()), "somebody starves"
+    counts = sorted(world.counts().values())
+    assert counts[-1] - counts[0] <= 1 or world.takes < 2
+
+
+failures = st.lists(
+    st.tuples(
+        st.sampled_from(["kill", "refuse", "start", "cut", "heal", "demand"]),
+        st.sampled_from(NAMES),
+        st.sampled_from([0.5, 5.0, 30.0]),
+    ),
+    max_size=10,
+)
+
+
+@settings(max_examples=25, deadline=None)
+@given(worlds, failures, st.lists(st.booleans(), min_size=4, max_size=4))
+def test_failures_cost_no_more_than_the_shares_of_those_who_are_not_heard(
+    world: World, deeds: list[tuple[str, str, float]], sides: list[bool]
+) -> None:
+    for name in world.names:
+        world.start(name)
+        world.demand(name, BUSY)
+    world.advance(5)
+    for what, name, seconds in deeds:
+        if name not in world.names:
+            continue
+        match what:
+            case "kill" | "refuse" if name in world.up:
+                world.kill(name, refuses=what == "refuse")
+            case "start" if name not in world.up:
+                world.start(name)
+            case "cut":
+                world.part([name], [other for other in world.names if other != name])
+            case "heal":
+                world.part()
+            case "demand":
+                world.demand(name, BUSY)
+        world.advance(seconds)
+    parts = [[n for n, s in zip(world.names, sides, strict=False) if s is side] for side in (True, False)]
+    world.part(*parts)
+    for name in world.names:
+        if name not in world.up:
+            world.start(name)
+        world.demand(name, BUSY)
+    world.advance(ABSENT + 2 * world.takes + 40)
+    before = {name: station.served for name, station in world.up.items()}
+    fair = homes(world.budget, ranking(" ".join(POOL).encode(), world.names))
+    for part in parts:
+        share = world.budget if 2 * len(part) > len(world.names) else max(1, sum(fair[n] for n in part))
+        assert world.running(*part) <= share if part else True
+    world.advance(2 * world.takes + 60)
+    assert all(station.served > before[name] for name, station in world.up.items()), "somebody starves"

@@ -362,6 +362,7 @@ class Limits:
     directory_entries: int = 250_000
     depth: int = MAX_DEPTH
     files: int = 20_000_000
+    shared: bool = False  # connections and bandwidth are those of all sites together
 
 
 @value

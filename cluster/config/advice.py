@@ -15,7 +15,10 @@ def warnings(cluster: Cluster, site: str | None = None) -> list[str]:
     if len(cluster.sites) < 2:
         out.append("sites: one site has no siblings; a cluster begins with two")
     for mirror in cluster.mirrors.values():
-        out += [f"config/mirrors/{mirror.name}.xml: {text}" for text in _mirror(mirror)]
+        out += [
+            f"config/mirrors/{mirror.name}.xml: {text}"
+            for text in (*_mirror(mirror), *_shared(cluster, mirror))
+        ]
     for each in cluster.sites.values():
         out += [f"sites/{each.name}.toml: {text}" for text in _site(cluster, each)]
         if site in (None, each.name):
@@ -45,6 +48,22 @@ def _mirror(mirror: Mirror) -> Iterator[str]:
         yield f"schedule: webhook secret {mirror.schedule.webhook} is not on this machine"
     if all(origin.paused for origin in mirror.origins):
         yield "every origin is paused"
+
+
+def _shared(cluster: Cluster, mirror: Mirror) -> Iterator[str]:
+    if not mirror.limits.shared:
+        return
+    count, connections = len(mirror.sites), mirror.limits.connections
+    if count < 2:
+        yield "limits: shared, but one site carries the mirror"
+    elif connections < count:
+        yield f"limits: {connections} connections are shared by {count} sites: they take turns"
+    for name in mirror.sites:
+        if name in cluster.sites and cluster.sites[name].peer is None:
+            yield f"limits: {name} has no [peer]: nothing of its share is lent, and it is lent nothing"
+    for origin in mirror.origins:
+        if origin.url.startswith("file:"):
+            yield f"limits: origin {origin.url} is a folder of each machine: it is not shared"
 
 
 def _site(cluster: Cluster, site: Site) -> Iterator[str]:

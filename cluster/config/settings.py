@@ -141,6 +141,7 @@ FIELDS: Mapping[str, Field] = {
     "walk.order": _choice(Order, *Order),
     "limits.connections": _whole(1, 64),
     "limits.bandwidth": _or("unlimited", None, RATE),
+    "limits.shared": YES,
     "limits.timeout": _duration(1, 3600),
     "limits.retries": _whole(0, 20),
     "limits.file-size": SIZE,

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import time
 from collections import deque
 from collections.abc import AsyncIterator, Awaitable, Callable
@@ -16,20 +17,27 @@ from cluster.model import Facts, Limits, Listing, href
 from cluster.origin.base import Body, Copyable, Lending, Origin, Plain, Want
 
 BURST = 1.0  # s of the rate that may have been saved up
+PART_HOLDS = 0.2  # s after which it is looked again whether siblings leave anything of a bandwidth
 RATE_HOLDS = 15.0  # s after which the hour is looked at again
 
 
 class Slots:
     """How many requests to one host may run at once: the smallest number that one of its mirrors allows.
 
-    First come, first served. Unlike a semaphore it can be resized while it is in use.
+    First come, first served. Unlike a semaphore it can be resized while it is in use. Where several sites
+    share the host, `lease` says how many there may be here; what runs beyond ends by itself.
     """
 
     def __init__(self) -> None:
         self.allowed: list[int] = []
         self.running = 0
         self.lent = 0  # of the running ones
+        self.wished = 0  # more that whoever was lent some would have taken
         self.capacity = 1
+        self.bodies = 0  # on their way, of which the bytes are counted
+        self.part = 1.0  # of each bandwidth: what siblings leave
+        self._leased: int | None = None
+        self._watch: Callable[[], None] | None = None
         self._waiting: deque[asyncio.Future[None]] = deque()
 
     def __repr__(self) -> str:
@@ -38,50 +46,95 @@ class Slots:
     def join(self, allowed: int) -> None:
         """A mirror begins to use this host."""
         self.allowed.append(max(1, allowed))
-        self.capacity = min(self.allowed)
+        self._fit()
 
     def leave(self, allowed: int) -> None:
         """A mirror is done with it."""
         self.allowed.remove(max(1, allowed))
-        self.capacity = min(self.allowed, default=1)
+        self._fit()
+
+    def lease(self, most: int | None, watch: Callable[[], None] | None) -> None:
+        """At most so many from now on, whatever mirrors allow; None: the host is not shared. `watch` is
+        called when `running`, `demand` or `bodies` may be another."""
+        self._leased, self._watch = most, watch
+        self._fit()
+
+    @property
+    def demand(self) -> int:
+        """How many could run if there were no siblings."""
+        wanted = self.running + len(self._waiting) + self.wished
+        return min(wanted, min(self.allowed, default=1))
+
+    def _fit(self) -> None:
+        most = min(self.allowed, default=1)
+        self.capacity = most if self._leased is None else min(most, self._leased)
         self._admit()
+
+    def _tell(self) -> None:
+        if self._watch is not None:
+            self._watch()
 
     async def take(self) -> None:
         """Wait for a slot. Who was cancelled does not hold one."""
         if self.running < self.capacity and not self._waiting:
             self.running += 1
+            self._tell()
             return
         turn = asyncio.get_running_loop().create_future()
         self._waiting.append(turn)
+        self._tell()
         try:
             await turn
         except asyncio.CancelledError:
             if turn.done() and not turn.cancelled():
                 self.give()
+            else:
+                with contextlib.suppress(ValueError):  # it was passed over
+                    self._waiting.remove(turn)
+                self._tell()
             raise
 
     def take_free(self, most: int) -> int:
         """Up to `most` slots that nobody uses or waits for; how many."""
         free = 0 if self._waiting else max(0, min(most, self.capacity - self.running))
-        self.running += free
+        if free:
+            self.running += free
+            self._tell()
         return free
 
     @property
     def starved(self) -> bool:
-        """Whether somebody waits, and every slot is lent."""
+        """Whether what is lent should come back: somebody waits, and every slot is lent; there are fewer
+        slots than before; or there are more, of which whoever was lent some would take another."""
+        if self._leased is not None and self.lent:
+            if self.running > self.capacity:
+                return True
+            if self.wished and not self._waiting and self.running + 1 < self.capacity:
+                return True
         return bool(self._waiting) and self.lent >= self.capacity
 
     def give(self) -> None:
         """Hand the slot back."""
         self.running -= 1
+        self._tell()
         self._admit()
 
+    def moved(self, lent: int, wished: int, bodies: int = 0) -> None:
+        """So many more (or fewer) are lent, wished for, on their way."""
+        self.lent += lent
+        self.wished += wished
+        self.bodies += bodies
+        self._tell()
+
     def _admit(self) -> None:
+        before = self.running
         while self._waiting and self.running < self.capacity:
             turn = self._waiting.popleft()
             if not turn.done():
                 self.running += 1
                 turn.set_result(None)
+        if self.running != before:
+            self._tell()
 
 
 @dataclass(slots=True)
@@ -140,7 +193,8 @@ class Bucket:
 
 class Limited:
     """At most `limits.connections` requests at once to one host, counted over all mirrors that share `hosts`,
-    and at most `limits.bandwidth` (by `limits.hours`) bytes/s of bodies for this origin.
+    and at most `limits.bandwidth` (by `limits.hours`) bytes/s of bodies for this origin; as much of both as
+    siblings leave (`Slots.lease`, `Slots.part`) where `limits.shared`.
 
     A slot is held for a listing, for facts, and from the opening of a read to its end: who holds a body open
     and asks the same origin for something else needs a second slot. In hours with a rate of 0 requests wait;
@@ -168,6 +222,7 @@ class Limited:
         self._limits, self._clock, self._monotonic, self._sleep = limits, clock, monotonic, sleep
         self._bucket = Bucket()
         self._rate: tuple[float, int | None] = (-RATE_HOLDS, None)
+        self._wishes: dict[int, int] = {}  # by loan: how many more would have been taken
         self._open = True
 
     def __repr__(self) -> str:
@@ -206,14 +261,16 @@ class Limited:
         try:
             lent = await cast("Lending", self.inner).lend(held)
         finally:
-            slots.lent += lent.connections if lent else 0
+            if lent is not None:
+                self._wishes[id(lent)] = max(0, most - lent.connections)
+                slots.moved(lent.connections, self._wishes[id(lent)])
             for _ in range(held - (lent.connections if lent else 0)):
                 slots.give()
         return lent
 
     def back(self, lent: Plain) -> None:
         cast("Lending", self.inner).back(lent)
-        self.slots.lent -= lent.connections
+        self.slots.moved(-lent.connections, -self._wishes.pop(id(lent)))
         for _ in range(lent.connections):
             self.slots.give()
 
@@ -234,6 +291,8 @@ class Limited:
 
     async def paid(self, path: bytes, count: int) -> None:
         """`count` bytes of a body came: wait as long as they should have taken."""
+        while self._limits.shared and not self.slots.part:
+            await self._sleep(PART_HOLDS)
         rate = self._current()
         if rate == 0:
             silent = self._silent()
@@ -241,7 +300,8 @@ class Limited:
                 message = "no transfers in these hours"
                 raise Unreachable(href(path), message, retry_after=silent)
         elif rate is not None:
-            pause = self._bucket.take(count, rate, self._monotonic())
+            part = self.slots.part if self._limits.shared else 1.0
+            pause = self._bucket.take(count, rate * part, self._monotonic())
             if pause > 0:
                 await self._sleep(pause)
 
@@ -258,10 +318,11 @@ class Limited:
 
 
 class _Reading:
-    __slots__ = ("_body", "_origin", "_path", "_reading")
+    __slots__ = ("_counted", "_origin", "_path", "_reading")
 
     def __init__(self, origin: Limited, reading: AbstractAsyncContextManager[Body], path: bytes) -> None:
         self._origin, self._reading, self._path = origin, reading, path
+        self._counted = False  # among the bodies whose bytes are counted
 
     async def __aenter__(self) -> Body:
         origin = self._origin
@@ -271,7 +332,11 @@ class _Reading:
         except BaseException:
             origin.slots.give()
             raise
-        return _Shaped(origin, body, self._path) if origin.shaped else body
+        if not origin.shaped:
+            return body
+        origin.slots.moved(0, 0, 1)
+        self._counted = True
+        return _Shaped(origin, body, self._path)
 
     async def __aexit__(
         self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
@@ -279,6 +344,8 @@ class _Reading:
         try:
             return await self._reading.__aexit__(kind, error, traceback)
         finally:
+            if self._counted:
+                self._origin.slots.moved(0, 0, -1)
             self._origin.slots.give()
 
 

@@ -372,6 +372,30 @@ def test_what_is_valid_and_will_not_work_is_told(folder):
     assert any("running as root" in line for line in told) == (os.geteuid() == 0)
 
 
+def test_what_sharing_an_origin_does_not_do_is_told(folder):
+    folder.site("kent", peer=peer("kent"))
+    folder.site("oslo")
+    folder.site("york", peer=peer("york"))
+    shared = '<limits connections="2" shared="yes"/>'
+    folder.mirror("debian", shared)
+    folder.mirror(
+        "own", f'{shared}<sites><site name="kent"/></sites>', origin='<origin url="file:///srv/x"/>'
+    )
+    told = [line for line in warnings(folder.load()) if ": limits: " in line]
+    assert told == [
+        "config/mirrors/debian.xml: limits: 2 connections are shared by 3 sites: they take turns",
+        (
+            "config/mirrors/debian.xml: limits: oslo has no [peer]: nothing of its share is lent, and it is "
+            "lent nothing"
+        ),
+        "config/mirrors/own.xml: limits: shared, but one site carries the mirror",
+        (
+            "config/mirrors/own.xml: limits: origin file:///srv/x/ is a folder of each machine: it is not "
+            "shared"
+        ),
+    ]
+
+
 def test_a_site_that_no_mirror_names_is_told(folder):
     folder.site("oslo")
     folder.mirror("debian", '<sites><site name="kent"/></sites>')

@@ -100,7 +100,7 @@ FULL = """
 </schedule>
 <walk order="backward"/>
 <select><include pattern="a b/**"/><exclude pattern="*.iso" reason="too large"/></select>
-<limits connections="9" bandwidth="400Mbit/s" timeout="90s" retries="5" file-size="1GiB"
+<limits connections="9" bandwidth="400Mbit/s" timeout="90s" retries="5" shared="yes" file-size="1GiB"
         directory-entries="10" depth="7" files="11"><hours from="22:00" to="06:00" bandwidth="0"/></limits>
 <delete hold-files="1" hold-share="2.5%" sightings="3" grace="1h30m" emptied-after="2h" trash="1d" window="2d"
         window-share="4%"/>
@@ -163,7 +163,7 @@ def test_every_setting_reaches_the_model(folder):
         ),
         order=Order.BACKWARD,
         select=(Rule(True, "a b/**"), Rule(False, "*.iso", "too large")),
-        limits=Limits(9, 50_000_000, (HourRate(1320, 360, 0),), 90, 5, 2**30, 10, 7, 11),
+        limits=Limits(9, 50_000_000, (HourRate(1320, 360, 0),), 90, 5, 2**30, 10, 7, 11, True),
         delete=Deletion(1, 0.025, 3, 5400, 7200, 86_400, 172_800, 0.04),
         sideways=Sideways(Trust.STRICT, False, 2.5),
         last=("dists/**", "*.html", "a b"),
@@ -208,6 +208,7 @@ paused = true
 probe = [{ path = "project/trace/master", every = "5m" }]
 [mirrors.debian.limits]
 connections = 9
+shared = true
 bandwidth = "400Mbit/s"
 timeout = "90s"
 retries = 5

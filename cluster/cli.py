@@ -418,11 +418,13 @@ def status(setup: Setup, site: str, mirror: str | None, path: str | None, as_jso
         cluster, own = setup.site(site)
         rows = _run(statuses.of_site(cluster, own, time.time()))
         received = _run(statuses.of_sites(own, rows))
+        budgets = _run(statuses.of_budgets(own))
         if as_json:
-            _emit({"site": site, "mirrors": rows, "received": received})
+            _emit({"site": site, "mirrors": rows, "received": received, "budgets": budgets})
         else:
             statuses.print_site(rows, print)
             statuses.print_received(received, print, human)
+            statuses.print_budgets(budgets, print)
         return DONE
     _, own, found = setup.mirror(site, mirror)
     facts = _run(statuses.of_directory(own, found, _path(path), time.time()))

@@ -12,6 +12,7 @@ from contextlib import AsyncExitStack
 from typing import TYPE_CHECKING, Any
 
 from cluster.daemon.parts import Events, log_report, surroundings
+from cluster.daemon.sharing import Sharing
 from cluster.engine.passes import run_pass
 from cluster.engine.report import Report
 from cluster.errors import HookFailed, SidewaysError
@@ -45,11 +46,15 @@ async def foreground_pass(
 
     Raises HookFailed, Locked, StoreError, UsageError, and SidewaysError where a signal ends it.
     """
-    claims, listings = Claims(), Listings()
+    claims, listings, shared = Claims(), Listings(), Shared()
+    sharing = Sharing(site.name, shared.hosts, time.monotonic)
+    sharing.configure(cluster)
     async with AsyncExitStack() as stack:
-        siblings = await _siblings(stack, cluster, site, claims, listings)
+        siblings = await _siblings(stack, cluster, site, claims, listings, sharing)
         asked = siblings.of if siblings else lambda mirror: ()
-        needed = surroundings(site, Shared(), claims, asked, listings)
+        needed = surroundings(site, shared, claims, asked, listings)
+        telling = asyncio.create_task(sharing.run(), name="budgets")
+        stack.callback(telling.cancel)
 
         async def plain() -> Report:
             if siblings:
@@ -90,7 +95,12 @@ async def _hooked(site: Site, mirror: Mirror, scope: bytes, run: Callable[[], Aw
 
 
 async def _siblings(
-    stack: AsyncExitStack, cluster: Cluster, site: Site, claims: Claims, listings: Listings
+    stack: AsyncExitStack,
+    cluster: Cluster,
+    site: Site,
+    claims: Claims,
+    listings: Listings,
+    sharing: Sharing,
 ) -> Siblings | None:
     """The siblings, and our own answers to them; None where this site has no key (yet)."""
     if site.peer is None or not os.path.exists(keys.key_path(site.state)):
@@ -125,6 +135,7 @@ async def _siblings(
         log.warning("peer: cannot listen on %s: %s", site.peer.listen, error)
     else:
         stack.push_async_callback(server.stop)
+    sharing.connect(lines, siblings)
     lines.start()
     stack.push_async_callback(lines.stop)
     return siblings

@@ -9,6 +9,7 @@ import os
 import signal
 import time
 from collections.abc import AsyncIterator, Coroutine, Mapping, Sequence
+from dataclasses import asdict
 from typing import Any
 
 from cluster.config.load import load_tolerant
@@ -17,6 +18,7 @@ from cluster.daemon.approval import approve_here
 from cluster.daemon.following import Following
 from cluster.daemon.notify import notify, watchdog
 from cluster.daemon.runner import Runner, without_paused
+from cluster.daemon.sharing import Sharing
 from cluster.engine.clock import SystemClock
 from cluster.errors import ConfigError, ConfigErrors, PeerError, SidewaysError, StoreError, UsageError
 from cluster.model import Facts, Mirror, OriginSpec, Site, from_href, shown
@@ -27,6 +29,7 @@ from cluster.peer.https import HttpsSibling
 from cluster.peer.server import PeerServer
 from cluster.peer.siblings import Siblings
 from cluster.plan.due import History
+from cluster.plan.shares import Standing
 from cluster.scheduler.hooks import Ended
 from cluster.scheduler.loop import Scheduler, history_of, local_zone
 from cluster.scheduler.pauses import Pauses
@@ -74,6 +77,7 @@ class Daemon:
         self.stopping = asyncio.Event()
         self._reload = asyncio.Event()
         self._claims, self._shared, self._clock = Claims(), Shared(), SystemClock()
+        self._sharing = Sharing(name, self._shared.hosts, time.monotonic)
         self._told: dict[str, SiblingSummary] = {}
         self._tasks: set[asyncio.Task[Any]] = set()
         self._config_problem: list[str] = []
@@ -101,6 +105,7 @@ class Daemon:
                 "reload": self._command_reload,
                 "siblings": self._command_siblings,
                 "received": self._command_received,
+                "budgets": self._command_budgets,
             },
         )
 
@@ -130,6 +135,7 @@ class Daemon:
             watch=_watch,
             stopped=self._runner.stopped,
         )
+        self._sharing.configure(self._cluster)
         try:
             await self._control.start()
             await self._start_peer()
@@ -141,7 +147,13 @@ class Daemon:
         except BaseException:
             await self.stop()
             raise
-        for work in (self._schedule(), watchdog(), self._follow_config(), self._ask_siblings()):
+        for work in (
+            self._schedule(),
+            watchdog(),
+            self._follow_config(),
+            self._ask_siblings(),
+            self._sharing.run(),
+        ):
             self._spawn(work)
 
     async def _start_peer(self) -> None:
@@ -161,6 +173,7 @@ class Daemon:
             self._open_reader,
             self._clock,
         )
+        self._sharing.connect(self._following.lines, self._siblings)
         self._peer = PeerServer(
             self._site,
             self._cluster,
@@ -350,6 +363,9 @@ class Daemon:
         now = time.time()
         return {"sites": {name: together(told.mirrors.values(), now) for name, told in self._told.items()}}
 
+    async def _command_budgets(self, _request: Message, _tell: Tell) -> Message:
+        return {"budgets": [asdict(standing) for standing in self.budgets()]}
+
     async def _command_reload(self, _request: Message, _tell: Tell) -> Message:
         await self._read_config()
         return {"message": "; ".join(self.config_errors()) or "the configuration is read again"}
@@ -418,6 +434,7 @@ class Daemon:
                 await self._peer.reload(cluster)
             if self._following is not None:
                 self._following.reload(cluster)
+            self._sharing.configure(cluster)
         except ConfigError as error:
             self._config_problem = [str(error)]
             log.error("%s", error)  # noqa: TRY400  # its line says all
@@ -459,6 +476,9 @@ class Daemon:
 
     def siblings(self) -> Mapping[str, SiblingSummary]:
         return self._told
+
+    def budgets(self) -> Sequence[Standing]:
+        return self._sharing.standings()
 
     def wake(self, mirror: str) -> None:
         self._scheduler.wake(mirror, reason="webhook")

@@ -70,6 +70,15 @@ async def of_sites(site: Site, rows: list[dict[str, Any]]) -> dict[str, dict[str
     return dict(sorted((sites | (answer["sites"] if answer else {})).items()))
 
 
+async def of_budgets(site: Site) -> list[dict[str, Any]]:
+    """How this site stands in the budgets that it shares, as its daemon says; nothing where none answers."""
+    try:
+        answer = await asyncio.wait_for(control.ask(site.state, {"command": "budgets"}), ANSWER)
+    except (SidewaysError, TimeoutError):
+        answer = None
+    return list(answer["budgets"]) if answer else []
+
+
 async def of_directory(site: Site, mirror: Mirror, path: bytes, now: float) -> dict[str, Any]:
     """Everything about one directory. Raises UsageError where the mirror has no such directory."""
     reader = await Reader.open(mirror.name, site)
@@ -158,6 +167,22 @@ def print_received(sites: dict[str, dict[str, Any]], say: Say, human: Callable[[
     for name, told in sums.items():
         saved = received.percent(told["saved"]) or "-"
         say(f"{name:{width}}  {human(told['origin']):>12}  {human(told['sideways']):>12}  {saved:>8}")
+
+
+def print_budgets(budgets: list[dict[str, Any]], say: Say) -> None:
+    """A table, one budget a line; nothing where nothing is shared."""
+    if not budgets:
+        return
+    width = max(6, *(len(one["host"]) for one in budgets))
+    head = f"{'shared':{width}}  {'what':11} {'budget':>7} {'fair':>7} {'allowed':>7} {'in use':>7}"
+    say(f"\n{head} {'lent':>7} {'borrowed':>8}  not heard")
+    for one in budgets:
+        part = one["sort"] == "bandwidth"
+        told = [f"{one[name] / 10:.0f} %" if part else one[name] for name in ("budget", "fair", "allowed")]
+        told += ["-" if part else one["used"]]
+        told += [f"{one[name] / 10:.0f} %" if part else one[name] for name in ("lent", "borrowed")]
+        columns = " ".join(f"{text:>{8 if at == 5 else 7}}" for at, text in enumerate(told))
+        say(f"{one['host']:{width}}  {one['sort']:11} {columns}  {', '.join(one['silent']) or '-'}")
 
 
 def _remarks(facts: dict[str, Any]) -> list[str]:

@@ -66,6 +66,7 @@ class Lines:
         self._telling: asyncio.Task[None] | None = None
         self._talking: set[asyncio.Task[object]] = set()
         self._stopping = False
+        self.shares: Callable[[str, linewire.Shares], None] | None = None  # hears of what is shared
         self.answer: Answer | None = None  # serves what siblings ask through a line: the peer server's own
 
     # -- life
@@ -275,6 +276,8 @@ class Lines:
                 self._ear.follow(line, message)
             case linewire.News() if self._ear is not None and self._shares(site, message.mirror):
                 self._ear.news(line, message)
+            case linewire.Shares() if self.shares is not None:
+                self.shares(site, message)
             case linewire.Greeting():
                 raise WireError("greets twice")
 

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import errno
 import logging
 import math
 import ssl
@@ -57,6 +58,7 @@ class Link:
         self.name = site.name
         self.breaker = Breaker()
         self.trouble = ""  # what last went wrong
+        self.refused = False  # its machine is there, and nobody answers on it
         self.patience = FIRST_BYTE
         self.window = WINDOW
         self._base = site.peer.url.rstrip("/")
@@ -293,6 +295,7 @@ class Link:
     # -- waiting
 
     def heard(self) -> None:
+        self.refused = False
         self._heard += 1
         self._heard_at = self.clock()
 
@@ -351,6 +354,7 @@ class Link:
                 raise _Gone(self.name, f"no connection within {CONNECT:g} s") from None
             raise
         except aiohttp.ClientConnectorError as error:
+            self.refused = error.os_error.errno == errno.ECONNREFUSED
             raise _Gone(self.name, str(error)) from None
         except (aiohttp.ClientConnectionError, ssl.SSLError, OSError) as error:
             raise PeerSilent(self.name, str(error) or type(error).__name__) from None

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping
 
+from cluster.plan.shares import Standing
 from cluster.store.summary import MirrorSummary
 from cluster.web.view import Progress, SiblingSummary
 
@@ -21,6 +22,16 @@ _GAUGES: tuple[tuple[str, str, Callable[[MirrorSummary], float | None]], ...] = 
     ("held_files", "Files in a deletion plan that waits for approval.", lambda line: line.held),
 )
 
+_BUDGETS: tuple[tuple[str, str, Callable[[Standing], float]], ...] = (
+    ("budget", "What all sites may use of an origin together.", lambda one: one.budget),
+    ("fair", "This site's own share of it.", lambda one: one.fair),
+    ("allowed", "What this site may use now.", lambda one: one.allowed),
+    ("used", "What this site uses (connections only).", lambda one: one.used),
+    ("lent", "What siblings use of this site's share.", lambda one: one.lent),
+    ("borrowed", "What this site has of its siblings' shares.", lambda one: one.borrowed),
+    ("silent_sites", "Sites that share it and are not heard.", lambda one: len(one.silent)),
+)
+
 
 def render(
     mirrors: Mapping[str, MirrorSummary],
@@ -28,6 +39,7 @@ def render(
     siblings: Mapping[str, SiblingSummary],
     config_errors: int,
     responses: Mapping[int, int],
+    budgets: Iterable[Standing] = (),
 ) -> str:
     """One gauge or counter per fact, sorted. A mirror whose records cannot be read shows only that."""
     known = {name: line for name, line in sorted(mirrors.items()) if not line.problem}
@@ -64,6 +76,10 @@ def render(
     )
     lines += _metric("mirror_last_pass_info", "gauge", "Outcome of the last pass.", outcomes)
     lines += _metric("sibling_up", "gauge", "Whether the sibling answers.", up)
+    standings = [({"host": one.host, "sort": one.sort}, one) for one in budgets]
+    for gauge, what, of in _BUDGETS:
+        told: list[Sample] = [(labels, of(one)) for labels, one in standings]
+        lines += _metric(f"shared_{gauge}", "gauge", what, told)
     lines += _metric("config_errors", "gauge", "Invalid files of the configuration.", [({}, config_errors)])
     lines += _metric("web_responses_total", "counter", "Answers of the web server, by status.", sent)
     return "\n".join(lines) + "\n"

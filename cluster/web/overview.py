@@ -104,6 +104,7 @@ async def cluster_facts(context: Context) -> Facts:
         "sites": sites,
         "mirrors": mirrors,
         "received": received.cluster_facts(by_site, now),
+        "budgets": [asdict(standing) for standing in context.view.budgets()],
         "failures": await _failures(context),
         "config_errors": [printable(error) for error in context.view.config_errors()],
     }

@@ -156,6 +156,7 @@ class WebServer:
             view.siblings(),
             len(view.config_errors()),
             self._responses,
+            view.budgets(),
         )
         return web.Response(body=text.encode(), headers={"Content-Type": metrics.CONTENT_TYPE})
 

@@ -6,6 +6,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Protocol
 
+from cluster.plan.shares import Standing
 from cluster.store.summary import MirrorSummary
 
 
@@ -49,6 +50,9 @@ class SiteView(Protocol):
 
     def siblings(self) -> Mapping[str, SiblingSummary]:
         """The other sites, by name."""
+
+    def budgets(self) -> Sequence[Standing]:
+        """What this site has of each budget that it shares with siblings, by sort and host."""
 
     def wake(self, mirror: str) -> None:
         """Somebody who knows the mirror's secret says that its origin has changed: a pass is due."""

@@ -28,6 +28,7 @@ from cluster.model import (
     split,
 )
 from cluster.plan.saving import Received, added
+from cluster.plan.shares import Standing
 from cluster.store.mirror import PassRecord, Plan, Reader, Totals
 from cluster.web.server import WebServer
 from cluster.web.view import Progress, SiblingSummary
@@ -136,6 +137,7 @@ class FakeView:
     wrong: list[str] = field(default_factory=list)
     others: dict[str, SiblingSummary] = field(default_factory=dict)
     woken: list[str] = field(default_factory=list)
+    shared: list[Standing] = field(default_factory=list)
 
     def running(self) -> dict[str, Progress]:
         return self.passes
@@ -151,6 +153,9 @@ class FakeView:
 
     def siblings(self) -> dict[str, SiblingSummary]:
         return self.others
+
+    def budgets(self) -> list[Standing]:
+        return self.shared
 
     def wake(self, mirror: str) -> None:
         self.woken.append(mirror)

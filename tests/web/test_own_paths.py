@@ -11,6 +11,7 @@ import pytest
 from cluster.errors import SidewaysError
 from cluster.model import Schedule
 from cluster.plan.saving import Received
+from cluster.plan.shares import Standing
 from cluster.store.mirror import PassRecord
 from cluster.web.server import WebServer
 from cluster.web.view import Progress, SiblingSummary
@@ -111,6 +112,7 @@ async def test_metrics_tell_the_facts_of_the_cluster_page(tmp_path):
     async with serving({"debian": reader}, mirror(), mirror("broken")) as site:
         site.view.passes["debian"] = Progress(NOW)
         site.view.others["lancaster"] = SiblingSummary(False)
+        site.view.shared = [Standing("connections", "ftp.example", 8, 4, 6, 5, 9, 0, 2, ("lancaster",))]
         await site.get("/nosuch")
         _, response, body = await site.get("/-/metrics")
         assert response.headers["Content-Type"].startswith("text/plain; version=0.0.4")
@@ -127,6 +129,10 @@ async def test_metrics_tell_the_facts_of_the_cluster_page(tmp_path):
         "# TYPE sideways_received_bytes_total counter",
         'sideways_mirror_running{mirror="debian"} 1',
         'sideways_sibling_up{site="lancaster"} 0',
+        'sideways_shared_budget{host="ftp.example",sort="connections"} 8',
+        'sideways_shared_allowed{host="ftp.example",sort="connections"} 6',
+        'sideways_shared_borrowed{host="ftp.example",sort="connections"} 2',
+        'sideways_shared_silent_sites{host="ftp.example",sort="connections"} 1',
         "sideways_config_errors 0",
         'sideways_web_responses_total{status="404"} 1',
     ):

@@ -11,6 +11,7 @@ from lxml import html
 
 from cluster.errors import StoreError
 from cluster.model import SECOND, Failure, Kind, OriginSpec, Schedule, Skipped, Stamp
+from cluster.plan.shares import Standing
 from cluster.store.mirror import PassRecord, Plan
 from cluster.store.summary import MirrorSummary
 from cluster.web.directory import PAGE, origin_link
@@ -310,6 +311,21 @@ async def test_the_cluster_page_shows_mirrors_by_sites(site):
     assert cells(page, "Newest first")[0][:3] == ["debian", "/pool/b", "reset"]
 
 
+async def test_the_cluster_page_shows_what_is_shared_and_who_is_not_heard(site):
+    assert "Origins that the sites share" not in await site.text("/-/cluster")
+    site.view.shared = [
+        Standing("bandwidth", "ftp.example", 1000, 500, 750, 0, 1000, 0, 250),
+        Standing("connections", "ftp.example", 8, 4, 6, 5, 9, 0, 2, ("lancaster",)),
+    ]
+    shown = cells(await site.text("/-/cluster"), "Connections, and thousandths")
+    assert shown == [
+        ["ftp.example", "bandwidth", "1000", "500", "750", "", "0", "250", ""],
+        ["ftp.example", "connections", "8", "4", "6", "5", "0", "2", "lancaster"],
+    ]
+    told = (await site.json("/-/cluster"))["budgets"]
+    assert (told[1]["allowed"], told[1]["silent"]) == (6, ["lancaster"])
+
+
 async def test_the_cluster_page_shows_what_runs_what_rests_and_what_is_wrong(site):
     site.view.passes["debian"] = Progress(NOW - 30, current=b"pool/a")
     site.view.wrong = ["config/mirrors/x.xml:3: <tilte> is not known"]
@@ -387,11 +403,12 @@ async def test_a_reader_in_use_is_closed_by_its_last_user(tmp_path):
 
     from tests.web.fakes import cluster
 
-    reader, go = FakeReader(tmp_path), asyncio.Event()
+    reader, asking, go = FakeReader(tmp_path), asyncio.Event(), asyncio.Event()
     reader.add(b"f", b"x")
     whole = reader.held
 
     async def slow(path: bytes) -> object:
+        asking.set()
         await go.wait()
         assert not reader.closed
         return await whole(path)
@@ -399,7 +416,7 @@ async def test_a_reader_in_use_is_closed_by_its_last_user(tmp_path):
     reader.held = slow
     async with serving({"debian": reader}, mirror()) as site:
         asked = asyncio.ensure_future(site.get("/debian/f"))
-        await asyncio.sleep(0.05)
+        await asking.wait()
         await site.server.reload(cluster(mirror("ctan")))
         assert not reader.closed
         go.set()

@@ -11,6 +11,7 @@ from typing import Self
 
 from cluster.engine.context import SMALL, Context, Job
 from cluster.engine.gathering import Foreign, Gathering, pause_after
+from cluster.engine.named import at_a_sibling
 from cluster.errors import Changed, OriginError, PeerError
 from cluster.model import Facts, Held, join
 from cluster.origin.base import Body, Copyable, Want
@@ -96,6 +97,8 @@ class Transfer:
             if answer(facts, previous) is Evidence.SAME:
                 await self._still_same(job, previous)
                 return
+            if previous.etag is not None and await self._named_elsewhere(job, previous, facts):
+                return
         if not context.origin.properties.network:
             await self._copy(job)
         elif (entry.size is not None and entry.size > SMALL) or _looks_large(entry.rounded):
@@ -117,6 +120,20 @@ class Transfer:
             await context.store.refresh(job.visit.path, [held])
         context.report.files.unchanged += 1
         self.settle(job)
+
+    async def _named_elsewhere(self, job: Job, previous: Held, facts: Facts) -> bool:
+        """Whether a sibling settles it: what it read later is what we have, or comes from there."""
+        found = await at_a_sibling(self._context, job, facts)
+        if found is None:
+            return False
+        sibling, source = found
+        as_before = (
+            facts.mtime is not None and previous.mtime is not None and facts.mtime.agrees(previous.mtime)
+        )
+        if source.offer.sha256 != previous.sha256 or not as_before or source.spot_check:
+            return await self.from_sibling(sibling, job, source)
+        await self._still_same(job, replace(previous, etag=facts.etag))
+        return True
 
     async def _memory(self, job: Job) -> None:
         context, entry = self._context, job.entry

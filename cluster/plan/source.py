@@ -7,6 +7,7 @@ both agree (invariant 1).
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 
 from cluster.model import Claim, Entry, Held, Kind, Offer, Offered, Row, Stamp, Trust, join, value
 from cluster.plan.order import yields
@@ -65,6 +66,15 @@ def same_row(entry: Entry, row: Row) -> bool:
     if entry.mtime is not None and row.mtime is not None:
         return entry.mtime.agrees(row.mtime)
     return True
+
+
+def named_so(offered: Sequence[Offered], etag: str) -> list[Offered]:
+    """Of what siblings hold, that for which the origin gave them this strong validator. What was read within
+    the second of its own time has none (`compare.validator`), so that it is not among them."""
+    return [
+        replace(one, held={name: offer for name, offer in one.held.items() if offer.etag == etag}, claims={})
+        for one in offered
+    ]
 
 
 def choose(

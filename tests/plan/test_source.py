@@ -2,7 +2,7 @@
 
 from cluster.model import MINUTE, SECOND, Claim, Entry, Kind, Offer, Offered, Row, Stamp, Trust
 from cluster.plan.order import yields
-from cluster.plan.source import SPOT_CHECK, FromOrigin, FromSibling, PutOff, choose
+from cluster.plan.source import SPOT_CHECK, FromOrigin, FromSibling, PutOff, choose, named_so
 
 NOON = 1_700_000_040 * SECOND
 ENTRY = Entry(b"f", size=10, mtime=Stamp(NOON // MINUTE * MINUTE, MINUTE))
@@ -95,3 +95,16 @@ def test_strict_spot_checks_one_siblings_large_file():
     found = source(holds("oslo", offer(size=SPOT_CHECK)), entry=entry, trust=Trust.STRICT)
     assert isinstance(found, FromSibling)
     assert found.spot_check
+
+
+def test_what_the_origin_named_otherwise_there_or_not_at_all_is_not_the_version_that_it_names_now():
+    told = [
+        holds("bath", offer(etag='"now"')),
+        holds("kent", offer(etag='"before"')),
+        holds("oslo", offer(etag="")),
+        holds("york", offer()),
+        claims("hull", received=3),
+    ]
+    found = named_so(told, '"now"')
+    assert {one.site for one in found if one.held} == {"bath"}
+    assert not any(one.claims for one in found)

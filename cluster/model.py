@@ -314,6 +314,14 @@ class Trust(enum.StrEnum):
     STRICT = "strict"
 
 
+class Delta(enum.StrEnum):
+    """When a new version of a large file is made from an older one that is here and what differs."""
+
+    NO = "no"
+    AUTO = "auto"  # where the measured link makes that faster than the whole file
+    ALWAYS = "always"
+
+
 @value
 class OriginSpec:
     """One `<origin>`. `credentials` names a file of mode 0600 with `user:password` in it."""
@@ -405,6 +413,7 @@ class Sideways:
     trust: Trust = Trust.SIBLINGS
     enabled: bool = True
     patience: float = 5.0  # s without progress after which a sibling's claim is void
+    delta: Delta = Delta.AUTO
     listings: float = 0.0  # s that a sibling's listing may be old to be used instead of asking; 0: never
 
 

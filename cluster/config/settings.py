@@ -16,7 +16,7 @@ from typing import Any
 
 from cluster.config import units, words
 from cluster.config.reading import BUILT_IN, Item, Layer, Problems, Raw, Where, suggestion
-from cluster.model import HourRate, Mirror, Order, OriginSpec, Probe, Rule, Trust
+from cluster.model import Delta, HourRate, Mirror, Order, OriginSpec, Probe, Rule, Trust
 
 
 @dataclass(frozen=True, slots=True)
@@ -159,6 +159,7 @@ FIELDS: Mapping[str, Field] = {
     "sideways.trust": _choice(Trust, *Trust),
     "sideways.enabled": YES,
     "sideways.patience": _duration(0.1, 600),
+    "sideways.delta": _choice(Delta, *Delta),
     "sideways.listings": _or("no", 0.0, _duration(1, 900)),
     "attributes.owner": _optional(Field(words.account)),
     "attributes.group": _optional(Field(words.account)),

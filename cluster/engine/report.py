@@ -28,6 +28,9 @@ class Report:
     bytes_origin: int = 0
     bytes_sideways: int = 0
     bytes_listings: int = 0
+    bytes_saved: int = (
+        0  # of new versions that were made from older ones, those that did not come over the net
+    )
     requests_origin: int = 0
     requests_sideways: int = 0
     directories: int = 0
@@ -54,6 +57,7 @@ class Report:
                 "origin": self.bytes_origin,
                 "sideways": self.bytes_sideways,
                 "listings": self.bytes_listings,
+                "saved": self.bytes_saved,
             },
             "requests": {"origin": self.requests_origin, "sideways": self.requests_sideways},
             "directories": self.directories,

@@ -10,6 +10,7 @@ from dataclasses import dataclass, replace
 from typing import Self
 
 from cluster.engine.context import SMALL, Context, Job
+from cluster.engine.delta import Deltas
 from cluster.engine.gathering import Foreign, Gathering, pause_after
 from cluster.engine.named import at_a_sibling
 from cluster.errors import Changed, OriginError, PeerError
@@ -43,6 +44,7 @@ class Transfer:
 
     def __init__(self, context: Context, finished: Finished, broken: Callable[[Exception], None]) -> None:
         self._context, self._finished, self._broken = context, finished, broken
+        self._deltas = Deltas(context)
         self._small: asyncio.Queue[_Small] = asyncio.Queue(QUEUE)
         self._tasks: list[asyncio.Task[None]] = []
 
@@ -287,23 +289,15 @@ class Transfer:
     async def from_sibling(self, sibling: Sibling, job: Job, source: FromSibling) -> bool:
         """One larger file. False when it has to come from somewhere else."""
         context = self._context
-        context.report.requests_sideways += 1
-        staging = await context.store.stage(job.path, source.offer.size)
-        try:
-            if staging.start:
-                await staging.restart()
-            want = Want(size=source.offer.size, limit=source.offer.size)
-            async with sibling.read(context.mirror.name, job.path, source.offer, want) as body:
-                async for chunk in body.chunks():
-                    await staging.write(chunk)
-                    context.report.bytes_sideways += len(chunk)
-            staged = await staging.finish(self._held_sideways(job, source, source.offer.sha256))
-        except PeerError:
-            await staging.abandon(None)
+        held = self._held_sideways(job, source, source.offer.sha256)
+        staged = await self._deltas.from_sibling(sibling, job, source.offer, held)
+        if staged is not None and staged.held.sha256 != source.offer.sha256:
+            await context.store.discard(staged)  # no deception: it may be our older version that is damaged
+            staged = None
+        if staged is None:
+            staged = await self._whole(sibling, job, source, held)
+        if staged is None:
             return False
-        except BaseException:
-            await staging.abandon(None)
-            raise
         if staged.held.sha256 != source.offer.sha256 or staged.held.size != source.offer.size:
             sibling.deceived("bytes that do not match their digest")
             await context.store.discard(staged)
@@ -314,6 +308,26 @@ class Transfer:
             return False
         await self._publish(job, staged)
         return True
+
+    async def _whole(self, sibling: Sibling, job: Job, source: FromSibling, held: Held) -> Staged | None:
+        context = self._context
+        context.report.requests_sideways += 1
+        staging = await context.store.stage(job.path, source.offer.size)
+        try:
+            if staging.start:
+                await staging.restart()
+            want = Want(size=source.offer.size, limit=source.offer.size)
+            async with sibling.read(context.mirror.name, job.path, source.offer, want) as body:
+                async for chunk in body.chunks():
+                    await staging.write(chunk)
+                    context.report.bytes_sideways += len(chunk)
+            return await staging.finish(held)
+        except PeerError:
+            await staging.abandon(None)
+            return None
+        except BaseException:
+            await staging.abandon(None)
+            raise
 
     async def _spot_check(self, job: Job, staged: Staged) -> bool:
         """Compare ranges that were chosen after receipt with the origin's (HAZARDS section 4). Where the

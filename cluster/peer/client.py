@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Mapping, Sequence
+from collections.abc import AsyncGenerator, AsyncIterator, Mapping, Sequence
 from contextlib import AbstractAsyncContextManager
 from dataclasses import dataclass
 from typing import Protocol
@@ -78,6 +78,29 @@ class Part(Protocol):
         ...
 
 
+class Newer(Protocol):
+    """The version of a file that a sibling offers, to be made from an older one.
+
+    Every method raises PeerError and nothing else; PeerLacks where it holds another version, knows no such
+    question, or has no time for it. What it says is a hint: the digest of the whole file decides.
+    """
+
+    received: int  # bytes, so far
+    requests: int
+
+    async def blocks(self) -> bytes:
+        """The BLAKE3 of each block of 8 MiB, one after the other; empty for a file of one block."""
+        ...
+
+    async def sums(self, block: int, ranges: Sequence[tuple[int, int]]) -> bytes:
+        """The sums (`cluster.peer.deltawire`) of whole blocks of this size, by ranges of their numbers."""
+        ...
+
+    def pieces(self, ranges: Sequence[tuple[int, int]]) -> AsyncGenerator[bytes, None]:
+        """The bytes of these ranges, which ascend and do not touch, one after the other."""
+        ...
+
+
 class Sibling(Protocol):
     """One sibling, as the engine uses it. Every method raises PeerError and nothing else."""
 
@@ -86,6 +109,11 @@ class Sibling(Protocol):
     @property
     def up(self) -> bool:
         """Its connection has answered lately and its breaker is closed. Only then is it worth asking."""
+        ...
+
+    @property
+    def speed(self) -> float | None:
+        """Bytes/s that its bodies came with lately, each by itself; None before the first large one."""
         ...
 
     async def offered(
@@ -113,6 +141,10 @@ class Sibling(Protocol):
 
     def read(self, mirror: str, path: bytes, offer: Offer, want: Want) -> AbstractAsyncContextManager[Body]:
         """One file. The bytes are checked against `offer.sha256` by the caller."""
+        ...
+
+    def newer(self, mirror: str, path: bytes, offer: Offer) -> Newer:
+        """The version that `offer` names, to be made from an older one that is here."""
         ...
 
     async def parts(self, mirror: str, path: bytes, size: int, etag: str, patience: float) -> Parts:

@@ -14,6 +14,7 @@ from cluster.origin.base import Traffic, Want
 from cluster.peer import bundlewire, listingwire, partwire, wire
 from cluster.peer.client import Bodies, Parts, Relayed, Told, Wish
 from cluster.peer.link import FIRST_BYTE, Link
+from cluster.peer.newer import Newer
 from cluster.peer.partbody import PartBody
 from cluster.peer.stream import Stream
 
@@ -50,6 +51,10 @@ class HttpsSibling:
     @property
     def up(self) -> bool:
         return self.link.up
+
+    @property
+    def speed(self) -> float | None:
+        return self.link.speed
 
     @property
     def trouble(self) -> str:
@@ -162,6 +167,10 @@ class HttpsSibling:
         self.traffic.requests += 1
         target = f"part?{_query(mirror=mirror, path=path, etag=etag)}&size={size}&first={first}&end={end}"
         return PartBody(self, Stream(self.link, target), first, end)
+
+    def newer(self, mirror: str, path: bytes, offer: Offer) -> Newer:
+        """See `Sibling`."""
+        return Newer(self, _query(mirror=mirror, path=path), offer.size, offer.sha256 or b"")
 
     async def bundle(
         self, mirror: str, wishes: Sequence[Wish], patience: float

@@ -35,6 +35,7 @@ PROBE = 0.25  # s after which a sibling that is down is tried again, doubling
 MAX_PROBE = 5.0
 FOREIGN = 60.0  # s, where what answers is not what we expect
 QUIET = 30.0  # s without an answer after which a sibling that is up is asked for a sign
+MEASURED = 256 * 1024  # bytes of a body that tell how fast a link is
 QUESTIONS = 2  # streams kept for questions, so that they do not queue behind bodies
 
 log = logging.getLogger(__name__)
@@ -61,6 +62,7 @@ class Link:
         self.refused = False  # its machine is there, and nobody answers on it
         self.patience = FIRST_BYTE
         self.window = WINDOW
+        self.speed: float | None = None  # bytes/s of its bodies, the newest counting most; None: not measured
         self._base = site.peer.url.rstrip("/")
         self._context = tls.connecting(own_files, site)
         self._cluster, self.clock = cluster, clock
@@ -325,6 +327,12 @@ class Link:
         if pace.slow(self.clock() - began, len(part)) and part:
             raise PeerSilent(self.name, f"slower than {pace.least // 1024} KiB/s")
         return part
+
+    def measured(self, received: int, waited: float) -> None:
+        """A body of so many bytes was waited for so long (s)."""
+        if received >= MEASURED:
+            speed = received / max(waited, 1e-6)
+            self.speed = speed if self.speed is None else (self.speed + speed) / 2
 
     def _gone(self, error: _Gone) -> None:
         """It is down until a probe has been answered; where it fell silent, every wait ends with it."""

@@ -60,7 +60,7 @@ class Sender:
                     _abort(request, "a file became shorter while it was read")
                     return
                 reading = self._threads.submit(os.pread, descriptor, min(PIECE, end - at), at)
-                await _write(response, request, piece)
+                await write(response, request, piece)
         finally:
             # A thread may still be reading: the number must not stand for another file before it is done.
             reading.add_done_callback(lambda _: os.close(descriptor))
@@ -81,9 +81,9 @@ class Sender:
             found = await asyncio.wrap_future(reading)
             reading = self._reading(reader, next(groups, None))
             if found:
-                await _write(response, request, bundlewire.group(found))
+                await write(response, request, bundlewire.group(found))
             sent += len(found)
-        await _write(response, request, bundlewire.last(sent))
+        await write(response, request, bundlewire.last(sent))
 
     def _reading(self, reader: Reader, group: Group | None) -> Future[list[tuple[int, bytes]]] | None:
         return None if group is None else self._threads.submit(_bodies, reader, group)
@@ -141,7 +141,7 @@ def _closed(opening: asyncio.Future[Opened | None]) -> None:
             os.close(opened[0])
 
 
-async def _write(response: web.StreamResponse, request: web.Request, data: bytes | bytearray) -> None:
+async def write(response: web.StreamResponse, request: web.Request, data: bytes | bytearray) -> None:
     """Hand it to the connection and wait until there is room again."""
     try:
         async with asyncio.timeout(STALL):

@@ -23,6 +23,7 @@ from cluster.peer.arriving import part_here, runs_here
 from cluster.peer.claims import Claims
 from cluster.peer.codec import WireError
 from cluster.peer.differences import digests
+from cluster.peer.differing import Differing
 from cluster.peer.lines import Lines
 from cluster.peer.linewire import MAX_MESSAGE
 from cluster.peer.listener import Listener, bind, streams_for
@@ -76,7 +77,7 @@ class PeerServer:
         self._readers: dict[str, Reader] = {}
         self._opening = asyncio.Lock()
         self._busy: set[object] = set()
-        self._sender = Sender()
+        self._sender, self._differing = Sender(), Differing()
         self._runner: web.AppRunner | None = None
         self._listener: Listener | None = None
         self._listens = ""  # the configured address that it has
@@ -102,6 +103,8 @@ class PeerServer:
             ("listing", self._listing),
             ("parts", self._parts),
             ("part", self._part),
+            ("sums", self._sums),
+            ("pieces", self._pieces),
         ):
             app.router.add_get(f"/v{wire.MAJOR}/{path}", answer, allow_head=False)
         app.router.add_post(f"/v{wire.MAJOR}/files", self._files)
@@ -134,6 +137,7 @@ class PeerServer:
             await reader.close()
         self._readers.clear()
         self._sender.close()
+        self._differing.close()
 
     async def reload(self, cluster: Cluster) -> None:
         """Another set of siblings or mirrors. Who is no longer a sibling is cut off at once (133).
@@ -408,6 +412,14 @@ class PeerServer:
                 found.update((place, claim) for place, claim in places if claim is not None)
             first += len(rows)
         return found
+
+    async def _sums(self, request: web.Request) -> web.StreamResponse:
+        reader = await self._reader(request, Query(request).text("mirror"))
+        return await self._differing.sums(request, reader)
+
+    async def _pieces(self, request: web.Request) -> web.StreamResponse:
+        reader = await self._reader(request, Query(request).text("mirror"))
+        return await self._differing.pieces(request, reader)
 
     def __repr__(self) -> str:
         return f"<PeerServer {self._site.name} {self.address} {self._listener!r} {len(self._busy)} busy>"

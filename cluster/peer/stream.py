@@ -15,7 +15,9 @@ if TYPE_CHECKING:
 
 
 class Stream:
-    """One body on its way. `async with` opens it; what the caller raises inside passes through unchanged."""
+    """One body on its way. `async with` opens it; what the caller raises inside passes through unchanged.
+
+    A body that is `timed` tells the link how fast it is: not one that has to be worked out first."""
 
     response: aiohttp.ClientResponse
 
@@ -27,10 +29,11 @@ class Stream:
         *,
         question: bytes | None = None,
         patience: float | None = None,
+        timed: bool = True,
     ) -> None:
         """`question` is the body of the request. Its header comes within `patience` seconds, or else."""
         self._link, self._target, self._headers = link, target, headers or {}
-        self._question, self._patience = question, patience
+        self._question, self._patience, self._timed = question, patience, timed
         self._slots = link.slots
 
     async def __aenter__(self) -> Self:
@@ -58,10 +61,16 @@ class Stream:
     async def parts(self) -> AsyncIterator[bytes]:
         """The bytes as they arrive. Raises PeerSilent where they stop short or come too slowly."""
         pace = Pace(self._link.window)
+        waited, received = 0.0, 0
         while True:
+            began = self._link.clock()
             with self._link.judged("body"):
                 part = await self._link.next_part(self.response, pace)
+            waited += self._link.clock() - began
             if not part:
                 break
+            received += len(part)
             yield part
+        if self._timed:
+            self._link.measured(received, waited)
         self._link.breaker.succeeded("body")

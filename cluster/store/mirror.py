@@ -20,7 +20,7 @@ from itertools import islice
 from typing import Any, TypeVar
 
 from cluster.errors import Locked, StoreError
-from cluster.model import Deletion, Entry, Held, Mirror, Site, join
+from cluster.model import Deletion, Entry, Held, Kind, Mirror, Site, join
 from cluster.store import (
     adoption,
     deletion,
@@ -80,6 +80,7 @@ _T = TypeVar("_T")
 _log = logging.getLogger(__name__)
 
 DIRECTORIES_AT_ONCE = 1000  # of one answer of `later_directories`
+LIKE = 500  # names of one directory that are looked at for one that is like another
 TRASHED_AT_ONCE = 256  # names moved to the trash between two looks at the event loop
 STATUS_AT_START = 5.0  # s that status files may take when a mirror is opened after a crash
 
@@ -209,6 +210,35 @@ class MirrorStore:
 
     async def totals(self, directory: bytes = b"") -> Totals:
         return await self._records.read(lambda c: digest.totals(c, directory))
+
+    async def open_file(self, path: bytes) -> tuple[int, Held] | None:
+        """An open descriptor, the caller's to close, of a public file that is as its record says; None where
+        there is none. Raises StoreError."""
+        held = await self.held(path)
+        if held is None or held.kind is not Kind.FILE or held.unknown:
+            return None
+        descriptor = await self._on_disk(self._tree.open_file, path)
+        if descriptor is None:
+            return None
+        found = os.fstat(descriptor)
+        if (found.st_size, found.st_mtime_ns, found.st_ino) == (held.size, held.disk_mtime, held.inode):
+            return descriptor, held
+        os.close(descriptor)
+        return None
+
+    async def blocks(self, path: bytes) -> bytes:
+        """The BLAKE3 of each 8 MiB block, concatenated; empty for files up to 8 MiB."""
+        return await self._records.read(lambda c: rows.blocks(c, path))
+
+    async def files_like(self, directory: bytes, prefix: bytes) -> list[bytes]:
+        """The first names in a directory that begin so, `LIKE` of them at most."""
+
+        def some(connection: sqlite3.Connection) -> list[bytes]:
+            identity = rows.directory_id(connection, directory)
+            found = [] if identity is None else rows.page(connection, identity, prefix, LIKE)
+            return [one.name for one in found if one.kind is Kind.FILE and one.name.startswith(prefix)]
+
+        return await self._records.read(some)
 
     async def by_link(self, link: str) -> bytes | None:
         """The path of a published file that belongs to this hard-link group of the origin."""

@@ -9,7 +9,7 @@ import asyncio
 import hashlib
 import os
 import time
-from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
+from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field, replace
 from functools import partial
@@ -18,6 +18,7 @@ from typing import Any
 
 from blake3 import blake3
 
+from cluster.delta import rolling
 from cluster.engine.passes import Surroundings, run_pass
 from cluster.engine.report import Report, Reporter
 from cluster.errors import PeerLacks, PeerSilent
@@ -43,7 +44,7 @@ from cluster.model import (
 from cluster.origin.base import Origin, Want
 from cluster.origin.local import LocalOrigin
 from cluster.origin.memory import EPOCH, MemoryOrigin
-from cluster.peer import caught, client
+from cluster.peer import caught, client, deltawire
 from cluster.peer.claims import Claims
 from cluster.peer.client import Bodies, Parts, Relayed, State, Wish
 from cluster.plan.source import same_version
@@ -149,6 +150,10 @@ class FakeSibling:
         self.on_parts: Callable[[], Awaitable[None]] | None = None
         self.asked_parts = 0
         self.delivered_parts: list[tuple[int, int]] = []
+        self.speed: float | None = None
+        self.newer_asked: list[bytes] = []
+        self.newer_fails: dict[str, Exception] = {}  # by method
+        self.newer_spoilt = False  # pieces are not the file's
         self.spoil = False  # blocks are not what their hashes say
 
     def hold(self, path: bytes, body: bytes, *, mtime: int = EPOCH, **facts: Any) -> None:
@@ -228,6 +233,10 @@ class FakeSibling:
         body = self.files[path][1] if self.substitute is None else self.substitute
         yield _Body(body, Facts(size=len(body)))
 
+    def newer(self, mirror: str, path: bytes, offer: Offer) -> _Newer:
+        self.newer_asked.append(path)
+        return _Newer(self, self.files[path][1])
+
     async def parts(self, mirror: str, path: bytes, size: int, etag: str, patience: float) -> Parts:
         self.asked_parts += 1
         if self.on_parts is not None:
@@ -256,6 +265,40 @@ class FakeSibling:
         self.caught(self.name, time.time())
         if len(self.deceptions) >= 3:
             self.up = False
+
+
+@dataclass
+class _Newer:
+    sibling: FakeSibling
+    body: bytes
+    received: int = 0
+    requests: int = 0
+
+    def _answers(self, method: str) -> None:
+        self.requests += 1
+        if method in self.sibling.newer_fails:
+            raise self.sibling.newer_fails[method]
+
+    async def blocks(self) -> bytes:
+        self._answers("blocks")
+        return blocks.block_hashes(self.body)
+
+    async def sums(self, block: int, ranges: Sequence[tuple[int, int]]) -> bytes:
+        self._answers("sums")
+        found = []
+        for at in (n * block for first, end in ranges for n in range(first, end)):
+            data = self.body[at : at + block]
+            assert len(data) == block
+            found += [int(rolling.of_blocks(data, block)[0]).to_bytes(4, "big"), deltawire.strong(data)]
+        self.received += 4 * len(found)
+        return b"".join(found)
+
+    async def pieces(self, ranges: Sequence[tuple[int, int]]) -> AsyncGenerator[bytes, None]:
+        data = b"".join(self.body[first:end] for first, end in ranges)
+        for at in range(0, len(data), 500):
+            self.received += len(data[at : at + 500])
+            yield bytes(500)[: len(data) - at] if self.sibling.newer_spoilt else data[at : at + 500]
+            self._answers("pieces")
 
 
 @dataclass

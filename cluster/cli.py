@@ -326,6 +326,8 @@ def _print_result(result: dict[str, Any], dry: bool) -> None:
         f"{human(size['listings'])} of listings; {result['requests']['origin']} origin requests, "
         f"{result['directories']} directories, {result['seconds']:.1f} s"
     )
+    if result.get("saved"):
+        print(f"  {human(result['saved'])} of new versions were here already, in older ones")
     if result.get("plan"):
         print(
             f"  approve with: sideways deletions --site {result['site']} {result['mirror']} "

@@ -9,6 +9,7 @@ from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequenc
 from collections.abc import Set as AbstractSet
 from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass, field
+from datetime import UTC, datetime
 from typing import Any
 
 from cluster.engine import parting, suspicion
@@ -16,6 +17,7 @@ from cluster.engine.batch import Batcher
 from cluster.engine.clock import Clock, SystemClock
 from cluster.engine.context import Context, Stage, Visit, renewal
 from cluster.engine.fetcher import Fetcher
+from cluster.engine.following import Due, Followed, Following, allowed, outermost
 from cluster.engine.report import Report, Reporter
 from cluster.engine.walker import Walker
 from cluster.errors import OriginError, StoreError, Vanished
@@ -114,8 +116,11 @@ class _Pass:
         self._report, self._reporter, self._scope, self._dry = report, reporter, scope, dry
         self._news = news
         self._root_own: Held | None = None
+        self._began = 0.0  # s, monotonic
 
     async def run(self) -> None:
+        if await self._follow():
+            return
         origin, known = await self._first_listing()
         if origin is None or known is None:
             self._report.outcome = "failed"
@@ -125,6 +130,30 @@ class _Pass:
             await self._with(origin, known)
         finally:
             await origin.close()
+
+    async def _follow(self) -> bool:
+        """Follow a sibling that has just been through, where there is one (`cluster.engine.following`)."""
+        spec = next((spec for spec in self._mirror.origins if not spec.paused), None)
+        if self._scope or self._dry or spec is None or not allowed(self._mirror):
+            return False
+        origin = self._around.open_origin(spec, self._mirror)
+        try:
+            following = Following(
+                self._store,
+                self._around.clock,
+                self._report,
+                self._mirror,
+                origin.url,
+                _rules(self._mirror),
+            )
+            followed = await following.find(list(self._around.siblings(self._mirror)), self._news)
+            if followed is None:
+                return False
+            self._report.origin, self._report.followed = origin.url, followed.site
+            await self._with(origin, None, followed)
+        finally:
+            await origin.close()
+        return True
 
     async def _book_failure(self) -> None:
         now = int(self._around.clock.now())
@@ -174,14 +203,20 @@ class _Pass:
 
     # -- stages
 
-    async def _with(self, origin: Origin, known: tuple[bytes, Listing, int]) -> None:
+    async def _with(
+        self, origin: Origin, known: tuple[bytes, Listing, int] | None, followed: Followed | None = None
+    ) -> None:
         mirror, clock = self._mirror, self._around.clock
         record = await self._store.pass_begin(
             int(clock.now()), _fingerprint(mirror, origin.url, self._scope), origin.url, scope=self._scope
         )
         if record.resumed:
             self._report.notes.append("went on where an interrupted pass had stopped")
+        self._began = clock.monotonic() - max(0.0, clock.now() - record.started)
         await self._suspect()
+        rules = _rules(mirror)
+        if not self._dry:
+            self._around.listings.passed.begins(mirror.name, origin.url, rules)
         context_of: list[Context] = []
 
         def renew(change: Change) -> None:
@@ -207,7 +242,8 @@ class _Pass:
                 batcher=batcher,
                 policy=_policy(mirror),
                 last=Patterns(mirror.last),
-                rules=_rules(mirror),
+                rules=rules,
+                since=None if followed is None else int(followed.since),
                 dry=self._dry,
             )
             context_of.append(context)
@@ -216,7 +252,8 @@ class _Pass:
             try:
                 async with Fetcher(context, walker.over) as fetcher:
                     with self._around.listings.walking(mirror.name):
-                        await self._unless_broken(fetcher, self._stages(context, walker, fetcher, known))
+                        work = self._stages(context, walker, fetcher, known, followed)
+                        await self._unless_broken(fetcher, work)
             finally:
                 status.cancel()
                 await asyncio.gather(status, return_exceptions=True)
@@ -245,10 +282,18 @@ class _Pass:
             await asyncio.gather(work, broken, return_exceptions=True)
 
     async def _stages(
-        self, context: Context, walker: Walker, fetcher: Fetcher, known: tuple[bytes, Listing, int]
+        self,
+        context: Context,
+        walker: Walker,
+        fetcher: Fetcher,
+        known: tuple[bytes, Listing, int] | None,
+        followed: Followed | None,
     ) -> None:
-        begin = await self._beginning(context)
-        await self._walk(walker, fetcher, begin, known)
+        if followed is not None:
+            await self._walk_due(walker, fetcher, followed)
+        else:
+            begin = await self._beginning(context)
+            await self._walk(walker, fetcher, begin, known)
         await self._through(context, walker, fetcher, FIRST)
         await parting.part(context)
         if context.last and (self._report.files.failed or context.sick):
@@ -283,6 +328,7 @@ class _Pass:
             paths = saved or paths
             listed = set(so_far.get("listed", ()))
             context.sick = so_far.get("sick", "")
+            context.since = so_far.get("since")
             self._remember(so_far)
         visits: list[Visit] = []
         for path in dict.fromkeys(paths):
@@ -304,14 +350,34 @@ class _Pass:
         fetcher: Fetcher,
         visits: Sequence[Visit],
         known: tuple[bytes, Listing, int] | None = None,
+        due: Due | None = None,
     ) -> None:
-        walker.start(fetcher, visits, known)
+        walker.start(fetcher, visits, known, due)
         await walker.run()
         await fetcher.drained()
         for visit in visits:
             if visit.path == b"" and visit.own is not None:
                 self._root_own = visit.own
         await walker.record_compared()
+
+    async def _walk_due(self, walker: Walker, fetcher: Fetcher, followed: Followed) -> None:
+        """What the sibling's pass does not say; all else is as it was."""
+        report, store = self._report, self._store
+        totals, skipped = await store.totals(), await store.skipped()
+        begin, due = outermost(followed.due)
+        visits = []
+        for path in reversed(begin):
+            own = await store.held(path) if path else None
+            if own is not None or not path:
+                visits.append(Visit(path, Stage.WALK, own, alone=not due[path]))
+        await self._walk(walker, fetcher, visits, due=due)
+        report.files.unchanged += totals.files - walker.looked_files
+        report.files.skipped += skipped - walker.looked_skipped
+        at = datetime.fromtimestamp(int(followed.since), UTC).strftime("%Y-%m-%d %H:%M:%S UTC")
+        report.notes.append(
+            f"{followed.site} had compared everything with this origin at {at}: its records agree with ours, "
+            f"and {walker.directories} of {totals.directories + 1} directories were looked at here"
+        )
 
     async def _revisit(self, walker: Walker, fetcher: Fetcher, paths: AbstractSet[bytes]) -> None:
         for path in sorted(paths):
@@ -405,10 +471,18 @@ class _Pass:
             report.outcome = "held" if report.files.held else "complete"
         now = int(self._around.clock.now())
         await self._store.pass_end(context.record, report.outcome, report.as_json(), now, context.since)
+        if report.outcome in ("complete", "held") and not (self._scope or self._dry or report.followed):
+            self._passed(context)
         if not self._dry:
             await self._store.scrub_digests()
             await self._store.empty_trash(now - int(self._mirror.delete.trash))
             await self._store.write_status()
+
+    def _passed(self, context: Context) -> None:
+        """Siblings may follow."""
+        record, since = context.record, context.since
+        asked = self._began - (0 if since is None else max(0, record.started - since))
+        self._around.listings.passed.ended(self._mirror.name, context.origin.url, asked, context.rules)
 
     async def _status_now_and_then(self) -> None:
         while not self._dry:

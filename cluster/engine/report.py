@@ -40,6 +40,7 @@ class Report:
     error_count: int = 0
     notes: list[str] = field(default_factory=list)
     plan: str = ""  # hash of a held deletion plan
+    followed: str = ""  # the sibling whose comparison stands for what was not looked at here
 
     def failed(self, message: str) -> None:
         self.error_count += 1
@@ -67,6 +68,7 @@ class Report:
             "error_count": self.error_count,
             "notes": self.notes,
             "plan": self.plan,
+            "followed": self.followed,
         }
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections import deque
-from collections.abc import Iterator, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import replace
 from itertools import islice
 from typing import Literal
@@ -14,7 +14,7 @@ from cluster.engine.context import Context, Stage, Visit
 from cluster.engine.fetcher import Fetcher
 from cluster.engine.listings import AGAIN, Relays
 from cluster.errors import Blocked, IncompleteListing, OriginError, SourceMissing, Unreachable
-from cluster.listing import fingerprint
+from cluster.listing import fingerprint, token
 from cluster.model import (
     SECOND,
     Entry,
@@ -47,6 +47,7 @@ class Walker:
         self._stack: list[Visit] = []
         self._aside: deque[Visit] = deque()  # what siblings list first, where they tell us
         self._begun: set[bytes] = set()  # where the walk began: what lies there is not walked twice
+        self._due: Mapping[bytes, bool] = {}
         self._open: dict[bytes, Visit] = {}
         self._visiting = 0
         self._slots = asyncio.Semaphore(OPEN_VISITS)
@@ -60,15 +61,26 @@ class Walker:
         self.groups: dict[str, list[int]] = {}  # hard-link groups: [names at the origin, names seen]
         self.directories = 0
         self.entries = 0
+        self.looked_files = self.looked_skipped = 0  # recorded in what was visited because it was due
 
     def start(
-        self, fetcher: Fetcher, paths: Sequence[Visit], known: tuple[bytes, Listing, int] | None
+        self,
+        fetcher: Fetcher,
+        paths: Sequence[Visit],
+        known: tuple[bytes, Listing, int] | None,
+        due: Mapping[bytes, bool] | None = None,
     ) -> None:
-        """Begin with these visits, the last one first; `known` is a listing that was fetched already."""
+        """Begin with these visits, the last one first; `known` is a listing that was fetched already. Of what
+        is held below visits that are `alone`, what is `due` is walked, each alone or with all below it."""
         self._fetcher = fetcher
         self._stack = list(paths)
         self._begun = {visit.path for visit in paths}
         self._listing = known
+        self._due = due or {}
+        if self._due and self._relays.enabled:
+            ours = self._relays.ours([visit.path for visit in paths])
+            self._aside.extend(visit for visit in reversed(paths) if visit.path not in ours)
+            self._stack = [visit for visit in paths if visit.path in ours]
 
     async def run(self) -> None:
         """Walk until every directory has been compared; its files may still be on their way. Raises
@@ -162,6 +174,9 @@ class Walker:
             self._note(visit, view, complete=False)
             return True
         self.directories += 1
+        if self._due:
+            self.looked_files += sum(held.kind is Kind.FILE for held in view.held.values())
+            self.looked_skipped += len(view.skipped)
         await self._listed(visit, view, listing)
         return True
 
@@ -177,7 +192,7 @@ class Walker:
     async def _listed(self, visit: Visit, view: View, listing: Listing) -> None:
         """Compare with what we hold, and do what follows from it."""
         context = self._context
-        visit.token = listing.token
+        visit.token = listing.token or token(listing)
         digest = fingerprint(listing)
         if len(visit.digests) >= LOOP and all(d == digest for d in visit.digests[-LOOP:]) and listing.entries:
             context.fail(visit, b"", f"the same listing as in {LOOP} directories above: followed no further")
@@ -215,6 +230,11 @@ class Walker:
             else:
                 await self._listed(visit, view, again)
             return
+        if visit.token == self._known(view):
+            visit.agrees = False  # recorded already
+            self._tokens.pop(visit.path, None)
+        elif view.token != visit.token + context.rules:
+            self._tokens[visit.path] = b""  # with another one it does not agree, whatever comes of this one
         await self._carry_out(visit, view, listing, difference, digest)
 
     def _known(self, found: Glance | View | None) -> bytes:
@@ -234,11 +254,13 @@ class Walker:
                 self._seen[visit.path] = (view.token, view.looks)
         assert glance is not None
         files = self._context.report.files
+        self.looked_files += glance.files
+        self.looked_skipped += glance.skipped
         files.unchanged += glance.files
         files.skipped += glance.skipped
         self.entries += glance.entries
         visit.agrees = False  # recorded already
-        self._descend(visit, [] if visit.alone else glance.directories, listing.token)
+        self._descend(visit, glance.directories, listing.token, None)
         self._context.reporter.directory(visit.path)
 
     async def _list(self, visit: Visit, known: bytes) -> Listing | Literal["later"] | None:
@@ -250,7 +272,7 @@ class Walker:
             self._relays.keep(visit.path, listing, context.clock.monotonic() - ago)
             return listing
         relayed = None
-        if self._relays.enabled and not visit.alone:
+        if self._relays.enabled and (not visit.alone or self._due):
             waited = 0.0 if visit.put_off is None else context.clock.monotonic() - visit.put_off
             relayed = await self._relays.find(visit.path, known, waited)
         if relayed == "later":
@@ -290,8 +312,7 @@ class Walker:
             self.kinds_wait.add(visit.path)
         self._count_links(listing)
         await self._make(visit, difference.made, difference.attributes, view)
-        below = difference.directories
-        self._descend(visit, [d for d in below if d.name not in view.held] if visit.alone else below, digest)
+        self._descend(visit, difference.directories, digest, view.held)
         wanted = difference.wanted
         if difference.adopt:
             wanted = sorted(
@@ -306,15 +327,29 @@ class Walker:
         if wanted:
             await self._fetcher.take(visit, wanted)
 
-    def _descend(self, visit: Visit, directories: Sequence[Held], digest: bytes) -> None:
-        """Push the children, so that the first in this site's order is popped first."""
+    def _descend(
+        self, visit: Visit, directories: Sequence[Held], digest: bytes, held: Collection[bytes] | None
+    ) -> None:
+        """Push the children, so that the first in this site's order is popped first. `held` are the names
+        that are not new here; None: all of them."""
         by_path = {join(visit.path, held.name): held for held in directories}
+        alone: set[bytes] = set()
+        if visit.alone:
+            by_path = {
+                path: own
+                for path, own in by_path.items()
+                if path in self._due or (held is not None and own.name not in held)
+            }
+            alone = {path for path in by_path if not self._due.get(path, True)}
         for path in self._begun & by_path.keys():
             del by_path[path]
         visit.descended = True
         paths = arranged(list(by_path), self._context.mirror.order, self._seed)
         digests = (*visit.digests, digest)[-LOOP:]
-        visits = [Visit(path, Stage.WALK, by_path[path], digests=digests) for path in reversed(paths)]
+        visits = [
+            Visit(path, Stage.WALK, by_path[path], digests=digests, alone=path in alone)
+            for path in reversed(paths)
+        ]
         if self._relays.enabled:
             ours = self._relays.ours(by_path)
             self._aside.extend(visit for visit in reversed(visits) if visit.path not in ours)
@@ -356,6 +391,7 @@ class Walker:
                 context.reporter.planned("adopt", join(visit.path, entry.name))
                 continue
             settled = entry.mtime is None or entry.mtime.over(visit.listed_at)
+            visit.agrees = visit.agrees and settled
             base = replace(found, etag=previous.etag if previous else None)
             held = record(
                 entry, context.mirror.attributes, base=base, settled=settled, keep_ids=context.policy.keep_ids
@@ -488,6 +524,7 @@ class Walker:
             "errors": context.report.errors,
             "error_count": context.report.error_count,
             "failed": context.report.files.failed,
+            "since": context.since,
         }
         await self.record_compared()
         await context.store.frontier_save(context.record, remaining, so_far)

@@ -9,6 +9,7 @@ from typing import Protocol
 
 from cluster.model import Claim, Entry, Listing, Offer, Offered
 from cluster.origin.base import Body, Want
+from cluster.store.agreement import Agreed
 
 
 @dataclass(frozen=True, slots=True)
@@ -30,6 +31,24 @@ class Relayed:
     age: float = 0.0
     state: State = State()
     asking: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Through:
+    """A pass over the whole of a mirror that came to its end: how long ago (s) the origin gave the oldest of
+    the answers that it rests on, and a digest of the rules by which they were compared."""
+
+    age: float
+    rules: bytes
+
+
+@dataclass(frozen=True, slots=True)
+class Agreement:
+    """What a sibling said of one directory: with which listings of the origin its records agree. `through` is
+    None where no pass of its own stands behind that."""
+
+    through: Through | None
+    found: Agreed
 
 
 @dataclass(frozen=True, slots=True)
@@ -129,6 +148,15 @@ class Sibling(Protocol):
     ) -> Relayed:
         """The listing that it had from this origin (a URL) at most `age` seconds ago; as `same` where its
         token is `known`. PeerSilent after `patience` seconds.
+        """
+        ...
+
+    async def agreement(
+        self, mirror: str, directory: bytes, origin: str, known: bytes, after: bytes, patience: float
+    ) -> Agreement:
+        """With which listings of this origin (a URL) it agrees in and below a directory; subdirectories only
+        where its sum is not `known`, and of those with names above `after`. PeerSilent after `patience`
+        seconds; PeerLacks where it does not know the question.
         """
         ...
 

@@ -11,8 +11,8 @@ from urllib.parse import quote_from_bytes
 from cluster.errors import PeerBroke, PeerSilent
 from cluster.model import Claim, Facts, Offer, Offered, Site
 from cluster.origin.base import Traffic, Want
-from cluster.peer import bundlewire, listingwire, partwire, wire
-from cluster.peer.client import Bodies, Parts, Relayed, Told, Wish
+from cluster.peer import agreedwire, bundlewire, listingwire, partwire, wire
+from cluster.peer.client import Agreement, Bodies, Parts, Relayed, Told, Wish
 from cluster.peer.link import FIRST_BYTE, Link
 from cluster.peer.newer import Newer
 from cluster.peer.partbody import PartBody
@@ -133,6 +133,17 @@ class HttpsSibling:
         body = await self._asked(f"{target}&age={round(age * 1000)}", patience)
         with self.link.judged("question"), self.link.broken():
             return listingwire.told_read(body)
+
+    async def agreement(
+        self, mirror: str, directory: bytes, origin: str, known: bytes, after: bytes, patience: float
+    ) -> Agreement:
+        """See `Sibling`."""
+        target = "agreement?" + _query(
+            mirror=mirror, directory=directory, origin=origin, known=known.hex(), after=after
+        )
+        body = await self._asked(target, patience)
+        with self.link.judged("question"), self.link.broken():
+            return agreedwire.told_read(body, after)
 
     async def parts(self, mirror: str, path: bytes, size: int, etag: str, patience: float) -> Parts:
         """See `Sibling`."""

@@ -13,6 +13,7 @@ from dataclasses import dataclass, field
 
 from cluster.model import Listing
 from cluster.peer.client import State
+from cluster.peer.passed import Passed
 
 MOST = 64 * 2**20  # bytes kept, of all mirrors together
 
@@ -31,6 +32,7 @@ class Kept:
 class Listings:
     """One per site; the engine writes, the peer server reads."""
 
+    passed: Passed = field(default_factory=Passed)
     _kept: OrderedDict[tuple[str, bytes], Kept] = field(default_factory=OrderedDict)
     _bytes: int = 0
     _newest: dict[str, float] = field(default_factory=dict)

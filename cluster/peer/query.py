@@ -39,6 +39,10 @@ class Query:
             raise ValueError(f"{key}: not a number from 0 to {fields.MAX_INT}")
         return int(value)
 
+    def digest(self, key: str) -> bytes:
+        """From hexadecimal digits; empty where there is none. Raises ValueError."""
+        return bytes.fromhex(self.text(key))
+
     def path(self, key: str) -> bytes:
         with _absent():
             return checked_path(self._last(key) or b"")

@@ -18,7 +18,7 @@ from aiohttp import web
 
 from cluster.errors import SidewaysError
 from cluster.model import Claim, Cluster, Held, Kind, Site, join, split
-from cluster.peer import bundlewire, keys, listingwire, partwire, ranges, tls, wire
+from cluster.peer import agreedwire, bundlewire, keys, listingwire, partwire, ranges, tls, wire
 from cluster.peer.arriving import part_here, runs_here
 from cluster.peer.claims import Claims
 from cluster.peer.codec import WireError
@@ -101,6 +101,7 @@ class PeerServer:
             ("line", self._line),
             ("digests", self._digests),
             ("listing", self._listing),
+            ("agreement", self._agreement),
             ("parts", self._parts),
             ("part", self._part),
             ("sums", self._sums),
@@ -296,6 +297,16 @@ class PeerServer:
             return _answer(listingwire.told(state, asking=asking))
         rows = b"" if same else kept.packed
         return _answer(listingwire.told(state, now - kept.asked, kept.token, rows))
+
+    async def _agreement(self, request: web.Request) -> web.Response:
+        query = Query(request)
+        mirror, now = query.text("mirror"), self._clock()
+        reader = await self._reader(request, mirror)
+        # Asked in this order: a pass that ends meanwhile is not yet told of.
+        through = self._listings.passed.told(mirror, query.text("origin"), now)
+        known, after = query.digest("known"), query.name("after") or b""
+        found = await reader.agreement(query.path("directory"), known, after)
+        return _answer(agreedwire.told(through, found))
 
     async def _parts(self, request: web.Request) -> web.Response:
         query = Query(request)

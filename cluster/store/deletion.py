@@ -14,7 +14,7 @@ from dataclasses import dataclass, replace
 from cluster.errors import StoreError, UsageError
 from cluster.model import Deletion, Held, Kind, join, shown
 from cluster.plan import guard
-from cluster.store import digest, intents, rows
+from cluster.store import agreement, digest, intents, rows
 from cluster.store.records import PassRecord, Plan, Planned, Totals
 from cluster.store.schema import ROOT
 
@@ -255,6 +255,7 @@ def _check_unchanged(
 
 def _drop_below(connection: sqlite3.Connection, path: bytes) -> None:
     """Forget a directory and everything below it."""
+    agreement.forget(connection, path)
     first, beyond = rows.below(path)
     within = "SELECT id FROM directories WHERE path = :path OR path >= :first AND path < :beyond"
     values = {"path": path, "first": first, "beyond": beyond, "root": ROOT}

@@ -23,6 +23,7 @@ from cluster.errors import Locked, StoreError
 from cluster.model import Deletion, Entry, Held, Kind, Mirror, Site, join
 from cluster.store import (
     adoption,
+    agreement,
     deletion,
     digest,
     intents,
@@ -35,6 +36,7 @@ from cluster.store import (
     schema,
     suspects,
 )
+from cluster.store.agreement import Agreed
 from cluster.store.connections import Connections
 from cluster.store.growing import Growing
 from cluster.store.grown import Grown, adopted
@@ -240,6 +242,12 @@ class MirrorStore:
 
         return await self._records.read(some)
 
+    async def skipped(self) -> int:
+        """How many names are left out, in all directories together."""
+        return await self._records.read(
+            lambda c: int(c.execute("SELECT count(*) FROM skipped").fetchone()[0])
+        )
+
     async def by_link(self, link: str) -> bytes | None:
         """The path of a published file that belongs to this hard-link group of the origin."""
         return await self._records.read(lambda c: rows.by_link(c, link))
@@ -274,6 +282,11 @@ class MirrorStore:
         goes on with it."""
         await self._records.write(lambda c, _: passes.stopped(c, reason, counts, now), durable=True)
 
+    async def last_through(self) -> tuple[int, int] | None:
+        """As of when (s) everything was compared last, and when this site last looked at everything itself;
+        None where it never did, or where a pass is open, to be gone on with."""
+        return await self._records.read(passes.last_through)
+
     async def frontier_save(
         self, record: PassRecord, paths: Sequence[bytes], cursor: dict[str, object]
     ) -> None:
@@ -293,8 +306,17 @@ class MirrorStore:
         await self._records.write(lambda c, ids: passes.note_failures(c, ids, failures, now))
 
     async def agreed(self, tokens: Mapping[bytes, bytes]) -> None:
-        """By directory: the token of the listing that everything in it agrees with now (`View.token`)."""
-        await self._records.write(lambda c, ids: rows.set_tokens(c, ids, tokens))
+        """By directory: the token of the listing that everything in it agrees with now (`View.token`);
+        empty where there is none any more."""
+        await self._records.write(lambda c, _: agreement.put(c, tokens))
+
+    async def agreement(self, directory: bytes, known: bytes = b"", after: bytes = b"") -> Agreed:
+        """With which listings a directory and what is below it agree; see `cluster.store.agreement`."""
+        return await self._records.read(lambda c: agreement.agreed(c, directory, known, after))
+
+    async def undecided(self, limit: int) -> list[bytes]:
+        """Up to `limit` directories that have to be looked at whatever a sibling found."""
+        return await self._records.read(lambda c: agreement.undecided(c, limit))
 
     async def seen(self, seen: Mapping[bytes, tuple[bytes, bytes]]) -> None:
         """By directory: (`View.token`, `View.looks`) of one that agreed with its listing. From now on a

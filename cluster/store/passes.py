@@ -139,6 +139,18 @@ def latest(connection: sqlite3.Connection, limit: int) -> list[PassRecord]:
     return [_record(row) for row in connection.execute(query, (limit,))]
 
 
+def last_through(connection: sqlite3.Connection) -> tuple[int, int] | None:
+    """See `MirrorStore.last_through`."""
+    if connection.execute("SELECT 1 FROM passes WHERE ended IS NULL LIMIT 1").fetchone() is not None:
+        return None
+    through = "SELECT started FROM passes WHERE outcome IN ('complete', 'held') AND scope = x''"
+    newest = connection.execute(f"{through} ORDER BY id DESC LIMIT 1").fetchone()
+    walked = connection.execute(
+        f"{through} AND coalesce(json_extract(counts, '$.followed'), '') = '' ORDER BY id DESC LIMIT 1"
+    ).fetchone()
+    return None if walked is None else (newest[0], walked[0])
+
+
 # -- when a directory was compared
 
 

@@ -14,7 +14,8 @@ from typing import TypeVar
 from cluster.errors import DataMissing, StoreError
 from cluster.model import Attributes, Failure, Held, Kind, Site, Skipped
 from cluster.plan.saving import Received
-from cluster.store import deletion, digest, intents, passes, received, rows, schema, suspects
+from cluster.store import agreement, deletion, digest, intents, passes, received, rows, schema, suspects
+from cluster.store.agreement import Agreed
 from cluster.store.records import JournalRecord, PassRecord, Plan, Totals
 from cluster.store.tree import Tree
 
@@ -93,6 +94,10 @@ class Reader:
     async def digest(self, directory: bytes) -> bytes | None:
         """None where the directory is not held, or changed since the digests were last brought up to date."""
         return await self._ask(lambda c: digest.stored_digest(c, directory))
+
+    async def agreement(self, directory: bytes, known: bytes = b"", after: bytes = b"") -> Agreed:
+        """With which listings of the origin a directory and what is below it agree."""
+        return await self._ask(lambda c: agreement.agreed(c, directory, known, after))
 
     async def blocks(self, path: bytes) -> bytes:
         """The BLAKE3 of each 8 MiB block, concatenated; empty for files up to 8 MiB."""

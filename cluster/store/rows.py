@@ -13,6 +13,7 @@ from typing import Any
 import msgpack  # type: ignore[import-untyped]
 
 from cluster.model import Entry, Failure, Held, Kind, Row, Skipped, Stamp, join, split
+from cluster.store import agreement
 from cluster.store.schema import ABOVE, ROOT
 
 KINDS = (Kind.FILE, Kind.DIRECTORY, Kind.SYMLINK, Kind.SPECIAL)
@@ -184,12 +185,6 @@ def directory_id(connection: sqlite3.Connection, path: bytes) -> int | None:
     return None if row is None else int(row[0])
 
 
-def token(connection: sqlite3.Connection, directory: int) -> bytes:
-    """Of the listing that everything in a directory agrees with; empty where there is none."""
-    row = connection.execute("SELECT token FROM directories WHERE id = ?", (directory,)).fetchone()
-    return b"" if row is None or row[0] is None else bytes(row[0])
-
-
 def set_looks(connection: sqlite3.Connection, ids: Ids, seen: Mapping[bytes, tuple[bytes, bytes]]) -> None:
     """See `MirrorStore.seen`. A directory in which anything has been recorded since has no such token now."""
     connection.executemany(
@@ -202,14 +197,6 @@ def void_looks(connection: sqlite3.Connection, directories: Iterable[int]) -> No
     """Records of these directories change: what their disk looked like before says nothing about them."""
     connection.executemany(
         "UPDATE directories SET looks = NULL WHERE id = ? AND looks IS NOT NULL", [(d,) for d in directories]
-    )
-
-
-def set_tokens(connection: sqlite3.Connection, ids: Ids, tokens: Mapping[bytes, bytes]) -> None:
-    """See `MirrorStore.agreed`."""
-    connection.executemany(
-        "UPDATE directories SET token = ? WHERE id = ?",
-        [(token, ids.of(path)) for path, token in tokens.items()],
     )
 
 
@@ -349,9 +336,8 @@ def mark_changed(connection: sqlite3.Connection, paths: Iterable[bytes]) -> None
     connection.executemany(
         "UPDATE directories SET digest = NULL, dirty = dirty + 1 WHERE path = ?", [(path,) for path in every]
     )
-    connection.executemany(
-        "UPDATE directories SET token = NULL, looks = NULL WHERE path = ?", [(p,) for p in changed]
-    )
+    agreement.put(connection, dict.fromkeys(changed, b""))
+    connection.executemany("UPDATE directories SET looks = NULL WHERE path = ?", [(p,) for p in changed])
 
 
 def mark_noted(connection: sqlite3.Connection, directories: Iterable[int]) -> None:

@@ -155,6 +155,13 @@ STEPS: tuple[str, ...] = (
     """
     ALTER TABLE directories ADD COLUMN looks BLOB;  -- what is on disk, when that was all as recorded
     """,
+    """
+    ALTER TABLE directories ADD COLUMN agreed BLOB; -- `cluster.store.agreement`
+    UPDATE directories SET token = NULL; -- so that all sums are nothing
+    CREATE INDEX directories_undecided ON directories (path) WHERE token IS NULL;
+    DROP INDEX directories_parent;
+    CREATE INDEX directories_below ON directories (parent, path);
+    """,
 )
 
 

@@ -9,7 +9,7 @@ from collections.abc import Iterable
 
 from cluster.errors import SidewaysError
 from cluster.model import SECOND, Held, Kind, join
-from cluster.store import rows, suspects
+from cluster.store import agreement, rows, suspects
 from cluster.store.records import Glance, View
 from cluster.store.recovery import is_damaged
 from cluster.store.tree import Stat, Tree
@@ -25,7 +25,7 @@ def look(connection: sqlite3.Connection, tree: Tree, directory: bytes) -> View:
     if identity is None:
         return View({}, strangers=_strangers(connection, directory, names), present=present)
     held = rows.entries(connection, identity)
-    token = rows.token(connection, identity)
+    token = agreement.token(connection, identity)
     damaged, worn, doubted = [], [], False
     strange = dict(names)
     for name, record in held.items():

@@ -46,9 +46,11 @@ from cluster.origin.local import LocalOrigin
 from cluster.origin.memory import EPOCH, MemoryOrigin
 from cluster.peer import caught, client, deltawire
 from cluster.peer.claims import Claims
-from cluster.peer.client import Bodies, Parts, Relayed, State, Wish
+from cluster.peer.client import Agreement, Bodies, Parts, Relayed, State, Wish
+from cluster.peer.listings import Listings
 from cluster.plan.source import same_version
 from cluster.store import blocks
+from cluster.store.mirror import Reader
 from tests.invariants import Canary, Ledger, check_invariants, public_root, records
 
 NOW = time.time()
@@ -149,6 +151,8 @@ class FakeSibling:
         self.part_claims: list[Claim] = []
         self.on_parts: Callable[[], Awaitable[None]] | None = None
         self.asked_parts = 0
+        self.world: World | None = None  # whose records it is that are compared with ours
+        self.asked_agreements: list[bytes] = []
         self.delivered_parts: list[tuple[int, int]] = []
         self.speed: float | None = None
         self.newer_asked: list[bytes] = []
@@ -201,6 +205,19 @@ class FakeSibling:
         if known and known == listing.token:
             listing = Listing((), token=known, same=True)
         return Relayed(listing, old, self.state)
+
+    async def agreement(
+        self, mirror: str, directory: bytes, origin: str, known: bytes, after: bytes, patience: float
+    ) -> Agreement:
+        self.asked_agreements.append(directory)
+        if self.world is None:
+            raise PeerLacks(self.name, "no such question")
+        through = self.world.listings.passed.told(mirror, origin, self.world.clock.monotonic())
+        reader = await Reader.open(mirror, self.world.site)
+        try:
+            return Agreement(through, await reader.agreement(directory, known, after))
+        finally:
+            await reader.close()
 
     async def bundle(
         self, mirror: str, wishes: Sequence[Wish], patience: float
@@ -321,6 +338,7 @@ class World:
     ledger: Ledger = field(default_factory=Ledger)
     clock: MovedClock = field(default_factory=MovedClock)
     claims: Claims = field(default_factory=Claims)
+    listings: Listings = field(default_factory=Listings)
     siblings: list[FakeSibling] = field(default_factory=list)
     partials: int = 0
 
@@ -372,6 +390,7 @@ class World:
             self.claims,
             self.clock,
             caught=lambda: caught.known(self.site.state),
+            listings=self.listings,
         )
 
     async def run(self, *, told: Told | None = None, **asked: Any) -> Report:

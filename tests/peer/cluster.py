@@ -19,6 +19,7 @@ from cluster.peer.server import PeerServer
 from cluster.peer.siblings import Siblings
 from cluster.peer.wire import Record
 from cluster.plan.saving import Received
+from cluster.store.agreement import Agreed
 from cluster.store.blocks import block_hashes
 
 
@@ -59,6 +60,7 @@ class FakeReader:
     files: dict[bytes, tuple[Held, bytes]] = field(default_factory=dict)
     records: list[Record] = field(default_factory=list)
     asked: list[str] = field(default_factory=list)
+    agreements: dict[tuple[bytes, bytes], Agreed] = field(default_factory=dict)  # by directory and `after`
     stuck: asyncio.Event | None = None  # answers wait for it
     epoch: str = "first"
     closed: bool = False
@@ -106,6 +108,9 @@ class FakeReader:
 
     async def digest(self, directory: bytes) -> bytes | None:
         return hashlib.sha256(repr(sorted(self.files)).encode()).digest()
+
+    async def agreement(self, directory: bytes, known: bytes = b"", after: bytes = b"") -> Agreed:
+        return self.agreements.get((directory, after), Agreed())
 
     async def position(self) -> tuple[str, int, int]:
         numbers = [record.seq for record in self.records]

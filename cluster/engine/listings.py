@@ -18,7 +18,7 @@ from cluster.peer.client import Relayed, Sibling
 from cluster.plan.order import owner, ranking
 
 ANSWER = 2.0  # s that a sibling has to answer
-WAIT = 3.0  # s for a directory that a sibling ranks first for and has not listed yet
+WAIT = 3.0  # s for a directory whose turn at a sibling it is, and so much longer for each further one
 BUSY = 30.0  # s at most where that sibling goes on listing others meanwhile
 AGAIN = 0.05  # s that a worker leaves siblings alone when one of them was not yet there
 AFTER = 15.0  # s for which a sibling that was waited for in vain is not waited for again
@@ -65,19 +65,21 @@ class Relays:
         if not self.enabled or not siblings:
             return None
         ranked = ranking(directory, [context.site, *siblings])
-        first, soon = ranked[0], False
+        soon = False
         for name in ranked:
-            if name in siblings and self._worth(name, first):
+            if name in siblings and self._worth(name, ranked[0]):
                 found = await self._ask(siblings[name], directory, known)
                 if found == "later":
                     soon = True
                 elif found is not None:
                     return found
-        if soon and waited < WAIT:
+        if soon and waited < BUSY:
             return "later"
-        if first == context.site or not self._expected(first):
+        turns = [name for name in ranked if name == context.site or self._expected(name)]
+        first, place = turns[0], turns.index(context.site)
+        if not place:
             return None
-        if waited < (BUSY if self._busy(first) else WAIT):
+        if waited < (BUSY if self._busy(first) else WAIT) + WAIT * (place - 1):
             return "later"
         self._late[first] = context.clock.monotonic()
         return None
@@ -99,7 +101,9 @@ class Relays:
         return not state.walking and state.newest is not None and state.newest <= self._age
 
     def _expected(self, name: str) -> bool:
-        """Whether this sibling, which ranks first, is likely to list it soon."""
+        """Whether this sibling is likely to list it when it is its turn: whose turn it is goes by the ranking
+        of those that walk, so that nobody waits for a site that does not, and of those that waited one goes
+        first."""
         late = self._late.get(name)
         if late is not None and self._context.clock.monotonic() - late < AFTER:
             return False

@@ -11,8 +11,12 @@ from contextlib import AbstractContextManager, ExitStack
 from typing import Any
 
 import pytest
+from hypothesis import settings
 
 from tests import servers
+
+settings.register_profile("any machine", deadline=None)  # how long an example takes says nothing about us
+settings.load_profile("any machine")
 
 Start = Callable[..., servers.Server]
 

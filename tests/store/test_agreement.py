@@ -6,7 +6,7 @@ import sqlite3
 from collections.abc import Iterator
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from cluster.model import join, split
@@ -39,6 +39,7 @@ def tell(connection: sqlite3.Connection, **told: bytes) -> None:
     agreement.put(connection, found)
 
 
+@settings(max_examples=40)
 @given(steps, steps)
 def test_the_same_agreements_have_the_same_sum_by_whatever_way(one: list, other: list) -> None:
     sums = []

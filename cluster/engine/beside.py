@@ -29,6 +29,10 @@ class Known:
 
     sibling: Sibling
     starts: frozenset[int] = frozenset()  # of the pieces that it has
+    front: int = 0  # bytes that it has from the beginning on, without a gap
+    grew: float = float("-inf")  # when that was last seen to be more than before
+    there: bool = False  # it has some of the file, or more is on its way there
+    sha256: bytes | None = None  # of the whole file, as it says
     useless: bool = False  # it lied, or does not know the question
     pace: float = 0.0  # bytes/s that it has got since it was first asked
     ended: frozenset[int] = frozenset()  # what it claimed no more, and has not been asked about since
@@ -51,9 +55,15 @@ class Beside:
     """See the module. `changed` is called when more is known. Whoever made it cancels the `asking` of all."""
 
     def __init__(
-        self, context: Context, growing: Growing, pieces: Sequence[Piece], changed: Callable[[], None]
+        self,
+        context: Context,
+        growing: Growing,
+        pieces: Sequence[Piece],
+        changed: Callable[[], None],
+        every: float | None = None,
     ) -> None:
         self._context, self._growing, self._pieces, self._changed = context, growing, pieces, changed
+        self._every = ASK if every is None else every  # s between two questions to one sibling
         self.all = {sibling.name: Known(sibling) for sibling in context.siblings}
 
     def up(self) -> list[Known]:
@@ -74,9 +84,7 @@ class Beside:
         """Ask whoever has not been asked for a while, or has ended a claim since the last look."""
         for known in self.up():
             self._look(known, now)
-            idle = known.asking is None or known.asking.done()
-            if idle and (known.ended or now - known._asked >= ASK):
-                known.asking = asyncio.create_task(self.ask(known), name=f"parts at {known.name}")
+            self.ask_soon(known, now, 0.0 if known.ended else self._every)
 
     def _look(self, known: Known, now: float) -> None:
         claimed = frozenset(claim.start for claim in self._claims_of(known, now))
@@ -85,6 +93,12 @@ class Beside:
             for seen in (known._advanced, known._begun, known._flowing):
                 seen.pop(start, None)
         known._claimed = claimed
+
+    def ask_soon(self, known: Known, now: float, after: float) -> None:
+        """Ask a sibling beside everything else, unless it was asked less than `after` s ago or is being
+        asked."""
+        if now - known._asked >= after and (known.asking is None or known.asking.done()):
+            known.asking = asyncio.create_task(self.ask(known), name=f"parts at {known.name}")
 
     async def ask_all(self) -> None:
         await asyncio.gather(*(self.ask(known) for known in self.up()))
@@ -100,7 +114,7 @@ class Beside:
             except PeerLacks:
                 known.useless = True  # an older program, or it does not share this mirror
             except PeerError:
-                known.starts, known._claims = frozenset(), ()
+                known.starts, known._claims, known.there = frozenset(), (), False
             finally:
                 known.ended -= asked_about
         self._changed()
@@ -112,6 +126,10 @@ class Beside:
         known._claims = told.claims
         known.starts = frozenset(_within(self._pieces, told.runs))
         now, size = self._context.clock.monotonic(), sum(end - first for first, end in told.runs)
+        front = told.runs[0][1] if told.runs and told.runs[0][0] == 0 else 0
+        if front > known.front or not known.there:
+            known.grew = now
+        known.front, known.there, known.sha256 = front, told.arriving or bool(told.runs), told.sha256
         if known._first is None:
             known._first = (now, size)
         elif now > known._first[0]:
@@ -122,6 +140,16 @@ class Beside:
     def claims(self, now: float) -> list[SeenClaim]:
         """What they are fetching of this version."""
         return [claim for known in self.up() for claim in self._claims_of(known, now)]
+
+    def answered(self, now: float) -> list[SeenClaim]:
+        """The claims on this version in their last answers: what a line has not brought yet may be among
+        them."""
+        return [
+            _seen(known, claim, _advanced(known, claim, now), now)
+            for known in self.up()
+            for claim in known._claims
+            if claim.etag in (None, self._growing.etag)
+        ]
 
     def foreign(self, now: float) -> str | None:
         """A sibling that ranks before us and is fetching another version of this file."""
@@ -134,7 +162,7 @@ class Beside:
 
     def _claims_of(self, known: Known, now: float, *, foreign: bool = False) -> list[SeenClaim]:
         return [
-            SeenClaim(known.name, _progressed(known, claim, at, now), claim.first, claim.end, claim.received)
+            _seen(known, claim, at, now)
             for claim, at in self._said(known, now)
             if foreign is (claim.etag not in (None, self._growing.etag))
         ]
@@ -150,6 +178,11 @@ class Beside:
 
     def __repr__(self) -> str:
         return f"<Beside {len(self.up())} of {len(self.all)} siblings>"
+
+
+def _seen(known: Known, claim: Claim, at: float, now: float) -> SeenClaim:
+    progressed = _progressed(known, claim, at, now)
+    return SeenClaim(known.name, progressed, claim.first, claim.end, claim.received)
 
 
 def _progressed(known: Known, claim: Claim, at: float, now: float) -> float:

@@ -409,8 +409,13 @@ class Fetcher:
 
 
 def _without_parts(offered: Offered) -> Offered:
-    """Claims on parts of a file are no reason to wait for the whole of it."""
-    whole = {name: claim for name, claim in offered.claims.items() if claim.end is None and not claim.first}
+    """Claims on what can be read while it grows are no reason to wait for the whole of it: parts of a file,
+    and a whole one whose version is named."""
+    whole = {
+        name: claim
+        for name, claim in offered.claims.items()
+        if claim.end is None and not claim.first and claim.etag is None
+    }
     return replace(offered, claims=whole)
 
 

@@ -4,15 +4,15 @@ from __future__ import annotations
 
 import asyncio
 import random
-from collections import Counter
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from typing import Self
 
 from cluster.engine.context import SMALL, Context, Job
 from cluster.engine.delta import Deltas
-from cluster.engine.gathering import Foreign, Gathering, pause_after
+from cluster.engine.gathering import pause_after
 from cluster.engine.named import at_a_sibling
+from cluster.engine.parted import Parted
 from cluster.errors import Changed, OriginError, PeerError
 from cluster.model import Facts, Held, join
 from cluster.origin.base import Body, Copyable, Want
@@ -27,7 +27,6 @@ GROUP_BYTES = 4 * 2**20
 QUEUE = 256
 SPOT_RANGES = 3
 SPOT_BYTES = 64 * 2**10
-MAX_TAG = 512  # bytes of a validator: it goes into request lines
 
 Finished = Callable[[Job], None]
 
@@ -192,51 +191,14 @@ class Transfer:
         await self._publish(job, staged)
 
     async def by_parts(self, job: Job) -> bool:
-        """One large file from origin and siblings together. False where it has to come whole: the origin
-        does not send parts of a version that it names for all of us alike. Other failures are recorded,
-        never raised; StoreError is. What has arrived is kept for the next attempt at the same version.
-        """
-        context, entry = self._context, job.entry
-        try:
-            facts = await context.origin.facts(job.path)
-            if facts.size not in (None, entry.size):
-                raise Changed(body_name(job), f"{facts.size} bytes, {entry.size} were listed")
-        except OriginError as error:
-            self._refused(job, error)
-            return True
-        young = facts.mtime is not None and not facts.mtime.over(job.visit.listed_at)
-        if young or not _sends_parts(facts) or (facts.size or 0) > context.mirror.limits.file_size:
-            return False  # in the second of its own Last-Modified a validator may stand for two versions
-        growing = await context.store.grow(job.path, facts.size or 0, facts.etag or "")
-        context.claims.arriving.begin(context.mirror.name, growing)
-        try:
-            await Gathering(context, job, growing).run()
-            staged = await growing.finish(self._held_by_parts(job, facts, growing.sources()))
-        except BaseException as error:
-            context.claims.arriving.end(context.mirror.name, job.path)
-            await growing.keep()
-            if isinstance(error, Changed | Foreign):
-                return False
-            if not isinstance(error, OriginError):
-                raise
-            self._refused(job, error)
-            return True
-        await self._publish(job, staged)
-        return True
+        """One large file from origin and siblings together: see `Parted.fetch`."""
+        return await Parted(self._context, self._held, self._publish, self._refused).fetch(job)
 
     def _arrived(self, job: Job) -> None:
         """Whether or not it came by parts: siblings ask for the published file from now on."""
         growing = self._context.claims.arriving.end(self._context.mirror.name, job.path)
         if growing is not None:
             growing.close()
-
-    def _held_by_parts(self, job: Job, facts: Facts, sources: Counter[str]) -> Held:
-        """Its source is the origin only where all of it came from there."""
-        held = self._held(job, facts, facts.size or 0, None)
-        others = [site for site, _ in sources.most_common() if site != "origin"]
-        if not others:
-            return held
-        return replace(held, source=others[0], verified=f"parts from {', '.join(sorted(sources))}")
 
     async def _stream(self, job: Job, body: Body, want: Want) -> None:
         """A body that turned out to be large after it had been opened."""
@@ -508,13 +470,6 @@ def body_name(job: Job) -> str:
     from cluster.model import href
 
     return href(join(job.visit.path, job.entry.name))
-
-
-def _sends_parts(facts: Facts) -> bool:
-    """Whether parts of the version that its validator names can be asked for, and siblings be told of it."""
-    tag = facts.etag or ""
-    told = facts.ranges and facts.size is not None
-    return told and 0 < len(tag) <= MAX_TAG and tag.isascii() and tag.isprintable()
 
 
 def _looks_large(rounded: str | None) -> bool:

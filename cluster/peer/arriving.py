@@ -8,7 +8,9 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 from cluster.model import Kind
+from cluster.peer.client import Parts
 from cluster.peer.sending import open_file
+from cluster.plan.chain import version_held
 from cluster.store import blocks
 
 if TYPE_CHECKING:
@@ -48,21 +50,21 @@ class Arriving:
 
 @dataclass(frozen=True, slots=True)
 class Version:
-    """A file as the origin has it now: its size, and its strong validator with the quotes."""
+    """A file as the origin has it now: its size, and what names its version (`plan.chain.version_named`)."""
 
     path: bytes
     size: int
     etag: str
 
 
-async def runs_here(
-    growing: Growing | None, reader: Reader | None, version: Version
-) -> list[tuple[int, int]]:
-    """Which bytes of a version can be read here: ascending ranges, first and end."""
+async def here(growing: Growing | None, reader: Reader | None, version: Version) -> Parts:
+    """What can be read here of a version; without claims."""
     if growing is not None:
-        return growing.runs()
+        return Parts(tuple(growing.runs()), arriving=True, sha256=growing.sha256)
     held = await reader.held(version.path) if reader is not None else None
-    return [(0, version.size)] if held is not None and _is(held, version) else []
+    if held is None or not _is(held, version):
+        return Parts()
+    return Parts(((0, version.size),), sha256=held.sha256)
 
 
 async def part_here(
@@ -94,5 +96,5 @@ def count(first: int, end: int) -> int:
 
 
 def _is(held: Held, version: Version) -> bool:
-    same = (held.size, held.etag) == (version.size, version.etag)
+    same = (held.size, version_held(held)) == (version.size, version.etag)
     return held.kind is Kind.FILE and not held.unknown and same

@@ -54,10 +54,13 @@ class Agreement:
 @dataclass(frozen=True, slots=True)
 class Parts:
     """What a sibling said of one version of a large file: the ranges of it that can be read there (first
-    byte, end; ascending), and what it is fetching of that file."""
+    byte, end; ascending), and what it is fetching of that file. `arriving`: more of it is on its way there;
+    `sha256` is of the whole, where all of it is there and known to be of one version."""
 
     runs: tuple[tuple[int, int], ...] = ()
     claims: tuple[Claim, ...] = ()
+    arriving: bool = False
+    sha256: bytes | None = None
 
 
 @dataclass(frozen=True, slots=True)

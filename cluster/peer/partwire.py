@@ -5,9 +5,6 @@ Every decoder raises WireError and nothing else.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-
-from cluster.model import Claim
 from cluster.peer import fields, wire
 from cluster.peer.client import Parts
 from cluster.peer.codec import WireError, pack
@@ -16,14 +13,16 @@ MAX_RUNS = 8_192  # 64 GiB, every second block
 MAX_CLAIMS = 16  # on one file: a site fetches two pieces of it at once
 
 
-def told(runs: Sequence[tuple[int, int]], claims: Sequence[Claim]) -> bytes:
-    """The ranges that are here (first byte, end), and what is being fetched of the same file."""
-    packed = [wire.claim(one) for one in claims[:MAX_CLAIMS]]
+def told(parts: Parts) -> bytes:
+    """What is here of a file, and what is being fetched of it."""
+    packed = [wire.claim(one) for one in parts.claims[:MAX_CLAIMS]]
     return b"".join(
         (
-            b"\x83" + pack("v") + pack([wire.MAJOR, wire.MINOR]),
-            pack("runs") + wire.array([pack(list(run)) for run in runs[:MAX_RUNS]]),
+            b"\x85" + pack("v") + pack([wire.MAJOR, wire.MINOR]),
+            pack("runs") + wire.array([pack(list(run)) for run in parts.runs[:MAX_RUNS]]),
             pack("claims") + wire.array(packed),
+            pack("arriving") + pack(parts.arriving),
+            pack("sha256") + pack(parts.sha256),
         )
     )
 
@@ -41,4 +40,5 @@ def told_read(data: bytes, size: int) -> Parts:
     if len(runs) > MAX_RUNS:
         raise WireError(f"runs: more than {MAX_RUNS}")
     claims = tuple(wire.claim_read(item) for item in fields.array(message.get("claims"), 0, "claims"))
-    return Parts(tuple(runs), claims)
+    arriving = fields.boolean(message.get("arriving", False), "arriving")
+    return Parts(tuple(runs), claims, arriving, fields.digest(message.get("sha256")))

@@ -12,6 +12,7 @@ import contextlib
 import logging
 import os
 from collections.abc import Awaitable, Callable, Mapping, Sequence
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from aiohttp import web
@@ -19,7 +20,7 @@ from aiohttp import web
 from cluster.errors import SidewaysError
 from cluster.model import Claim, Cluster, Held, Kind, Site, join, split
 from cluster.peer import agreedwire, bundlewire, keys, listingwire, partwire, ranges, tls, wire
-from cluster.peer.arriving import part_here, runs_here
+from cluster.peer.arriving import here, part_here
 from cluster.peer.claims import Claims
 from cluster.peer.codec import WireError
 from cluster.peer.differences import digests
@@ -313,10 +314,10 @@ class PeerServer:
         mirror, version = query.text("mirror"), query.version()
         self._granted(request, mirror)
         reader = await self._reader_or_none(request, mirror)
-        runs = await runs_here(self._claims.arriving.of(mirror, version), reader, version)
+        parts = await here(self._claims.arriving.of(mirror, version), reader, version)
         directory, name = split(version.path)
         claims = [one for one in self._claims.within(mirror, directory, self._clock()) if one.name == name]
-        return _answer(partwire.told(runs, claims))
+        return _answer(partwire.told(replace(parts, claims=tuple(claims))))
 
     async def _reader_or_none(self, request: web.Request, mirror: str) -> Reader | None:
         with contextlib.suppress(web.HTTPNotFound):

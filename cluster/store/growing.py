@@ -48,6 +48,7 @@ class Growing:
     ) -> None:
         self.path, self.etag, self.size = version.path, version.etag, version.size
         self.temporary = version.temporary
+        self.sha256: bytes | None = None  # of the whole, once it is known that all of it is one version
         self._temporaries, self._descriptor = temporaries, descriptor
         self._note, self._executor = note, executor
         self._blocks: dict[int, tuple[bytes, str]] = {}  # number: hash, source
@@ -125,10 +126,10 @@ class Growing:
 
     def part(self, start: int, stop: int, source: str, promised: bytes = b"") -> Part:
         """Take the bytes from `start` to `stop`, in order. `promised` are the hashes that the blocks of it
-        must have, where somebody said."""
+        must have, where somebody said. Blocks that are here are compared with what comes, and stay."""
         return Part(self, start, stop, source, promised)
 
-    def _write(self, at: int, pieces: Sequence[bytes]) -> None:
+    def _write(self, at: int, pieces: Sequence[bytes | memoryview]) -> None:
         with explained(self._temporaries, self.path):
             size = sum(map(len, pieces))
             written = os.pwritev(self._descriptor, pieces, at)
@@ -143,8 +144,9 @@ class Growing:
             self._blocks[first + n] = (hashes[32 * n : 32 * n + 32], source)
 
     def _here(self, number: int, value: bytes, source: str) -> None:
+        if number not in self._blocks:
+            self._unsaved.add(number)
         self._blocks[number] = (value, source)
-        self._unsaved.add(number)
         self._read_on()
 
     def _read_on(self) -> None:
@@ -265,10 +267,11 @@ class Part:
         self._block = blake3()
         self._work: asyncio.Future[list[tuple[int, bytes]]] | None = None
         self._right = True
+        self.differs = False  # from what is here
 
     async def write(self, chunk: bytes) -> bool:
-        """Take the next bytes. False where a block is not what was promised, or there are too many: no block
-        of which that is true counts as here, and nothing more may be written."""
+        """Take the next bytes. False where a block is not what was promised or what is here, or there are too
+        many: no block of which that is true counts as here, and nothing more may be written."""
         if self.received + len(chunk) > self._stop:
             self._right = False
         if self._right:
@@ -298,26 +301,39 @@ class Part:
         work, self._work = self._work, None
         for number, value in await asyncio.shield(work) if work is not None else ():
             place = 32 * (number - self._first)
-            if self._promised and self._promised[place : place + 32] != value:
+            have = self._growing._blocks.get(number)
+            self.differs = have is not None and have[0] != value
+            if self.differs or (self._promised and self._promised[place : place + 32] != value):
                 self._right = False
                 return
             self._growing._here(number, value, self._source)
 
     def _take(self, pieces: Sequence[bytes]) -> list[tuple[int, bytes]]:
-        """Write and hash; the blocks that are whole now."""
-        self._growing._write(self._at, pieces)
+        """Write what is new, and hash; the blocks that are whole now."""
         whole: list[tuple[int, bytes]] = []
+        new: list[memoryview] = []
         for piece in pieces:
             view = memoryview(piece)
             while view:
                 some = view[: blocks.BLOCK - self._at % blocks.BLOCK]
+                if self._at // blocks.BLOCK not in self._growing._blocks:
+                    new.append(some)
+                elif new:
+                    self._flush(new)
                 self._block.update(some)
                 self._at += len(some)
                 view = view[len(some) :]
                 if self._at % blocks.BLOCK == 0 or self._at == self._growing.size:
                     whole.append(((self._at - 1) // blocks.BLOCK, self._block.digest()))
                     self._block = blake3()
+        if new:
+            self._flush(new)
         return whole
+
+    def _flush(self, new: list[memoryview]) -> None:
+        """Write what ends where `_at` is."""
+        self._growing._write(self._at - sum(map(len, new)), new)
+        new.clear()
 
 
 def _close_unwanted(opening: asyncio.Future[tuple[Grown, int, int]]) -> None:

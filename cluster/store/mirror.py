@@ -439,6 +439,12 @@ class MirrorStore:
         self._growing[growing.temporary] = path
         return growing
 
+    async def ungrow(self, growing: Growing) -> None:
+        """Throw away what is here of it: it is not what it was taken for. Raises StoreError."""
+        await growing.keep()
+        self._growing.pop(growing.temporary, None)
+        await self._forget_growing(growing.path)
+
     async def _beginning(self, path: bytes, size: int, etag: str) -> Grown | None:
         """The beginning of a file that was to come in one piece, as parts from now on."""
         partial = await self._records.read(lambda c: adoption.partial(c, path))

@@ -149,6 +149,8 @@ class FakeSibling:
         self.delivered: list[bytes] = []
         self.grown: dict[tuple[bytes, int, str], tuple[Sequence[tuple[int, int]], bytes]] = {}
         self.part_claims: list[Claim] = []
+        self.arriving = False
+        self.proof: bytes | None = None  # the SHA-256 that it tells of what has grown
         self.on_parts: Callable[[], Awaitable[None]] | None = None
         self.asked_parts = 0
         self.world: World | None = None  # whose records it is that are compared with ours
@@ -259,7 +261,7 @@ class FakeSibling:
         if self.on_parts is not None:
             await self.on_parts()
         runs, _ = self.grown.get((path, size, etag), ((), b""))
-        return Parts(tuple(runs), tuple(self.part_claims))
+        return Parts(tuple(runs), tuple(self.part_claims), self.arriving, self.proof)
 
     @asynccontextmanager
     async def part(

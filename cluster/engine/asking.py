@@ -101,6 +101,7 @@ class Asking:
         self._more = asyncio.Event()
         self._room = asyncio.Condition()
         self._workers: list[asyncio.Task[None]] = []
+        self._asked = self._taken = 0.0  # files asked for, and held by siblings; the last rounds count most
         self.put_offs = PutOffs()
 
     def start(self) -> None:
@@ -130,7 +131,7 @@ class Asking:
             async with self._room:
                 self._room.notify_all()
             try:
-                await self._round(jobs, frozenset())
+                await self._round(jobs, frozenset(), claiming=not self._likely(jobs))
             except Exception as error:  # noqa: BLE001  # a broken store ends the pass, whatever broke it
                 self._broken(error)  # and the jobs stay pending: their directories are still to do
 
@@ -146,14 +147,24 @@ class Asking:
 
     # -- one round: ask, decide, take
 
-    async def _round(self, jobs: Sequence[Job], avoid: frozenset[str], *, last: bool = False) -> None:
-        """Ask for these files everywhere but at `avoid`. `last`: what is still contested is ours."""
+    def _likely(self, jobs: Sequence[Job]) -> bool:
+        """Whether siblings may be expected to hold most of these: then a claim is only made of what turns out
+        to be missing there, before it is asked for once more."""
+        most = self._asked > 0 and 2 * self._taken >= self._asked
+        return most or all(job.visit.stage is Stage.REST for job in jobs)
+
+    async def _round(
+        self, jobs: Sequence[Job], avoid: frozenset[str], *, claiming: bool = True, last: bool = False
+    ) -> None:
+        """Ask for these files everywhere but at `avoid`. Without `claiming` first, nothing is fetched from
+        the origin yet: who has not heard of a claim may be about to. `last`: what is contested is ours."""
         jobs = await self._not_fetched(jobs)
-        for job in jobs:
-            self._ways.claim(job)
+        if claiming:
+            for job in jobs:
+                self._ways.claim(job)
         talks, all_of_them = self._talks(jobs, avoid)
         if not talks:
-            await self._ways.origin(jobs)
+            await self._nobody(jobs, claimed=claiming)
             return
         try:
             async with asyncio.TaskGroup() as group:
@@ -161,24 +172,38 @@ class Asking:
                     group.create_task(self._hold(talk))
                 for talk in talks:
                     await talk.told
-                decided = self._decide(jobs, talks, all_of_them=all_of_them)
+                decided = self._decide(jobs, talks, all_of_them=all_of_them, claimed=claiming)
                 for talk in talks:
                     talk.decided.set()
                 for site, found in decided.elsewhere.items():
                     talks.append(self._fetching(site, found))
                     group.create_task(self._hold(talks[-1]))
-                await self._carry_out(decided, avoid, last=last)
+                await self._carry_out(decided, avoid, claimed=claiming, last=last)
         except ExceptionGroup as failed:
             raise failed.exceptions[0] from None
         for talk in talks:
             if talk.expected:
                 await self._again(talk, avoid)
 
-    async def _carry_out(self, decided: _Decided, avoid: frozenset[str], *, last: bool) -> None:
+    async def _nobody(self, jobs: Sequence[Job], *, claimed: bool) -> None:
+        """No sibling is there to be asked."""
+        for job in jobs if not claimed else ():
+            self._ways.claim(job)
+        await self._ways.origin(jobs)
+
+    async def _carry_out(
+        self, decided: _Decided, avoid: frozenset[str], *, claimed: bool, last: bool
+    ) -> None:
         ways = self._ways
         await ways.put_off(decided.put_off)
         for job, source in decided.whole:
             await ways.whole(job, source)
+        if not claimed:
+            others = [job for jobs in decided.others.values() for job in jobs]
+            missing = [*decided.origin, *decided.contested, *others]
+            if missing:
+                await self._round(missing, avoid)
+            return
         if last:
             decided.origin += decided.contested  # still only asking: we are first in rank
         await ways.origin(decided.origin)
@@ -279,7 +304,9 @@ class Asking:
                 talk.arrived += 1
         return all(good)
 
-    def _decide(self, jobs: Sequence[Job], talks: Sequence[_Talk], *, all_of_them: bool) -> _Decided:
+    def _decide(
+        self, jobs: Sequence[Job], talks: Sequence[_Talk], *, all_of_them: bool, claimed: bool
+    ) -> _Decided:
         """What was told decides for each file; those that are on their way already are `expected`."""
         now = self._context.clock.monotonic()
         holders: dict[int, list[tuple[str, Offer]]] = {}
@@ -298,7 +325,8 @@ class Asking:
                 if talk.wishes[place].send and same_version(job.entry, offer):
                     talk.expected[place] = job, FromSibling(site, offer, verified=f"sibling {site}")
                     coming.add(id(job))
-                    self._ways.unclaim(job)
+                    if claimed:
+                        self._ways.unclaim(job)
                 else:
                     holders.setdefault(id(job), []).append((site, offer))
         decided = _Decided()
@@ -306,6 +334,8 @@ class Asking:
             if id(job) not in coming:
                 source = self._source(job, holders.get(id(job), ()), claims.get(id(job), ()), now)
                 self._sort(decided, job, source, "" if all_of_them else asked[id(job)])
+        taken = len(coming) + sum(map(len, decided.elsewhere.values())) + len(decided.whole)
+        self._asked, self._taken = self._asked / 2 + len(jobs), self._taken / 2 + taken
         return decided
 
     def _sort(self, decided: _Decided, job: Job, source: Source, asked: str) -> None:

@@ -9,8 +9,9 @@ from dataclasses import replace
 
 import pytest
 
+from cluster.engine import asking
 from cluster.errors import PeerSilent
-from cluster.model import Claim, Order, Row, Sideways, Stamp, Trust
+from cluster.model import Claim, Order, Row, Sideways, Stamp, Trust, join
 from cluster.origin.memory import EPOCH
 from cluster.peer.client import Bodies, Told, Wish
 from tests.engine.world import World
@@ -174,6 +175,36 @@ async def test_a_sibling_that_dies_in_the_middle_costs_no_file(world: World) -> 
     world.equal()
     assert report.outcome == "complete"
     assert report.files.origin + report.files.sideways == 200
+
+
+@pytest.mark.parametrize("order", list(Order))
+async def test_what_comes_from_the_origin_was_claimed_before_siblings_were_asked_for_it_last(
+    world: World, order: Order, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Else of two sites that meet neither might see the other. What siblings hold need not be claimed."""
+    monkeypatch.setattr(asking, "FILES", 8)
+    monkeypatch.setattr(asking, "ROUNDS", 1)
+    world.mirror = replace(world.mirror, order=order)
+    some(world)
+    sibling = world.sibling()
+    sibling.hold_all(world.memory)
+    lacking = [b"pool/%d/file-%03d" % (i % 5, i) for i in range(0, 40, 7)]
+    for path in lacking:
+        del sibling.files[path]
+    real, asked = sibling.bundle, {}
+
+    def bundle(mirror: str, wishes: Sequence[Wish], patience: float) -> AsyncIterator[Told | Bodies]:
+        for wish in wishes:
+            claims = world.claims.within(mirror, wish.directory, 0.0)
+            asked[join(wish.directory, wish.entry.name)] = wish.entry.name in {one.name for one in claims}
+        return real(mirror, wishes, patience)
+
+    sibling.bundle = bundle  # type: ignore[method-assign]
+    report = await world.run()
+    world.equal()
+    assert (report.files.origin, report.files.sideways) == (len(lacking), 40 - len(lacking))
+    assert all(asked[path] for path in lacking)
+    assert sum(asked.values()) < 20
 
 
 # -- strict

@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING, Any, NoReturn, TypeVar
 import click
 
 from cluster import __version__
-from cluster.errors import ConfigErrors, SidewaysError, UnsafeName, UsageError
+from cluster.errors import ConfigError, ConfigErrors, SidewaysError, UnsafeName, UsageError
 from cluster.model import Cluster, Mirror, Order, Site, from_href, href, shown
 
 if TYPE_CHECKING:
@@ -90,7 +90,7 @@ def main() -> NoReturn:
         status = DONE
     except click.ClickException as error:
         status = _complain(" ".join(error.format_message().split()), USAGE)
-    except ConfigErrors as error:
+    except (ConfigError, ConfigErrors) as error:
         status = _complain(str(error), USAGE)
     except (UsageError, UnsafeName) as error:
         status = _complain(str(error), USAGE)
@@ -147,8 +147,8 @@ def _emit(value: object) -> None:
     sys.stdout.write("\n")
 
 
-def _counted(count: int, noun: str) -> str:
-    return f"{count} {noun}" if count == 1 else f"{count} {noun}s"
+def _counted(count: int, noun: str, nouns: str = "") -> str:
+    return f"{count} {noun}" if count == 1 else f"{count} {nouns or noun + 's'}"
 
 
 def _path(text: str | None) -> bytes:
@@ -191,7 +191,7 @@ def check(setup: Setup, show: str | None, site: str | None, as_json: bool) -> in
         for key, value, where in rows:
             print(f"{key:{width}}  {value}    ({where})")
         return DONE
-    found = warnings(cluster)
+    found = warnings(cluster, now=time.time())
     if as_json:
         _emit(
             {
@@ -324,7 +324,7 @@ def _print_result(result: dict[str, Any], dry: bool) -> None:
     print(
         f"  {human(size['origin'])} from the origin, {human(size['sideways'])} sideways, "
         f"{human(size['listings'])} of listings; {result['requests']['origin']} origin requests, "
-        f"{result['directories']} directories, {result['seconds']:.1f} s"
+        f"{_counted(result['directories'], 'directory', 'directories')}, {result['seconds']:.1f} s"
     )
     if result.get("saved"):
         print(f"  {human(result['saved'])} of new versions were here already, in older ones")
@@ -441,7 +441,11 @@ def status(setup: Setup, site: str, mirror: str | None, path: str | None, as_jso
 @site_option
 @click.argument("mirror")
 @click.option(
-    "--after", default=0, metavar="N", type=click.IntRange(min=0), help="Only what came after record N."
+    "--after",
+    default=0,
+    metavar="N",
+    type=click.IntRange(0, 2**63 - 1),
+    help="Only what came after record N.",
 )
 @json_option
 @click.pass_obj

@@ -125,6 +125,13 @@ class StoreError(SidewaysError):
     """This site's own disk or records are not as they must be; the mirror stops, nothing is lost."""
 
 
+class NoRecords(StoreError):
+    """No pass over this mirror has begun here."""
+
+    def __init__(self, mirror: str) -> None:
+        super().__init__(f"{mirror}: no records yet")
+
+
 class HookFailed(SidewaysError):
     """A command that runs before each pass did not succeed: the pass was not begun."""
 

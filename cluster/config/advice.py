@@ -6,11 +6,13 @@ import os
 from collections.abc import Iterator
 from urllib.parse import unquote_to_bytes, urlsplit
 
+from cluster.config.expiry import ending
 from cluster.model import Cluster, Mirror, OriginSpec, Site
 
 
-def warnings(cluster: Cluster, site: str | None = None) -> list[str]:
-    """One line each, with the file it is about. Looks at the disk for `site`, or for every site."""
+def warnings(cluster: Cluster, site: str | None = None, *, now: float = 0.0) -> list[str]:
+    """One line each, with the file it is about. Looks at the disk for `site`, or for every site. `now`: s
+    since 1970, by which certificates are judged."""
     out = [] if cluster.mirrors else ["config/mirrors: no descriptor, so there is nothing to mirror"]
     if len(cluster.sites) < 2:
         out.append("sites: one site has no siblings; a cluster begins with two")
@@ -28,6 +30,7 @@ def warnings(cluster: Cluster, site: str | None = None) -> list[str]:
                 for m in cluster.mirrors_of(each.name)
                 for text in _own(m, each)
             ]
+    out += ending(cluster.sites.values(), now)
     if os.geteuid() == 0:
         out.append(
             "running as root: files get their owners, but a mistake costs more; a user of its own is safer"

@@ -165,7 +165,7 @@ def _read(root: str, here: str | None) -> _Folder:
             conflicts.folders(file_of, here in (None, name), problems)
             if here in (None, name):
                 conflicts.mounts(file_of, folder.descriptors, problems)
-    if not 1 <= len(folder.site_names) <= MAX_SITES:
+    if not 1 <= len(folder.site_names) <= MAX_SITES and os.path.isdir(os.path.join(folder.root, "config")):
         count = len(folder.site_names)
         problems.add(Where(CLUSTER_FILE, 1), "", f"{count} files in sites/; a cluster has 1 to {MAX_SITES}")
     folder.pairs = conflicts.paths(folder.descriptors, problems)

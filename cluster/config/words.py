@@ -158,7 +158,7 @@ def origin_url(text: str) -> str:
 
 def _split(text: str, schemes: tuple[str, ...]) -> SplitResult:
     """A URL in parts, if it has one of these schemes, a host, no user, no query and only plain characters."""
-    wanted = f"{' or '.join(schemes)}://host/path"
+    wanted = " or ".join(f"{scheme}://{'' if scheme == 'file' else 'host'}/path" for scheme in schemes)
     if not text.isascii() or not text.isprintable() or " " in text:
         raise ValueError(
             f"{_safe(text)} is not a URL: only plain ASCII is allowed; write anything else as %XX"

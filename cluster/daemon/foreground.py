@@ -11,7 +11,7 @@ from collections.abc import Awaitable, Callable
 from contextlib import AsyncExitStack
 from typing import TYPE_CHECKING, Any
 
-from cluster.daemon.parts import Events, log_report, surroundings
+from cluster.daemon.parts import Events, log_report, require_folders, surroundings
 from cluster.daemon.sharing import Sharing
 from cluster.engine.passes import run_pass
 from cluster.engine.report import Report
@@ -46,6 +46,7 @@ async def foreground_pass(
 
     Raises HookFailed, Locked, StoreError, UsageError, and SidewaysError where a signal ends it.
     """
+    require_folders(site)
     claims, listings, shared = Claims(), Listings(), Shared()
     sharing = Sharing(site.name, shared.hosts, time.monotonic)
     sharing.configure(cluster)
@@ -69,9 +70,19 @@ async def foreground_pass(
         try:
             report = await work
             log_report(report, scope)
+            report.notes += _unheard(siblings, mirror)
             return report.as_json()
         except asyncio.CancelledError:
             raise SidewaysError(f"{mirror.name}: interrupted; the next pass goes on from here") from None
+
+
+def _unheard(siblings: Siblings | None, mirror: Mirror) -> list[str]:
+    """Why those siblings that do not answer now were not read from."""
+    return [
+        f"{sibling.name}: not read from: {sibling.trouble or 'it does not answer'}"
+        for sibling in (siblings.of(mirror) if siblings else ())
+        if not sibling.up
+    ]
 
 
 async def _hooked(site: Site, mirror: Mirror, scope: bytes, run: Callable[[], Awaitable[Report]]) -> Report:

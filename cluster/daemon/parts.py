@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import logging
+import os
 from collections.abc import Callable, Sequence
 
 from cluster.engine.passes import Surroundings
 from cluster.engine.report import Report, Reporter
+from cluster.errors import UsageError
 from cluster.model import Mirror, OriginSpec, Site, href, shown
 from cluster.origin.base import Origin
 from cluster.origin.open import Shared, open_origin
@@ -18,6 +20,15 @@ from cluster.peer.listings import Listings
 log = logging.getLogger("sideways.pass")
 
 PROGRESS_EVERY = 0.2  # s between two events of progress
+
+
+def require_folders(site: Site) -> None:
+    """Nothing makes a site's folders but its operator: one that is missing is a disk that is not mounted.
+
+    Raises UsageError."""
+    for folder in (site.data, site.state):
+        if not os.path.isdir(folder):
+            raise UsageError(f"{site.name}: {folder}: no such folder; make it, owned by the daemon's user")
 
 
 def surroundings(

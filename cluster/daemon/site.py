@@ -12,11 +12,13 @@ from collections.abc import AsyncIterator, Coroutine, Mapping, Sequence
 from dataclasses import asdict
 from typing import Any
 
+from cluster.config.expiry import ending
 from cluster.config.load import load_tolerant
 from cluster.control import ControlServer, Message, Tell
 from cluster.daemon.approval import approve_here
 from cluster.daemon.following import Following
 from cluster.daemon.notify import notify, watchdog
+from cluster.daemon.parts import require_folders
 from cluster.daemon.runner import Runner, without_paused
 from cluster.daemon.sharing import Sharing
 from cluster.engine.clock import SystemClock
@@ -117,11 +119,7 @@ class Daemon:
 
     async def start(self) -> None:
         """Start every part; what started is stopped again when a later one cannot."""
-        for folder in (self._site.data, self._site.state):
-            if not os.path.isdir(folder):
-                raise UsageError(
-                    f"{self._name}: {folder}: no such folder; make it, owned by the daemon's user"
-                )
+        require_folders(self._site)
         self._say_bad()
         self._scheduler = Scheduler(
             self._site,
@@ -424,8 +422,8 @@ class Daemon:
             notify("READY=1")
             return
         self._config_problem = []
-        self._say_bad()
         self._cluster = cluster
+        self._say_bad()
         self._scheduler.reload(cluster.mirrors_of(self._name))
         try:
             if self._siblings is not None:
@@ -441,12 +439,15 @@ class Daemon:
         if self._web is not None:
             await self._web.reload(cluster)
         notify("READY=1")
-        log.info("%s: configuration read: %d mirrors", self._name, len(cluster.mirrors_of(self._name)))
+        count = len(cluster.mirrors_of(self._name))
+        log.info("%s: configuration read: %d mirror%s", self._name, count, "" if count == 1 else "s")
 
     def _say_bad(self) -> None:
         for errors in self._bad.values():
             for error in errors:
                 log.error("%s", error)
+        for line in ending(self._cluster.sites.values(), time.time()):
+            log.warning("%s", line)
 
     # -- what the pages show (SiteView)
 

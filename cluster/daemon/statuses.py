@@ -8,7 +8,7 @@ from collections.abc import Callable
 from typing import Any, cast
 
 from cluster import control
-from cluster.errors import SidewaysError, StoreError, UsageError
+from cluster.errors import NoRecords, SidewaysError, StoreError, UsageError
 from cluster.model import Cluster, Failure, Mirror, Site, href, join, shown
 from cluster.store import received as received_days
 from cluster.store.mirror import PassRecord, Reader
@@ -32,8 +32,10 @@ async def _of_mirror(site: Site, mirror: Mirror, now: float) -> dict[str, Any]:
     row: dict[str, Any] = {"mirror": mirror.name, "path": mirror.path, "problem": ""}
     try:
         reader = await Reader.open(mirror.name, site)
-    except StoreError as error:
+    except NoRecords as error:
         return row | {"freshness": "never", "problem": str(error)}
+    except StoreError as error:
+        return row | {"freshness": "unreadable", "problem": str(error)}
     try:
         summary = await summarise(reader)
         newest = await reader.passes(1)
@@ -144,7 +146,8 @@ def print_site(rows: list[dict[str, Any]], say: Say) -> None:
     say(f"{head}  {'last complete pass':23}  {'last pass':10}  errors")
     for row in rows:
         if row["problem"]:
-            say(f"{row['mirror']:{width}}  {row['freshness']:11} {row['problem']}")
+            problem = row["problem"].removeprefix(f"{row['mirror']}: ")
+            say(f"{row['mirror']:{width}}  {row['freshness']:11} {problem}")
             continue
         state = "held" if row["held"] else row["freshness"]
         say(

@@ -11,6 +11,8 @@ import contextlib
 import errno
 import logging
 import math
+import os
+import socket
 import ssl
 from collections.abc import AsyncIterator, Callable, Iterator
 from typing import Literal
@@ -36,6 +38,7 @@ MAX_PROBE = 5.0
 FOREIGN = 60.0  # s, where what answers is not what we expect
 QUIET = 30.0  # s without an answer after which a sibling that is up is asked for a sign
 MEASURED = 256 * 1024  # bytes of a body that tell how fast a link is
+EXPIRED = 10  # X509_V_ERR_CERT_HAS_EXPIRED (x509_vfy.h)
 QUESTIONS = 2  # streams kept for questions, so that they do not queue behind bodies
 
 log = logging.getLogger(__name__)
@@ -356,14 +359,15 @@ class Link:
         try:
             yield
         except aiohttp.ClientConnectorCertificateError as error:
-            raise PeerBroke(self.name, f"its certificate is not the one we know: {error}") from None
+            raise PeerBroke(self.name, _refused(error.certificate_error)) from None
         except TimeoutError as error:
             if isinstance(error, aiohttp.ClientError):
                 raise _Gone(self.name, f"no connection within {CONNECT:g} s") from None
             raise
         except aiohttp.ClientConnectorError as error:
             self.refused = error.os_error.errno == errno.ECONNREFUSED
-            raise _Gone(self.name, str(error)) from None
+            why = f"cannot connect to {error.host}:{error.port}: {_cause(error.os_error)}"
+            raise _Gone(self.name, why) from None
         except (aiohttp.ClientConnectionError, ssl.SSLError, OSError) as error:
             raise PeerSilent(self.name, str(error) or type(error).__name__) from None
         except RuntimeError as error:  # aiohttp, to whoever goes on reading where `_discard` has been
@@ -449,3 +453,19 @@ class Link:
         return (
             f"<Link {self.name} {'up' if self.up else 'down'} {len(self._waiting)} waiting {self.breaker!r}>"
         )
+
+
+def _refused(error: Exception) -> str:
+    """Why a certificate was not accepted, in words."""
+    if isinstance(error, ssl.SSLCertVerificationError):
+        if error.verify_code == EXPIRED:
+            return "its certificate has ended; it has to make a new one: sideways keys --rotate"
+        return f"its certificate is not the one we know: {error.verify_message}"
+    return f"its certificate is not the one we know: {error}"
+
+
+def _cause(error: OSError) -> str:
+    """`Connection refused`, where asyncio says [Errno 111] Connect call failed ('127.0.0.1', 8443)."""
+    if isinstance(error, socket.gaierror) or not error.errno or error.errno < 0:
+        return error.strerror or str(error)
+    return os.strerror(error.errno)

@@ -37,9 +37,8 @@ class Pauses:
         except FileNotFoundError:
             return cls(file)
         except (OSError, ValueError, TypeError, KeyError, AttributeError) as error:
-            raise StoreError(
-                f"{file}: what is paused cannot be read: {error!r}; mend or remove it"
-            ) from error
+            why = error.strerror if isinstance(error, OSError) else repr(error)
+            raise StoreError(f"{file}: what is paused cannot be read: {why}; mend or remove it") from error
         return cls(file, *kinds)
 
     def save(self) -> None:

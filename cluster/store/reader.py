@@ -11,7 +11,7 @@ from contextlib import contextmanager
 from functools import partial
 from typing import TypeVar
 
-from cluster.errors import DataMissing, StoreError
+from cluster.errors import DataMissing, NoRecords, StoreError
 from cluster.model import Attributes, Failure, Held, Kind, Site, Skipped
 from cluster.plan.saving import Received
 from cluster.store import agreement, deletion, digest, intents, passes, received, rows, schema, suspects
@@ -34,7 +34,8 @@ class Reader:
 
     @classmethod
     async def open(cls, mirror: str, site: Site) -> Reader:
-        """Raises StoreError where there are no records yet, or a newer program wrote them."""
+        """Raises NoRecords where there are none yet; StoreError where they cannot be read, or a newer program
+        wrote them."""
         thread = ThreadPoolExecutor(1, thread_name_prefix=f"read {mirror}")
         try:
             connection, public = await asyncio.get_running_loop().run_in_executor(
@@ -229,9 +230,10 @@ def _connect(path: str, mirror: str) -> tuple[sqlite3.Connection, str]:
     try:
         connection = schema.connect(path, read_only=True)
     except sqlite3.DatabaseError as error:
-        if not os.path.exists(path):
-            raise StoreError(f"{mirror}: no records yet") from error
-        raise StoreError(f"{mirror}: {error}") from error
+        reason = schema.why(path, error)
+        if isinstance(reason, FileNotFoundError):
+            raise NoRecords(mirror) from error
+        raise StoreError(f"{path}: {reason.strerror}" if reason else f"{mirror}: {error}") from error
     try:
         with closing_on_error(connection):
             version = connection.execute("PRAGMA user_version").fetchone()[0]

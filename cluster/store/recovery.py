@@ -33,7 +33,8 @@ def open_records(path: str, mirror: str, now: int) -> tuple[sqlite3.Connection, 
         return (*_open_checked(path, mirror), "")
     except sqlite3.DatabaseError as error:
         if not _is_damage(error):
-            raise StoreError(f"{path}: {error}") from error
+            reason = schema.why(path, error)
+            raise StoreError(f"{path}: {reason.strerror if reason else error}") from error
     aside = f"{path}.unreadable-{now}"
     for suffix in ("", "-wal", "-shm"):
         with contextlib.suppress(FileNotFoundError):

@@ -252,3 +252,14 @@ def refusal(error: sqlite3.Error, file: str) -> StoreError:
 
 def _file(connection: sqlite3.Connection) -> str:
     return str(connection.execute("PRAGMA database_list").fetchone()[2])
+
+
+def why(path: str, error: sqlite3.Error) -> OSError | None:
+    """What the kernel says where SQLite says no more than that it cannot open the file; else None."""
+    if getattr(error, "sqlite_errorcode", None) != sqlite3.SQLITE_CANTOPEN:
+        return None
+    try:
+        with open(path, "rb"):
+            return None
+    except OSError as reason:
+        return reason

@@ -12,6 +12,8 @@ from pathlib import Path
 
 import pytest
 
+from tests.servers import free_port
+
 CONTRACT = {"mirror", "site", "outcome", "files", "bytes", "requests", "directories", "seconds"}
 REPOSITORY = Path(__file__).parents[2]
 PASS = ("pass", "--site", "kent", "m")
@@ -44,6 +46,7 @@ def full(desk):
         ((b"status", b"--site", b"kent", b"m", b"%2e%2e"), b"'..': not a plain file name"),
         ((b"check", b"--show", b"x"), b"x: no such mirror; there are: m"),
         ((b"journal", b"--site", b"kent", b"m", b"--after", b"-1"), None),
+        ((b"journal", b"--site", b"kent", b"m", b"--after", b"9" * 20), None),
         (
             (b"deletions", b"--site", b"kent", b"m", b"--approve", b"\x1b"),
             rb"\x1b: a plan's hash is 64 hexadecimal digits",
@@ -146,10 +149,33 @@ def test_what_cannot_be_done_now_is_one_line_and_exit_1(desk, words):
 def test_records_that_cannot_be_read_are_one_line(desk, records):
     (desk.root / "state/m.db").write_bytes(records)
     assert desk("status", "--site", "kent", "m", status=1).err.count(b"\n") == 1
-    assert b"m" in desk("status", "--site", "kent").out
+    assert b"\nm       unreadable  " in desk("status", "--site", "kent").out
     daemon = desk.run()
     daemon.terminate()
     assert daemon.wait(10) == 0
+
+
+@pytest.mark.parametrize("folder", ["data", "state"])
+def test_a_folder_that_is_missing_is_not_made_for_it_may_be_a_disk_that_is_not_mounted(desk, folder):
+    (desk.root / folder).rmdir()
+    said = desk(*PASS, status=2)
+    line = f"kent: {desk.root / folder}: no such folder; make it, owned by the daemon's user\n"
+    assert said.err.decode() == line
+    assert not (desk.root / folder).exists()
+
+
+def test_a_pass_says_which_siblings_it_could_not_read_from(full):
+    port = free_port()
+    peer = "[peer]\nurl = 'https://127.0.0.1:{0}'\nlisten = '127.0.0.1:{0}'\ncertificate = '{1}.pem'"
+    full.site(peer.format(free_port(), "kent"))
+    full.site(peer.format(port, "oslo") + "\n", name="oslo")
+    (full.root / "sites/oslo.toml").write_text(
+        (full.root / "sites/oslo.toml").read_text().replace("../data", "../d2").replace("../state", "../s2")
+    )
+    for site in ("kent", "oslo"):
+        full("keys", "--site", site)
+    said = full(*PASS, "--json").json()
+    assert said["notes"] == [f"oslo: not read from: cannot connect to 127.0.0.1:{port}: Connection refused"]
 
 
 def test_what_failed_below_is_seen_from_above(desk):

@@ -13,6 +13,7 @@ import pytest
 
 from cluster.config.load import load, load_tolerant, warnings
 from cluster.errors import ConfigErrors, UsageError
+from cluster.peer import keys
 
 REPOSITORY = Path(__file__).parents[2]
 CERTIFICATE = "-----BEGIN CERTIFICATE-----\n{}\n-----END CERTIFICATE-----\n"
@@ -394,6 +395,21 @@ def test_what_sharing_an_origin_does_not_do_is_told(folder):
             "shared"
         ),
     ]
+
+
+@pytest.mark.parametrize(
+    ("days", "word"), [(-11, None), (3500, None), (3600, "ends"), (3653, "ended"), (4000, "ended")]
+)
+def test_a_certificate_that_ends_soon_or_has_ended_is_told(folder, days, word):
+    folder.site("kent", peer=peer("kent"))
+    site, made = folder.load().sites["kent"], 1_700_000_000
+    keys.make(site, str(folder.root), now=made)
+    told = [line for line in warnings(folder.load(), now=made + days * 86_400 + 1) if "accept none" in line]
+    line = (
+        f"sites/kent.toml: peer.certificate: it {word} on 2033-11-14, and siblings accept none that has "
+        "ended; run `sideways keys --site kent --rotate` there"
+    )
+    assert told == ([line] if word else [])
 
 
 def test_a_site_that_no_mirror_names_is_told(folder):

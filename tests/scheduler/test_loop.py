@@ -272,6 +272,12 @@ def test_a_pause_that_cannot_be_read_stops_the_start(tmp_path: Path, text: str) 
         Pauses.load(str(file))
 
 
+def test_why_a_pause_cannot_be_read_is_in_words(tmp_path: Path) -> None:
+    (tmp_path / "paused.json").mkdir()
+    with pytest.raises(StoreError, match="what is paused cannot be read: Is a directory; mend or remove it"):
+        Pauses.load(str(tmp_path / "paused.json"))
+
+
 def test_a_pause_that_cannot_be_written_is_an_error_that_names_the_file(tmp_path: Path) -> None:
     pauses = Pauses(str(tmp_path / "absent" / "paused.json"), {"m": Pause(1.0)})
     with pytest.raises(StoreError, match=r"paused\.json.*No such file"):

@@ -6,7 +6,7 @@ cd "$(dirname "${BASH_SOURCE[0]}")/.."
 
 # program=Debian package. apache2-bin carries no service; the others' services are kept from starting below.
 PROGRAMS=(rsync=rsync nginx=nginx apache2=apache2-bin lighttpd=lighttpd vsftpd=vsftpd lftp=lftp strace=strace
-          setpriv=util-linux)
+          setpriv=util-linux zsyncmake=zsync)
 export PATH="$PATH:/usr/local/sbin:/usr/sbin:/sbin"
 
 missing_packages() {

@@ -52,6 +52,13 @@ class Recipe:
         joined[:, 2] = np.add.reduceat(every[:, 2], np.flatnonzero(apart))
         self._copies = joined
 
+    def give_up(self, ranges: Ranges) -> None:
+        """Forget the copies within these ranges, which ascend and cut none: they are fetched after all."""
+        firsts, ends = (np.array(column, np.int64) for column in zip(*ranges, strict=True))
+        place = np.searchsorted(firsts, self._copies[:, 0], "right") - 1
+        inside = (place >= 0) & (self._copies[:, 0] < ends[place])
+        self._copies = self._copies[~inside]
+
     def copies(self) -> Iterator[Copy]:
         """Ascending, none touching the next one both here and there."""
         for row in self._copies:

@@ -26,7 +26,7 @@ _OFTEN = 1024  # blocks compared between two looks at whether to stop
 HOPELESS = 64 * 2**20  # bytes looked through without one find, after which the rest is not looked through
 _FALSE = 64  # bytes of the older file for each strong checksum that turns out to be another one ...
 _FALSE_FREE = 10_000  # ... beyond so many: made-up checksums are not to cost more than honest ones
-_GOLDEN = np.uint32(0x9E3779B1)
+_GOLDEN = np.uint64(0x9E3779B97F4A7C15)
 
 
 @dataclass(frozen=True, slots=True)
@@ -69,14 +69,21 @@ class Search:
         self._older, self._wanted, self._stopped = older, wanted, stopped
         self.found: Offsets = np.full(len(wanted.starts), -1, np.int64)
         self._wrong = 0  # strong checksums that were another one
-        keys = np.empty((len(wanted.starts), 4 + wanted.width), np.uint8)
-        keys[:, :4] = wanted.weak.astype(">u4").view(np.uint8).reshape(-1, 4)
-        keys[:, 4:] = np.frombuffer(wanted.strong, np.uint8).reshape(-1, wanted.width)
+        block, weak = wanted.block, wanted.weak.astype(np.uint64)
+        numbers = np.arange(len(weak))
+        if wanted.pairs:
+            numbers = np.flatnonzero(np.diff(wanted.starts) == block)
+            weak = weak[numbers] | weak[numbers + 1] << np.uint64(32)
+        self._span = 2 * block if wanted.pairs else block  # bytes that one look at an offset takes in
+        keys = np.empty((len(weak), 8 + wanted.width), np.uint8)
+        keys[:, :8] = weak.astype(">u8").view(np.uint8).reshape(-1, 8)
+        keys[:, 8:] = np.frombuffer(wanted.strong, np.uint8).reshape(-1, wanted.width)[numbers]
         whole = keys.view(np.dtype((np.void, keys.shape[1]))).ravel()
-        _, self._first, self._kind = np.unique(whole, return_index=True, return_inverse=True)
-        self._weak = wanted.weak[self._first]  # ascending, since it stands first in the keys
-        bits = min(24, max(12, len(self._first).bit_length() + 5))
-        self._shift = np.uint32(32 - bits)
+        _, first, self._kind = np.unique(whole, return_index=True, return_inverse=True)
+        self._numbers, self._first = numbers, numbers[first]
+        self._weak = weak[first]  # ascending, since it stands first in the keys
+        bits = min(24, max(12, len(first).bit_length() + 5))
+        self._shift = np.uint64(64 - bits)
         self._table = np.zeros(1 << bits, np.bool_)
         self._table[(self._weak * _GOLDEN) >> self._shift] = True
 
@@ -96,10 +103,10 @@ class Search:
         least = max(_FIRST, self._wanted.block)
         for first, end in ranges:
             at, step = first, least
-            while at + self._wanted.block <= end:
+            while at + self._span <= end:
                 if self._stopped():
                     return
-                scanned_now = min(step, end - self._wanted.block + 1 - at)
+                scanned_now = min(step, end - self._span + 1 - at)
                 match = self._next(at, scanned_now)
                 if match is None:
                     at += scanned_now
@@ -122,8 +129,10 @@ class Search:
     def _next(self, at: int, offsets: int) -> tuple[int, int] | None:
         """The first find at these offsets: the block, and where it is."""
         wanted = self._wanted
-        data = self._older.read(at, offsets + wanted.block - 1)
-        sums = rolling.at_offsets(data, wanted.block) & np.uint32(wanted.mask)
+        data = self._older.read(at, offsets + self._span - 1)
+        sums = (rolling.at_offsets(data, wanted.block) & np.uint32(wanted.mask)).astype(np.uint64)
+        if wanted.pairs:
+            sums = sums[: -wanted.block] | sums[wanted.block :] << np.uint64(32)
         for offset in np.flatnonzero(self._table[(sums * _GOLDEN) >> self._shift]).tolist():
             low, high = np.searchsorted(self._weak, sums[offset], "left"), len(self._weak)
             if low == high or self._weak[low] != sums[offset]:
@@ -138,10 +147,7 @@ class Search:
         return None
 
     def _paired(self, number: int, at: int) -> bool:
-        if not self._wanted.pairs or number + 1 >= len(self.found):
-            return True
-        follows = at + self._wanted.block
-        return follows + self._wanted.block > self._older.size or self._is(number + 1, follows)
+        return not self._wanted.pairs or self._is(number + 1, at + self._wanted.block)
 
     def _follow(self, number: int, at: int, end: int) -> int:
         """Note a find and all that follow it at once; where it ends."""
@@ -165,7 +171,8 @@ class Search:
 
     def _spread(self) -> None:
         """Blocks that are alike are found together."""
-        hit = np.flatnonzero(self.found >= 0)
+        found = self.found[self._numbers]
+        hit = np.flatnonzero(found >= 0)
         where: Offsets = np.full(len(self._first), -1, np.int64)
-        where[self._kind[hit]] = self.found[hit]
-        self.found = np.where(self.found < 0, where[self._kind], self.found)
+        where[self._kind[hit]] = found[hit]
+        self.found[self._numbers] = np.where(found < 0, where[self._kind], found)

@@ -13,7 +13,7 @@ import time
 from collections.abc import AsyncIterator, Callable
 from contextlib import aclosing, asynccontextmanager
 from functools import partial
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import TYPE_CHECKING, Any, Protocol, TypeVar
 
 from cluster.engine.context import Context, Job
 from cluster.errors import PeerError
@@ -22,7 +22,6 @@ from cluster.peer import deltawire
 from cluster.peer.client import Newer, Sibling
 from cluster.plan import delta
 from cluster.store import blocks
-from cluster.store.staging import Staging
 from cluster.store.tree import Staged
 
 if TYPE_CHECKING:
@@ -44,7 +43,7 @@ class Deltas:
     def __init__(self, context: Context) -> None:
         self._context = context
         self._known = delta.Experience()
-        self._turn = asyncio.Lock()
+        self.turn = asyncio.Lock()
 
     async def from_sibling(self, sibling: Sibling, job: Job, offer: Offer, held: Held) -> Staged | None:
         """The version that it offers, complete and not yet compared with its digest; None where it does not
@@ -129,27 +128,28 @@ class Deltas:
             if not numbers:
                 break
             sums = await newer.sums(block, numbers)
-            async with self._turn:
-                await on_thread(_level, recipe, older, (block, numbers, sums), rolls, over.is_set, over=over)
+            async with self.turn:
+                wanted = await on_thread(_wanted, block, numbers, sums)
+                await on_thread(look, recipe, older, wanted, rolls, over.is_set, over=over)
             if delta.hopeless(size, recipe.copied, block):
                 return None
         return recipe
 
 
-def _level(
+def look(
     recipe: Recipe,
     older: Older,
-    told: tuple[int, Ranges, bytes],
+    wanted: Wanted,
     rolls: Callable[[int, int], bool],
     stopped: Callable[[], bool],
 ) -> None:
-    """Into the recipe, whatever there is of blocks of this size. On a thread."""
+    """Into the recipe, whatever is found of these blocks. `rolls` is asked whether so many bytes are looked
+    through for so many that are missing. On a thread."""
     import numpy as np
 
     from cluster.delta.recipe import total
     from cluster.delta.search import Search
 
-    wanted = _wanted(*told)
     search = Search(older, wanted, stopped)
     search.in_place()
     recipe.add(wanted.starts, search.found, wanted.block)
@@ -159,7 +159,13 @@ def _level(
         recipe.add(wanted.starts, np.where(there, -1, search.found), wanted.block)
 
 
-async def write(staging: Staging, recipe: Recipe, older: Older, fetched: AsyncIterator[bytes]) -> None:
+class Sink(Protocol):
+    """What a file is written to, piece by piece."""
+
+    async def write(self, chunk: bytes) -> None: ...
+
+
+async def write(staging: Sink, recipe: Recipe, older: Older, fetched: AsyncIterator[bytes]) -> None:
     """Copies and what was fetched (exactly what is missing, in order) one after the other. Raises Gone, and
     what `fetched` raises."""
     from cluster.delta.recipe import Copy

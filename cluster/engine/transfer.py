@@ -13,6 +13,7 @@ from cluster.engine.delta import Deltas
 from cluster.engine.gathering import pause_after
 from cluster.engine.named import at_a_sibling
 from cluster.engine.parted import Parted
+from cluster.engine.zsync import Zsync
 from cluster.errors import Changed, OriginError, PeerError
 from cluster.model import Facts, Held, join
 from cluster.origin.base import Body, Copyable, Want
@@ -44,6 +45,7 @@ class Transfer:
     def __init__(self, context: Context, finished: Finished, broken: Callable[[Exception], None]) -> None:
         self._context, self._finished, self._broken = context, finished, broken
         self._deltas = Deltas(context)
+        self._zsync = Zsync(context, self._deltas, self._progress)
         self._small: asyncio.Queue[_Small] = asyncio.Queue(QUEUE)
         self._tasks: list[asyncio.Task[None]] = []
 
@@ -161,6 +163,8 @@ class Transfer:
     async def _large(self, job: Job) -> None:
         """Streams to the disk, and goes on with a partial of an earlier attempt."""
         context, entry = self._context, job.entry
+        if not job.tries and await self._by_zsync(job):
+            return
         staging = await context.store.stage(job.path, entry.size)
         etag: str | None = None
         try:
@@ -190,8 +194,17 @@ class Transfer:
             raise
         await self._publish(job, staged)
 
+    async def _by_zsync(self, job: Job) -> bool:
+        """Only what differs from the older version here, where the origin publishes what differs."""
+        staged = await self._zsync.staged(job, lambda facts: self._held(job, facts, facts.size or 0, None))
+        if staged is not None:
+            await self._publish(job, staged)
+        return staged is not None
+
     async def by_parts(self, job: Job) -> bool:
         """One large file from origin and siblings together: see `Parted.fetch`."""
+        if await self._by_zsync(job):
+            return True
         return await Parted(self._context, self._held, self._publish, self._refused).fetch(job)
 
     def _arrived(self, job: Job) -> None:

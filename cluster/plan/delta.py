@@ -12,7 +12,7 @@ LEAST = 2**20  # bytes of a file for which it can pay: below, it is three answer
 LEVELS = (65_536, 4_096, 512)  # bytes of a block: each finds what the one before left over
 MOST_BLOCKS = 2**21  # of one level: they are in memory, some 40 bytes for each
 ROLL = 40e6  # bytes/s of an older file that are looked at for one block size
-MERGE = 64 * 2**10  # bytes that are rather fetched again than asked for around, over a link that is unknown
+MERGE = 64 * 2**10  # bytes between two ranges that are rather fetched than left out
 MOST_REQUESTS = 100  # ranges that an origin is asked for
 LITTLE = 0.05  # share of the file that must be here already
 
@@ -49,6 +49,11 @@ def worth(mode: Delta, name: bytes, size: int, speed: float | None, known: Exper
     if mode is Delta.NO or size < LEAST or shuffled(name):
         return False
     return mode is Delta.ALWAYS or speed is None or known.share + speed / known.rate < 1
+
+
+def control_limit(size: int) -> int:
+    """Bytes that the control file of a file of `size` may have: beyond, it is not worth it, or is none."""
+    return min(64 * 2**20, size // 32 + 2**16)
 
 
 def rolls(mode: Delta, unused: int, missing: int, speed: float | None) -> bool:

@@ -155,6 +155,7 @@ UNTOLD = zstandard.ZstdCompressor(level=3, write_content_size=False).compress(by
     [
         framed(BOMB),
         framed(UNTOLD),
+        framed(bytes.fromhex("28b52ffde0") + (2**50).to_bytes(8, "little") + b"\x01\x00\x00"),
         framed(zstandard.ZstdCompressor().compress(bytes(99))),
         framed(zstandard.ZstdCompressor().compress(bytes(100)) + b"x"),
         framed(b""),

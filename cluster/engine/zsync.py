@@ -42,7 +42,9 @@ class Zsync:
         makes its record. Raises StoreError."""
         context, entry = self._context, job.entry
         size = entry.size or 0
-        if context.mirror.sideways.delta is Delta.NO or size < delta.LEAST or delta.shuffled(entry.name):
+        if context.mirror.sideways.delta is Delta.NO or delta.shuffled(entry.name):
+            return None
+        if not delta.LEAST <= size <= context.mirror.limits.file_size:
             return None
         beside = await context.store.held(job.path + SUFFIX)
         if beside is None or beside.kind is not Kind.FILE or not context.origin.properties.network:

@@ -115,6 +115,21 @@ def partial_names(connection: sqlite3.Connection, now: int) -> set[bytes]:
     return {name for (name,) in connection.execute(query)}
 
 
+def begun(connection: sqlite3.Connection) -> bool:
+    """Whether anything of a file is here that is not all of it."""
+    query = "SELECT EXISTS (SELECT 1 FROM partials) OR EXISTS (SELECT 1 FROM growing)"
+    return bool(connection.execute(query).fetchone()[0])
+
+
+def forget_begun(connection: sqlite3.Connection) -> list[bytes]:
+    """The temporaries of all that was begun; they are nobody's from now on."""
+    query = "SELECT temporary FROM partials UNION ALL SELECT temporary FROM growing"
+    names = [name for (name,) in connection.execute(query)]
+    for table in ("partials", "growing", "grown"):
+        connection.execute(f"DELETE FROM {table}")  # noqa: S608
+    return names
+
+
 # -- what grows by parts
 
 

@@ -477,6 +477,12 @@ class MirrorStore:
         names = await self._records.write(lambda c, _: forget(c))
         await self._on_disk(self._tree.temporaries.remove, names)
 
+    async def drop_begun(self) -> None:
+        """Everything that the origin lists is here: what was begun is of versions that it has no more."""
+        if await self._records.read(adoption.begun):
+            names = await self._records.write(lambda c, _: adoption.forget_begun(c))
+            await self._on_disk(self._tree.temporaries.remove, names)
+
     async def stage_copy(self, held: Held, descriptor: int) -> Staged:
         """Copy an open local file: sparse-safe, hashed, fstat before and after. Closes the descriptor.
         Raises Changed when the source changed meanwhile."""

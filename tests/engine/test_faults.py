@@ -338,6 +338,23 @@ async def test_an_interrupted_large_file_is_taken_up_again(world: World) -> None
     assert report.bytes_origin < len(body) * 0.5
 
 
+async def test_the_beginning_of_a_file_that_the_origin_has_no_more_goes_with_the_next_complete_pass(
+    world: World,
+) -> None:
+    world.memory.put(b"big", random.Random(1).randbytes(5_000_000))
+    world.partials = 1
+    await world.cut(60, "chunk")
+    world.memory.remove(b"big")
+    world.memory.put(b"late", b"x")
+    world.memory.fail("read", b"late", Unreachable, times=9)
+    assert (await world.run()).outcome == "incomplete"
+    temporaries = os.path.join(world.site.data, ".sideways", "tmp", world.mirror.name)
+    assert os.listdir(temporaries), "it may be wanted yet"
+    world.memory._faults.clear()
+    world.partials = 0
+    assert (await world.run()).outcome == "complete"
+
+
 # -- publish last
 
 

@@ -308,6 +308,29 @@ async def test_what_an_origin_that_failed_has_sent_is_kept_for_the_next_pass(big
     assert have >= 6 * RANGE and report.bytes_origin == len(BIG) - have
 
 
+async def test_the_parts_of_a_file_that_the_origin_has_moved_go_with_the_next_complete_pass(
+    big: World,
+) -> None:
+    big.sibling()
+    count = 0
+
+    async def before(method: str, path: bytes) -> None:
+        nonlocal count
+        count += method == "read"
+        if count > 8 and method == "read":
+            raise Refused("iso/big", "no more")
+
+    big.memory.before = before
+    big.partials = 1
+    assert (await big.run()).outcome == "incomplete"
+    assert await kept(big)
+    big.memory.before = None
+    big.memory.remove(PATH)
+    big.partials = 0
+    assert (await big.run()).outcome == "complete"
+    big.equal()
+
+
 async def test_the_rest_of_a_piece_may_come_from_a_sibling(big: World) -> None:
     sibling = big.sibling()
     first = next(piece for piece in pieces(PATH, len(BIG), ranges=True) if piece not in theirs(big, "oslo"))

@@ -46,12 +46,23 @@ class Loop(uvloop.Loop):
         return transport, protocol
 
     def default_exception_handler(self, context: dict[str, Any]) -> None:
-        """As in asyncio, but for connections that broke when whoever dialled had given up already: uvloop
-        still puts that into a future that nobody has, and it would be told as a mistake of ours."""
-        future = context.get("future")
-        broke = isinstance(context.get("exception"), ConnectionError)
-        if not (broke and future is not None and not isinstance(future, asyncio.Task)):
+        """As in asyncio, but for what uvloop tells as a mistake of ours where only a connection has ended."""
+        if not (_nobody_waits(context) or _is_closed(context)):
             super().default_exception_handler(context)
+
+
+def _nobody_waits(context: dict[str, Any]) -> bool:
+    """A connection broke when whoever dialled had given up: it is put into a future that nobody has."""
+    future = context.get("future")
+    left = future is not None and not isinstance(future, asyncio.Task)
+    return left and isinstance(context.get("exception"), ConnectionError)
+
+
+def _is_closed(context: dict[str, Any]) -> bool:
+    """TLS had something to answer on a connection that was closed in the same turn of the loop."""
+    transport = context.get("transport")
+    ended = isinstance(context.get("exception"), RuntimeError | ConnectionError)
+    return ended and transport is not None and bool(transport.is_closing())
 
 
 def _identity(descriptor: int) -> tuple[int, int] | None:

@@ -107,3 +107,23 @@ def test_a_task_that_broke_is_always_told(caplog):
 
     eventloop.run(left_alone())
     assert "never retrieved" in caplog.text
+
+
+@pytest.mark.parametrize(
+    ("error", "closed", "told"),
+    [(RuntimeError("the handler is closed"), True, False), (RuntimeError("mistake"), False, True),
+     (ValueError("mistake"), True, True)],
+)  # fmt: skip
+def test_what_is_left_to_say_on_a_closed_connection_is_no_mistake(caplog, error, closed, told):
+    async def answered() -> None:
+        loop = asyncio.get_running_loop()
+        with socket.create_server(("127.0.0.1", 0)) as listener:
+            transport, _ = await loop.create_connection(asyncio.Protocol, *listener.getsockname())
+            if closed:
+                transport.close()
+            about = {"message": "Fatal error on SSL protocol", "exception": error, "transport": transport}
+            loop.call_exception_handler(about)
+            transport.close()
+
+    eventloop.run(answered())
+    assert ("Fatal error" in caplog.text) is told

@@ -14,9 +14,11 @@ from cluster.listing import parse
 from cluster.model import Facts, Kind, Limits, Listing, OriginSpec, Stamp, href, join
 from cluster.origin import http_file
 from cluster.origin.base import Body, Plain, Properties, Traffic, Want
+from cluster.origin.http_dial import Dialer
 from cluster.origin.http_listing import page
 from cluster.origin.http_pages import Pages
 from cluster.origin.http_session import HttpSession, Patience
+from cluster.origin.http_stream import Streams
 from cluster.origin.http_zone import ServerZone
 
 if TYPE_CHECKING:
@@ -45,7 +47,8 @@ class HttpOrigin:
         self._session = HttpSession(
             spec, limits, self.traffic, user_agent=user_agent, resolver=resolver, patience=patience
         )
-        self._pages = Pages(self._session)
+        dialer = Dialer(self._session)
+        self._pages, self._streams = Pages(self._session, dialer), Streams(self._session, dialer)
         self.url = self._session.prefix
         scheme = self._session.base.scheme
         self.properties = Properties(scheme=scheme, lends=spec.proxy is None)
@@ -84,7 +87,7 @@ class HttpOrigin:
 
     def read(self, path: bytes, want: Want) -> AbstractAsyncContextManager[Body]:
         """Open a file. A resumption that the origin does not honour begins again at 0 (`Body.start`)."""
-        return http_file.Download(self._session, path, want)
+        return http_file.Download(self._session, path, want, self._streams)
 
     async def lend(self, most: int) -> Plain | None:
         """See `Lending`. Who borrows uses as many of the session's places."""

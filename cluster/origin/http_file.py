@@ -17,6 +17,7 @@ from cluster.origin.http_fields import strong
 from cluster.origin.http_headers import coding, content_range, facts_of, length, own_coding
 from cluster.origin.http_redirect import BecameDirectory
 from cluster.origin.http_session import HttpSession, Reader
+from cluster.origin.http_stream import LARGE, Stream, Streams
 
 if TYPE_CHECKING:
     from aiohttp import ClientResponse
@@ -71,6 +72,7 @@ class Download:
         "_reader",
         "_remaining",
         "_session",
+        "_streams",
         "_want",
         "facts",
         "start",
@@ -78,13 +80,13 @@ class Download:
 
     facts: Facts
     start: int
-    _answer: ClientResponse
+    _answer: ClientResponse | Stream
     _reader: Reader
     _remaining: int | None  # bytes still to come, where it is known
     _most: int
 
-    def __init__(self, session: HttpSession, path: bytes, want: Want) -> None:
-        self._session, self._path, self._want = session, path, want
+    def __init__(self, session: HttpSession, path: bytes, want: Want, streams: Streams) -> None:
+        self._session, self._path, self._want, self._streams = session, path, want, streams
         self.start = 0
         self._cut = False  # a whole file arrives of which only the beginning is wanted
 
@@ -110,21 +112,29 @@ class Download:
 
     async def _open(self) -> None:
         """Ask; where a part is not answered as it must be, ask once more from the start."""
-        session, path, want = self._session, self._path, self._want
-        target = session.prefix + href(path)
+        want = self._want
         if (want.start > 0 or want.stop is not None) and (etag := strong(want.etag)):
             last = "" if want.stop is None else str(want.stop - 1)
             extra = {"Range": f"bytes={want.start}-{last}", "If-Range": etag}
-            answer = await session.ask("GET", target, path, extra)
+            answer = await self._asked(extra)
             if answer.status == 206 and self._is_part(answer, etag):
                 return
             if answer.status not in (206, 416):
                 self._whole(answer)
                 return
             answer.release()
-        self._whole(await session.ask("GET", target, path))
+        self._whole(await self._asked())
 
-    def _is_part(self, answer: ClientResponse, etag: str) -> bool:
+    async def _asked(self, extra: dict[str, str] | None = None) -> ClientResponse | Stream:
+        session, path, want = self._session, self._path, self._want
+        end = want.stop if want.stop is not None else want.size
+        if end is not None and end - want.start >= LARGE:
+            answer = await self._streams.ask(href(path), path, extra)
+            if answer is not None:
+                return answer
+        return await session.ask("GET", session.prefix + href(path), path, extra)
+
+    def _is_part(self, answer: ClientResponse | Stream, etag: str) -> bool:
         """Take `answer` if it is the wanted part of the very version that `etag` names (HAZARDS 62, 63)."""
         part, said, want = content_range(answer.headers), length(answer.headers), self._want
         if part is None or part.first != want.start or part.total != (want.size or part.total):
@@ -141,7 +151,7 @@ class Download:
         self._take(answer, facts_of(answer.headers, part=part), end - part.first)
         return True
 
-    def _whole(self, answer: ClientResponse) -> None:
+    def _whole(self, answer: ClientResponse | Stream) -> None:
         """Accept a 200 that can be the wanted version. Raises OriginError; then nothing stays open."""
         path, want = self._path, self._want
         if answer.status != 200:
@@ -156,12 +166,12 @@ class Download:
             self._cut, size = True, want.stop
         self._take(answer, found, size)
 
-    def _take(self, answer: ClientResponse, found: Facts, remaining: int | None) -> None:
+    def _take(self, answer: ClientResponse | Stream, found: Facts, remaining: int | None) -> None:
         self._answer, self.facts, self._remaining = answer, found, remaining
         self._most = self._want.limit if remaining is None else remaining
         self._reader = Reader(self._session, answer, self._path)
 
-    def _objection(self, answer: ClientResponse, found: Facts) -> OriginError | None:
+    def _objection(self, answer: ClientResponse | Stream, found: Facts) -> OriginError | None:
         """Why the header alone shows that this is not the wanted version, or None."""
         path, want, headers, size = self._path, self._want, answer.headers, found.size
         if want.stop is not None and want.etag is not None and found.etag != want.etag:

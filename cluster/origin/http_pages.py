@@ -8,7 +8,6 @@ it (`docs/decisions/0015-listings.md`). Addresses, TLS, credentials, sizes and p
 from __future__ import annotations
 
 import asyncio
-import contextlib
 import time
 from typing import TYPE_CHECKING, cast
 
@@ -20,24 +19,20 @@ from cluster.origin.http_listing import MAX_LISTING, MAX_PACKED, Page, unpacked
 from cluster.origin.http_session import refused
 
 if TYPE_CHECKING:
-    from cluster.origin.http_session import HttpSession, Way
+    from cluster.origin.http_dial import Dialer
+    from cluster.origin.http_session import HttpSession
 
 IDLE = 10.0  # s after which a connection is not used again: servers close them without a word
-SPOILT, SHARE = 3, 16  # odd answers until nothing is asked this way any more: so many, and one in so many
 
 
 class Pages:
     """The connections of one session for its listings. Who asks holds one of the session's places."""
 
-    def __init__(self, session: HttpSession) -> None:
-        self._session = session
-        self._way: Way | None = None
-        self._address = 0  # the first to which a connection can be made, as far as we know
+    def __init__(self, session: HttpSession, dialer: Dialer) -> None:
+        self._session, self._dialer = session, dialer
         self._idle: list[_Connection] = []
         self._busy: set[_Connection] = set()
         self._watch: asyncio.TimerHandle | None = None
-        self._answered = self._odd = 0
-        self._usable = True
 
     def __repr__(self) -> str:
         return f"<Pages {len(self._busy)} busy, {len(self._idle)} idle>"
@@ -45,9 +40,10 @@ class Pages:
     async def page(self, directory: bytes) -> Page | None:
         """The page that lists a directory; None where it has to be asked for in the ordinary way. Raises
         OriginError."""
-        if not self._usable:
+        dialer = self._dialer
+        if not dialer.usable:
             return None
-        connection = self._idle_one() or await self._opened()
+        connection = self._idle_one() or await dialer.open(_Connection)
         if connection is None:
             return None
         name = href(directory)
@@ -56,8 +52,7 @@ class Pages:
         try:
             answer = await self._asked(connection, target.encode("ascii"))
         except Odd:
-            self._odd += 1
-            self._usable = self._odd <= SPOILT + self._answered // SHARE
+            dialer.odd()
             return None
         except _Broken as broken:
             answer = connection.answer
@@ -69,7 +64,7 @@ class Pages:
             raise TooLarge(name, str(long)) from None
         finally:
             self._session.traffic.listings += connection.answer.received
-        self._answered += 1
+        dialer.answered()
         return self._judged(answer, directory, self._session.prefix + target)
 
     def _judged(self, answer: Answer, directory: bytes, url: str) -> Page:
@@ -82,7 +77,7 @@ class Pages:
         return Page(body, url, answer.headers.get("Content-Type", ""), wire)
 
     def close(self) -> None:
-        self._usable = False
+        self._dialer.usable = False
         for connection in (*self._idle, *self._busy):
             connection.close()
         if self._watch is not None:
@@ -92,7 +87,7 @@ class Pages:
 
     async def _asked(self, connection: _Connection, target: bytes) -> Answer:
         """Raises Odd, _Broken, _TooLong."""
-        way = self._way
+        way = self._dialer.way
         assert way is not None, "there is a connection"
         self._busy.add(connection)
         if self._watch is None:
@@ -106,7 +101,7 @@ class Pages:
             return answer
         finally:
             self._busy.discard(connection)
-            if kept and self._usable:
+            if kept and self._dialer.usable:
                 connection.since = time.monotonic()
                 self._idle.append(connection)
             else:
@@ -120,35 +115,6 @@ class Pages:
                 return connection
             connection.close()
         return None
-
-    async def _opened(self) -> _Connection | None:
-        """None where there is none to be had: the ordinary client finds out why."""
-        session = self._session
-        self._way = way = await session.way()
-        if way is None:
-            return None
-        for address in way.addresses[self._address :]:
-            try:
-                async with asyncio.timeout(session.patience.connect):
-                    return await self._connected(way, address)
-            except (OSError, TimeoutError, ValueError):
-                self._address += 1
-        self._usable = False
-        return None
-
-    async def _connected(self, way: Way, address: tuple[int, str, int]) -> _Connection:
-        loop = asyncio.get_running_loop()
-        made = self._session.socket_to(address)
-        try:
-            await loop.sock_connect(made, address[1:])
-            _, protocol = await loop.create_connection(
-                _Connection, sock=made, ssl=way.tls, server_hostname=way.host if way.tls else None
-            )
-        except BaseException:
-            with contextlib.suppress(OSError):
-                made.close()
-            raise
-        return protocol
 
     # -- patience
 

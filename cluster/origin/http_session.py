@@ -35,6 +35,7 @@ if TYPE_CHECKING:
 
     from cluster.model import Limits, OriginSpec
     from cluster.origin.base import Traffic
+    from cluster.origin.http_stream import Stream
 
 USER_AGENT = f"Sideways/{__version__}"
 NAMES_HOLD = 300  # s for which the addresses of a name are not asked for again
@@ -237,7 +238,7 @@ class HttpSession:
         finally:
             self.deadline.end(waiting)
 
-    def refusal(self, answer: aiohttp.ClientResponse, path: bytes) -> OriginError:
+    def refusal(self, answer: aiohttp.ClientResponse | Stream, path: bytes) -> OriginError:
         """The error that an answer with an unwelcome status means; the answer is released."""
         answer.release()
         return refused(answer.status, answer.reason or "", answer.headers, path)
@@ -330,7 +331,7 @@ class Reader:
 
     __slots__ = ("_content", "_deadline", "_mark", "_path", "_patience", "_waited", "received")
 
-    def __init__(self, session: HttpSession, answer: aiohttp.ClientResponse, path: bytes) -> None:
+    def __init__(self, session: HttpSession, answer: aiohttp.ClientResponse | Stream, path: bytes) -> None:
         self._content = answer.content
         self._deadline = session.deadline
         self._patience = session.patience

@@ -7,8 +7,10 @@ claim has ended, since its piece may be there now, and otherwise now and then.
 from __future__ import annotations
 
 import asyncio
+from bisect import bisect_right
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
+from operator import itemgetter
 
 from cluster.engine.context import IN_LINE, Context
 from cluster.errors import PeerError, PeerLacks
@@ -20,6 +22,7 @@ from cluster.plan.steal import Piece, SeenClaim
 from cluster.store.growing import Growing
 
 ASK = 1.0  # s between two questions to one sibling about one file, where nothing seems to have changed
+LOOK = 5.0  # s
 ANSWER = 2.0  # s that it has for the answer
 
 
@@ -29,6 +32,7 @@ class Known:
 
     sibling: Sibling
     starts: frozenset[int] = frozenset()  # of the pieces that it has
+    runs: tuple[tuple[int, int], ...] = ()  # what it has, also of other pieces: first byte and end, ascending
     front: int = 0  # bytes that it has from the beginning on, without a gap
     grew: float = float("-inf")  # when that was last seen to be more than before
     there: bool = False  # it has some of the file, or more is on its way there
@@ -75,6 +79,15 @@ class Beside:
         """Who has the piece that begins there."""
         return [known for known in self.up() if start in known.starts]
 
+    def reaching(self, start: int, stop: int) -> list[tuple[Known, int]]:
+        """Who has bytes from `start` on without a gap, and up to which byte before `stop`."""
+        found: list[tuple[Known, int]] = []
+        for known in self.up():
+            place = bisect_right(known.runs, start, key=itemgetter(0)) - 1
+            if place >= 0 and known.runs[place][1] > start:
+                found.append((known, min(stop, known.runs[place][1])))
+        return found
+
     def perhaps_held(self) -> frozenset[int]:
         """The pieces that somebody has, or has just stopped to fetch and may have."""
         none: frozenset[int] = frozenset()
@@ -114,7 +127,7 @@ class Beside:
             except PeerLacks:
                 known.useless = True  # an older program, or it does not share this mirror
             except PeerError:
-                known.starts, known._claims, known.there = frozenset(), (), False
+                known.starts, known.runs, known._claims, known.there = frozenset(), (), (), False
             finally:
                 known.ended -= asked_about
         self._changed()
@@ -124,7 +137,7 @@ class Beside:
         self._context.report.requests_sideways += 1
         told = await known.sibling.parts(mirror, file.path, file.size, file.etag, ANSWER)
         known._claims = told.claims
-        known.starts = frozenset(_within(self._pieces, told.runs))
+        known.starts, known.runs = frozenset(_within(self._pieces, told.runs)), told.runs
         now, size = self._context.clock.monotonic(), sum(end - first for first, end in told.runs)
         front = told.runs[0][1] if told.runs and told.runs[0][0] == 0 else 0
         if front > known.front or not known.there:
@@ -136,6 +149,19 @@ class Beside:
             known.pace = max(0.0, (size - known._first[1]) / (now - known._first[0]))
 
     # -- what they fetch
+
+    def lasting(self, now: float) -> list[tuple[str, int, float]]:
+        """Who is fetching which part of this version, by its first byte, and for how many s more at the pace
+        that was seen for `LOOK` s at least."""
+        found: list[tuple[str, int, float]] = []
+        for known in self.up():
+            for claim in self._claims_of(known, now):
+                received, since = known._flowing.get(claim.start, (0, now))
+                if claim.stop is not None and now - since >= LOOK:
+                    pace = (claim.received - received) / (now - since)
+                    left = claim.stop - claim.start - claim.received
+                    found.append((known.name, claim.start, left / pace if pace > 0 else float("inf")))
+        return found
 
     def claims(self, now: float) -> list[SeenClaim]:
         """What they are fetching of this version."""

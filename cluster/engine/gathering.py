@@ -9,6 +9,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import random
+from collections import Counter
 from collections.abc import Awaitable, Callable, Iterable
 from dataclasses import dataclass, replace
 from functools import partial
@@ -18,6 +19,7 @@ from cluster.engine.context import Context, Job, renewal
 from cluster.errors import Changed, OriginError, PeerError, Unreachable
 from cluster.model import href
 from cluster.origin.base import Want
+from cluster.plan import steal
 from cluster.plan.order import owner, weight
 from cluster.plan.steal import (
     Backlog,
@@ -32,6 +34,7 @@ from cluster.store.growing import Growing
 
 ORIGIN_AT_ONCE = 2  # pieces of one file
 SIDEWAYS_AT_ONCE = 3
+BEGINNINGS = 4  # in so many steps a piece is read that is still on its way to a sibling
 TICK = 0.1  # s between two looks at what siblings say on their lines
 CONTEST = 0.05  # s after which a claim on a piece of somebody else's share is looked at again
 MAX_PAUSE = 60.0  # s: an origin that asks for more than this is left alone until the next pass
@@ -62,6 +65,7 @@ class _Fetching:
     site: str
     at: int
     opened: bool = False  # the origin began to send it
+    beginning: bool = False  # only what a sibling has of it so far
     task: asyncio.Task[None] | None = None
 
 
@@ -75,6 +79,8 @@ class Gathering:
         self._owners: tuple[tuple[str, ...], dict[int, str]] = ((), {})
         self._changed = asyncio.Event()
         self._beside = Beside(context, growing, self._pieces, self._changed.set)
+        self._beside_others: set[int] = set()  # pieces that we fetch although a slow sibling does
+        self._pace = 0.0  # bytes/s of the last piece that came from the origin
         self._failed: BaseException | None = None
         self._renewed = (-1, 0.0)  # claims: bytes from the origin by then, when next (monotonic)
         self._at_once = min(ORIGIN_AT_ONCE, max(1, context.mirror.limits.connections))
@@ -129,7 +135,26 @@ class Gathering:
         for _, _, piece, holders in wanted[:free]:
             busy = [f.site for f in self._fetching.values()]
             known = min(holders, key=lambda k: (busy.count(k.name), weight(k.name, piece.key)))
-            self._begin(piece, known.name, partial(self._from_sibling, known=known))
+            self._begin(piece, known.name, partial(self._from_sibling, known=known, stop=piece.stop))
+        if free > len(wanted):
+            self._take_beginning()
+
+    def _take_beginning(self) -> None:
+        """What is still on its way to a sibling is read as far as it is there, a quarter of a piece at least:
+        little is then left to exchange when the origin has sent all, and little is lost with a site that
+        dies. One at a time, so that a slow sibling keeps no place from others.
+        """
+        if any(fetching.beginning for fetching in self._fetching.values()):
+            return
+        for piece in self._missing():
+            at = piece.start + verified(self._growing.prefix(piece.start, piece.stop))
+            enough = min(at + steal.RANGE // BEGINNINGS, piece.stop)
+            there = [one for one in self._beside.reaching(at, piece.stop) if one[1] >= enough]
+            if there and piece.start not in self._beside_others:
+                known, stop = min(there, key=lambda one: weight(one[0].name, piece.key))
+                self._begin(piece, known.name, partial(self._from_sibling, known=known, stop=stop))
+                self._fetching[piece.start].beginning = True
+                return
 
     def _take_from_origin(self, now: float) -> None:
         own = self._context.site
@@ -154,10 +179,33 @@ class Gathering:
                 prefix=lambda piece: self._growing.prefix(piece.start, piece.stop),
             )
             if decision is None or isinstance(decision, Wait):
+                self._hurry(sites, now)
                 return
             self._claim(decision.piece)
             stolen = decision.owner != own
             self._begin(decision.piece, "", partial(self._from_origin, contested=stolen))
+
+    def _hurry(self, sites: tuple[str, ...], now: float) -> None:
+        """Nothing is left but what others fetch: what one of them will be long busy with is fetched here as
+        well."""
+        if self._pace <= 0 or any(f.site == "" for f in self._fetching.values()):
+            return
+        own, missing = self._context.site, {piece.start: piece for piece in self._missing()}
+        missing |= {start: f.piece for start, f in self._fetching.items() if f.beginning}
+        claimed = Counter(claim.start for claim in self._beside.claims(now))
+        for claimant, start, lasts in self._beside.lasting(now):
+            piece = missing.get(start)
+            if piece is None or claimed[start] > 1:
+                continue
+            ours = (piece.size - verified(self._growing.prefix(start, piece.stop))) / self._pace
+            if steal.heir(piece, own, lasts, ours, claimant, sites):
+                self._beside_others.add(start)
+                if (beginning := self._fetching.get(start)) is not None and beginning.task is not None:
+                    beginning.task.cancel()  # its turn comes with the next look
+                    return
+                self._claim(piece)
+                self._begin(piece, "", partial(self._from_origin, contested=False))
+                return
 
     def _owner(self, piece: Piece, sites: tuple[str, ...]) -> str:
         if self._owners[0] != sites:
@@ -172,7 +220,10 @@ class Gathering:
 
     def _outranked(self, fetching: _Fetching, now: float) -> bool:
         """Whether we stop because somebody else fetches the same. Of two sites the one goes on that ranks
-        higher for this range: its owner, where it is one of them."""
+        higher for this range: its owner, where it is one of them. What we began because the other is slow
+        goes on."""
+        if fetching.piece.start in self._beside_others:
+            return False
         piece, patience = fetching.piece, self._context.mirror.sideways.patience
         ranked, received = replace(piece, path=piece.key), fetching.at - piece.start
         return any(
@@ -233,7 +284,7 @@ class Gathering:
                 return
             if body.start != start:
                 raise Changed(href(growing.path), "the origin does not send the part that was asked for")
-            part = growing.part(start, stop, "origin")
+            part, began = growing.part(start, stop, "origin"), self._context.clock.monotonic()
             try:
                 async for chunk in body.chunks():
                     if not await part.write(chunk):
@@ -244,10 +295,11 @@ class Gathering:
                 complete = await part.done()
             if not complete:
                 raise Unreachable(href(growing.path), "less arrived than was asked for")
+            self._pace = (stop - start) / max(self._context.clock.monotonic() - began, 1e-6)
 
-    async def _from_sibling(self, fetching: _Fetching, known: Known) -> None:
+    async def _from_sibling(self, fetching: _Fetching, known: Known, stop: int) -> None:
         context, growing, sibling = self._context, self._growing, known.sibling
-        start, stop = fetching.at, fetching.piece.stop
+        start = fetching.at
         context.report.requests_sideways += 1
         try:
             async with sibling.part(
@@ -264,6 +316,7 @@ class Gathering:
                     sibling.deceived("blocks that do not have their hashes")
         except PeerError:
             known.starts -= {fetching.piece.start}
+            known.runs = ()
 
     # -- claims
 

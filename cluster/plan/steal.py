@@ -18,6 +18,8 @@ from cluster.plan.order import SPLIT, owner, ranking, yields
 RANGE = 64 * 2**20
 LARGE = 2 * RANGE  # files above this are fetched by ranges, where the origin allows it
 BLOCK = 8 * 2**20  # what has a hash of its own: a prefix is verified in whole blocks
+HURRY = 10.0  # s that a sibling may still need for a piece without anybody else's fetching it
+SLOWER = 3.0  # times what it would take us
 TURN = 1.0  # s between the turns of those who may take a lost piece over: a claim has arrived by then
 
 
@@ -183,6 +185,14 @@ def free_at(
                 lapses += TURN * (heirs.index(own) if own in heirs else len(heirs))
             at = max(at, lapses)
     return at
+
+
+def heir(piece: Piece, own: str, lasts: float, ours: float, claimant: str, sites: Iterable[str]) -> bool:
+    """Whether `own`, which has nothing else to fetch, fetches a piece beside `claimant`, which will be busy
+    with it for `lasts` s more, where it takes us `ours`. One site does, and only where much is gained: the
+    bytes are sent twice.
+    """
+    return lasts > max(HURRY, SLOWER * ours) and successors(piece, claimant, sites)[:1] == [own]
 
 
 # -- claims that meet, claims that die -------------------------------------------------------

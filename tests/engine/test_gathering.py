@@ -22,7 +22,7 @@ from cluster.origin.base import Body, Want
 from cluster.origin.memory import EPOCH, validator
 from cluster.plan import steal
 from cluster.plan.order import owner
-from cluster.plan.steal import Piece, pieces
+from cluster.plan.steal import Piece, pieces, successors
 from cluster.store import blocks
 from cluster.store.mirror import MirrorStore
 from tests.engine.world import FakeSibling, World
@@ -256,6 +256,26 @@ async def test_of_two_that_fetch_the_same_piece_its_owner_goes_on(big: World, wh
     await fetching[0]
     assert report.bytes_sideways == (same.size if whose == "oslo" else 0)
     assert report.bytes_origin == len(BIG) - report.bytes_sideways
+
+
+async def test_what_is_on_its_way_to_a_sibling_is_read_as_far_as_it_is_there(big: World) -> None:
+    """It dies before any of its pieces is complete, and what it had of them is not fetched again."""
+    sibling = big.sibling()
+    pieces_of_oslo = theirs(big, "oslo")
+    begun = [(piece.start, min(piece.start + 3 * BLOCK, piece.stop)) for piece in pieces_of_oslo]
+    sibling.grown[version(big)] = begun, BIG
+    sibling.part_claims = [claim(big, piece, 3 * BLOCK) for piece in pieces_of_oslo]
+
+    async def step() -> None:
+        if len(sibling.delivered_parts) >= len(pieces_of_oslo):
+            sibling.up = False
+
+    sibling.on_parts = step
+    report = await big.run()
+    big.equal()
+    there = sum(stop - start for start, stop in begun)
+    assert (report.bytes_sideways, report.bytes_origin) == (there, len(BIG) - there)
+    assert not sibling.deceptions
 
 
 async def test_a_sibling_that_falls_silent_is_done_without(big: World) -> None:
@@ -590,6 +610,36 @@ async def test_132_a_sibling_that_goes_on_claiming_and_hardly_receives_is_not_wa
     report = await asyncio.wait_for(big.run(), 20)
     big.equal()
     assert (report.bytes_sideways, report.bytes_origin) == (0, len(BIG))
+
+
+@pytest.mark.parametrize("heir", [True, False])
+async def test_what_a_slow_sibling_would_be_long_busy_with_is_fetched_by_one_of_the_others(
+    big: World, monkeypatch: pytest.MonkeyPatch, heir: bool
+) -> None:
+    """It goes on all the time, and is far from lost. Where we are not the heir, that one has it at last."""
+    monkeypatch.setattr(beside, "WINDOW", 3600.0)
+    monkeypatch.setattr(beside, "LOOK", 0.2)
+    monkeypatch.setattr(steal, "HURRY", 0.5)
+    big.mirror = replace(big.mirror, sideways=Sideways(patience=600.0))
+    slow, other = big.sibling("oslo"), big.sibling("york")
+    every = theirs(big, "oslo")
+    ranked = {p: successors(p, "oslo", ["kent", "oslo", "york"])[0] for p in every}
+    piece = next(p for p in every if ranked[p] == ("kent" if heir else "york"))
+
+    async def step() -> None:
+        slow.part_claims = [claim(big, piece, slow.asked_parts)]
+
+    async def has() -> None:
+        if other.asked_parts > 60:
+            other.grown[version(big)] = [(piece.start, piece.stop)], BIG
+
+    slow.on_parts = step
+    if not heir:
+        other.on_parts = has
+    report = await big.run()
+    big.equal()
+    assert report.bytes_sideways == (0 if heir else piece.size)
+    assert report.bytes_origin == len(BIG) - report.bytes_sideways
 
 
 async def test_a_claim_is_renewed_while_the_origin_sends_other_things(big: World) -> None:

@@ -95,18 +95,21 @@ class Sharing:
 
     def _apply(self) -> None:
         for host in self._leased:
-            slots = self._hosts.of(host)
-            slots.part = self.leases.allowed((BANDWIDTH, host)) / PARTS
-            slots.lease(self.leases.allowed((CONNECTIONS, host)), partial(self._used, host, slots))
+            self._leave(host, self._hosts.of(host))
+
+    def _leave(self, host: str, slots: Slots) -> None:
+        slots.part = self.leases.allowed((BANDWIDTH, host)) / PARTS
+        slots.lease(self.leases.allowed((CONNECTIONS, host)), partial(self._used, host, slots))
 
     def _used(self, host: str, slots: Slots) -> None:
         """Somebody began, ended or waits."""
-        pool, now = (CONNECTIONS, host), self._clock()
-        before = self.leases.allowed(pool)
-        self.leases.use(pool, slots.running, slots.demand, now)
-        self.leases.use((BANDWIDTH, host), 0, PARTS if slots.bodies else 0, now)
-        if self.leases.allowed(pool) != before:
-            self._apply()
+        now = self._clock()
+        pools = (CONNECTIONS, host), (BANDWIDTH, host)
+        before = [self.leases.allowed(pool) for pool in pools]
+        self.leases.use(pools[0], slots.running, slots.demand, now)
+        self.leases.use(pools[1], 0, PARTS if slots.bodies else 0, now)
+        if [self.leases.allowed(pool) for pool in pools] != before:
+            self._leave(host, slots)
 
     # -- between the leases and the lines
 
@@ -117,7 +120,6 @@ class Sharing:
     def _hear(self, site: str, message: linewire.Shares) -> None:
         """Raises WireError."""
         self.leases.hear(site, message, self._clock())
-        self._apply()
         self._news.set()
 
     def _tell(self) -> None:

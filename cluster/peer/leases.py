@@ -28,6 +28,7 @@ SETTLE = 3.0  # s that a site which has just started waits for its siblings' wor
 PATIENCE = 300.0  # s that a sibling has to end what it does with what it gives back
 TURN = 10.0  # s after which those who have nothing are served, where there is not one unit for each
 HOLD = 3.0  # s for which what was needed counts as needed
+MAX_TURN, AHEAD = 2**40, 10**6  # a number beyond the first is believed where it is not far beyond ours
 HOP = 1.0  # s added to the age of what a sibling heard, for the way of the word
 MAX_SHARES = 300  # in one message: 100 KiB where hosts have long names
 UNANSWERED = 256  # messages of ours whose time is known
@@ -182,7 +183,8 @@ class Leases:
     # -- talking
 
     def hear(self, site: str, said: Shares, now: float) -> None:
-        """What a sibling says. Raises WireError for an answer to what was never said."""
+        """What a sibling says; `look` is to be called soon, once for all that was heard meanwhile. Raises
+        WireError for an answer to what was never said."""
         them = self._siblings.get(site)
         if them is None:
             return
@@ -202,7 +204,6 @@ class Leases:
             dealing = division.dealings.get(site)
             if dealing is not None:
                 self._told(site, division, dealing, told.get(pool), now)
-        self.look(now)
 
     def _born_again(self, site: str, them: _Sibling, life: int) -> None:
         """Its former process is gone with all that it used."""
@@ -232,11 +233,11 @@ class Leases:
         them = self._siblings[site]
         dealing.want, dealing.used = (share.want, share.used) if share else (0, 0)
         dealing.budget = share.budget if share else None
-        dealing.lent = share.lent if share and them.answers else 0
+        dealing.lent = share.lent if share else 0
         dealing.holding = share.holding if share else 0
         while dealing.words and dealing.words[0][0] <= them.acknowledged:
             dealing.words.popleft()
-        if share and share.turn > division.turn:
+        if share and division.turn < share.turn <= max(MAX_TURN, division.turn + AHEAD):
             division.turn, division.turned = share.turn, now
 
     def say(self, site: str, now: float, *, always: bool = False) -> Shares | None:

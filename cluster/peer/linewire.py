@@ -20,7 +20,6 @@ MAX_MESSAGE = 2**17  # bytes that are accepted in one message
 FILLED = 2**15  # bytes at which a message of ours is closed: its last element still fits
 
 MAX_UNITS = 1_000_000  # of one budget
-MAX_TURN = 2**40
 
 Released = tuple[bytes, int]  # name, first byte
 
@@ -258,8 +257,12 @@ def _heard(item: object) -> tuple[str, int]:
 def _share(item: object) -> Share:
     row = fields.array(item, 8, "share")
     budget, want, used, lent, holding = (fields.integer(one, "share", 0, MAX_UNITS) for one in row[2:7])
-    sort, host, turn = fields.text(row[0], "sort"), fields.text(row[1], "host"), row[7]
-    return Share(sort, host, budget, want, used, lent, holding, fields.integer(turn, "turn", 0, MAX_TURN))
+    sort, host, turn = (
+        fields.text(row[0], "sort"),
+        fields.text(row[1], "host"),
+        fields.integer(row[7], "turn"),
+    )
+    return Share(sort, host, budget, want, used, lent, holding, turn)
 
 
 def _claims(group: object) -> tuple[str, bytes, tuple[Claim, ...]]:

@@ -102,6 +102,9 @@ class World:
                 station = self.up[reader]
                 station.leases.hear(sender, message, self.clock(station))
                 station.news = True
+        for station in self.up.values():
+            if station.news:
+                station.leases.look(self.clock(station))
 
     def _work(self, station: Station) -> None:
         leases = station.leases

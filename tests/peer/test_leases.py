@@ -116,6 +116,26 @@ def test_where_there_is_less_than_one_for_each_everybody_has_a_turn() -> None:
     assert min(served) > 0.5 * max(served) > 0
 
 
+def test_turns_go_round_also_where_requests_last_longer_than_a_turn() -> None:
+    world = started(1, NAMES, takes=60.0)
+    for name in NAMES:
+        world.demand(name, BUSY)
+    world.advance(1500)
+    served = [station.served for station in world.up.values()]
+    assert min(served) > 5
+    assert max(served) - min(served) <= 2
+
+
+def test_who_needs_less_than_before_gives_it_up() -> None:
+    world = started()
+    for name in ("oslo", "york"):
+        world.demand(name, BUSY)
+    world.advance(15)
+    world.demand("oslo", 1)
+    world.advance(15)
+    assert world.counts() == {"lancaster": 0, "oslo": 1, "york": 7}
+
+
 def test_sites_that_hear_each_other_only_through_a_third_know_that_they_are_there() -> None:
     world = World(9, NAMES[1:])
     world.part(["lancaster"], ["york"])
@@ -148,6 +168,69 @@ def test_what_is_smaller_at_one_site_is_so_at_all() -> None:
     assert world.running() == 3
 
 
+# -- words on their way
+
+
+def kent_and_oslo(budget: int) -> Leases:
+    """Kent, which shares with Oslo, is not new and hears it."""
+    known = Leases("kent", 5)
+    known.configure({POOL: Terms(budget, ("kent", "oslo"))}, 0.0)
+    return known
+
+
+def oslo(number: int, echo: int, want: int = 0, holding: int = 0, turn: int = 0, used: int = 1) -> Shares:
+    return Shares(7, number, 5, echo, (), (Share(*POOL, 4, want, used, 0, holding, turn),))
+
+
+def said(known: Leases, now: float) -> Shares:
+    known.look(now)
+    message = known.say("oslo", now, always=True)
+    assert message is not None
+    return message
+
+
+def test_what_was_lent_counts_as_used_until_the_borrower_has_heard_that_it_is_not_lent() -> None:
+    known = kent_and_oslo(4)
+    assert said(known, 10.0).number == 1
+    known.hear("oslo", oslo(1, 1, want=4), 10.0)
+    assert said(known, 10.1).shares[0].lent == 2
+    known.use(POOL, 0, 4, 10.2)
+    assert (said(known, 10.2).shares[0].lent, known.allowed(POOL)) == (0, 0)
+    known.hear("oslo", oslo(2, 1, want=4), 10.3)  # said before it had heard of the loan
+    known.look(10.3)
+    assert known.allowed(POOL) == 0
+    known.hear("oslo", oslo(3, 3, want=4, holding=1), 10.4)
+    known.look(10.4)
+    assert known.allowed(POOL) == 1
+    known.hear("oslo", oslo(4, 3, want=4), 10.5)
+    known.look(10.5)
+    assert known.allowed(POOL) == 2
+
+
+def test_what_is_to_be_lent_is_not_used_again() -> None:
+    known = kent_and_oslo(1)
+    said(known, 10.0)
+    known.use(POOL, 1, 3, 10.0)
+    allowed = []
+    for turn in (2, 3, 4):
+        known.hear("oslo", oslo(turn, 1, want=3, turn=turn, used=0), 10.0)
+        known.look(10.0)
+        allowed.append((known.allowed(POOL), said(known, 10.0).shares[0].lent))
+    assert allowed == [(1, 0), (0, 0), (1, 0)], "its turn, Oslo's while ours is not over, its turn again"
+
+
+def test_siblings_that_fall_silent_one_after_the_other_leave_nothing_to_be_divided() -> None:
+    known = Leases("kent", 5)
+    known.configure({POOL: Terms(8, tuple(NAMES))}, 0.0)
+    for number, (site, at) in enumerate((("lancaster", 10.0), ("oslo", 13.0), ("york", 13.0)), 1):
+        known.hear(site, Shares(number, 1, 0, 0), at)
+    fair = []
+    for now in (14.0, 10.0 + ABSENT + 1, 13.0 + ABSENT + 1):
+        known.look(now)
+        fair += [(one.fair, len(one.silent)) for one in known.standings(now)]
+    assert fair == [(2, 0), (2, 1), (2, 3)]
+
+
 # -- nonsense
 
 
@@ -174,8 +257,20 @@ def test_what_a_sibling_claims_to_use_of_ours_is_believed_for_a_time_only(monkey
     for number in range(1, 50):
         known.hear("oslo", Shares(7, number, 0, 0, (), (Share(*POOL, 4, 4, 1, 0, 10**6),)), float(number))
         known.use(POOL, 0, 4, float(number))
+        known.look(float(number))
         allowed.append(known.allowed(POOL))
     assert (allowed[0], allowed[-1]) == (0, 2)
+
+
+@pytest.mark.parametrize(("told", "believed"), [(2**40, 2**40), (2**40 + 1, 0), (2**63 - 1, 0)])
+def test_a_turn_that_nobody_can_have_come_to_is_not_believed(told: int, believed: int) -> None:
+    known = Leases("kent", 5)
+    known.configure({POOL: Terms(1, ("kent", "oslo"))}, 0.0)
+    known.use(POOL, 0, 1, 10.0)
+    known.hear("oslo", Shares(7, 1, 0, 0, (), (Share(*POOL, 1, 1, 0, 0, 0, told),)), 10.0)
+    message = known.say("oslo", 10.0)
+    assert message is not None
+    assert message.shares[0].turn == believed
 
 
 # -- properties

@@ -16,7 +16,7 @@ from pathlib import Path
 import pytest
 
 from tests.bench import alone, beside, machine, many, spread, together, trouble, uplink
-from tests.bench.measure import SITES, Bench, Unusable
+from tests.bench.measure import SITES, TREES, Bench, Unusable
 from tests.bench.table import Table
 
 TABLES: dict[int, tuple[str, Callable[[Bench, Table], None]]] = {
@@ -40,7 +40,8 @@ NEEDED = {
     1: 1.5e9, 2: 1.5e9, 3: 9e9, 4: 9e9, 5: 6e9, 6: 0.6e9, 7: 14e9, 8: 3e9,
     10: 9e9, 11: 3e9, 12: 6e9, 13: 24e9, 14: 22e9, 15: 0.1e9,
 }  # fmt: skip
-OF_SEVERAL, EACH = {5, 12}, 4.4e9
+OF_SITES, EACH = {5, 12}, 4.4e9
+OF_TREES, WITHOUT_T3 = {5, 12, 13, 14}, 0.8e9
 SCRATCH = "/var/tmp"  # on a disk where /tmp is memory
 
 _SECTION = re.compile(r"^## (\d+)\. .*?(?=^## |\Z)", re.MULTILINE | re.DOTALL)
@@ -51,9 +52,13 @@ def main(arguments: list[str] | None = None) -> int:
     told = _arguments(arguments)
     if told.work is not None:
         told.work.mkdir(parents=True, exist_ok=True)
-        return _measured(Bench(told.work, told.scale, told.rounds, told.sites), told.only, told.write)
+        return _measured(_bench(told, told.work), told.only, told.write)
     with tempfile.TemporaryDirectory(prefix="sideways-bench-", dir=SCRATCH) as work:
-        return _measured(Bench(Path(work), told.scale, told.rounds, told.sites), told.only, told.write)
+        return _measured(_bench(told, Path(work)), told.only, told.write)
+
+
+def _bench(told: argparse.Namespace, work: Path) -> Bench:
+    return Bench(work, told.scale, told.rounds, told.sites, told.trees)
 
 
 def _measured(bench: Bench, numbers: list[int], file: Path | None) -> int:
@@ -78,7 +83,10 @@ def _measured(bench: Bench, numbers: list[int], file: Path | None) -> int:
 
 
 def _needed(number: int, bench: Bench) -> float:
-    return (NEEDED[number] + (EACH * max(bench.sites) if number in OF_SEVERAL else 0.0)) * bench.scale
+    """Bytes of disk."""
+    if number in OF_TREES and "T3" not in bench.trees:
+        return (WITHOUT_T3 + WITHOUT_T3 * max(bench.sites)) * bench.scale
+    return (NEEDED[number] + (EACH * max(bench.sites) if number in OF_SITES else 0.0)) * bench.scale
 
 
 def _one(bench: Bench, number: int) -> Table:
@@ -120,6 +128,13 @@ def _arguments(arguments: list[str] | None) -> argparse.Namespace:
         help="how many together (tables 5, 12; default 2,4,8)",
     )
     parser.add_argument(
+        "--trees",
+        type=_trees,
+        default=TREES,
+        metavar="T1,T2",
+        help="of tables 5, 12, 13, 14 (default T1,T2,T3)",
+    )
+    parser.add_argument(
         "--work", type=Path, metavar="DIR", help="trees are kept here; default: a temporary folder"
     )
     parser.add_argument("--write", type=Path, metavar="FILE", help="put the tables into this file as well")
@@ -131,6 +146,13 @@ def _numbers(text: str) -> list[int]:
     if not set(numbers) <= set(TABLES):
         raise argparse.ArgumentTypeError(f"there are tables {', '.join(map(str, TABLES))}")
     return numbers
+
+
+def _trees(text: str) -> tuple[str, ...]:
+    names = tuple(text.split(","))
+    if not set(names) <= set(TREES):
+        raise argparse.ArgumentTypeError(f"some of {', '.join(TREES)}")
+    return names
 
 
 def _counts(text: str) -> tuple[int, ...]:

@@ -22,6 +22,7 @@ LOG_SETTLES = 0.05  # s: nginx logs a request after the client has its last byte
 ALLOWED = 3600.0  # s that one contestant may take: eight sites share these cores
 BLOCK = 2**20
 SITES = (2, 4, 8)
+TREES = ("T1", "T2", "T3")
 
 Command = Sequence[str]
 
@@ -48,6 +49,7 @@ class Bench:
     scale: float = 1.0
     rounds: int = 5
     sites: tuple[int, ...] = SITES  # how many work together, where a table asks for several numbers
+    trees: tuple[str, ...] = TREES  # of those tables that ask for several
     _trees: dict[str, Tree] = field(default_factory=dict)
 
     def tree(self, name: str) -> Tree:

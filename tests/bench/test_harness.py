@@ -7,6 +7,7 @@ import re
 import socket
 import stat
 import sys
+from pathlib import Path
 
 import pytest
 
@@ -295,6 +296,7 @@ def test_writing_replaces_the_tables_of_this_run_and_keeps_others(tmp_path):
         ["--scale", "0"],
         ["--scale", "x"],
         ["--sites", "1,2"],
+        ["--trees", "T1,T9"],
     ],
 )
 def test_a_wrong_argument_is_one_line(arguments, capsys):
@@ -302,6 +304,11 @@ def test_a_wrong_argument_is_one_line(arguments, capsys):
         bench.main(arguments)
     assert ended.value.code == 2
     assert capsys.readouterr().err.strip().splitlines()[-1].startswith("python -m tests.bench: error: ")
+
+
+def test_tables_of_several_trees_need_less_disk_without_the_largest():
+    needed = [bench._needed(12, Bench(Path(), sites=(4,), trees=trees)) for trees in (("T1",), ("T1", "T3"))]
+    assert needed[0] < 5e9 < needed[1]
 
 
 def test_a_full_disk_is_said_before_anything_is_made(tmp_path, monkeypatch, capsys):

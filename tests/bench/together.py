@@ -45,7 +45,7 @@ def cooperation(bench: Bench, table: Table) -> None:
         "without siblings. CPU is that of all daemons. All sites share the cores here, so that the "
         "seconds tell what cooperating costs the processor, not what it saves on a link (14)."
     )
-    for name in ("T1", "T2", "T3"):
+    for name in bench.trees:
         tree = bench.tree(name)
         lone = all_at_once(bench, tree, sites.sharing(1))
         table.rows.append((name, "1 lone", *_cells(lone, lone)))

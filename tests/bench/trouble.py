@@ -43,7 +43,7 @@ def killed(bench: Bench, table: Table) -> None:
         "sent, to the dead one too, over what it sends one site without siblings. The others end complete "
         "and equal to the origin."
     )
-    for name in ("T1", "T2", "T3"):
+    for name in bench.trees:
         tree = bench.tree(name)
         lone = all_at_once(bench, tree, sites.sharing(1))
         for count in bench.sites:
@@ -137,7 +137,7 @@ def slow(bench: Bench, table: Table) -> None:
         "second; then the same with one more, whose link (to the origin and to siblings, both ways) is "
         f"{SLOWER:.0f} times slower. It is stopped when the others are complete."
     )
-    for name in ("T1", "T2", "T3"):
+    for name in bench.trees:
         tree = bench.tree(name)
         rate = LINE[name]
         without, _ = _beside_slow(bench, tree, rate, None)

@@ -631,7 +631,19 @@ def demo(setup: Setup, once: bool, keep: str | None) -> int:
 @click.option("--stealing/--no-stealing", default=True, show_default=True, help="When its own work is done.")
 @click.option("--ranges/--no-ranges", default=True, show_default=True, help="Large files by 64 MiB ranges.")
 @click.option("--spread", metavar="TIME", default="0s", show_default=True, help="From first to last start.")
-@click.option("--dies", metavar="SITE:SHARE", multiple=True, help="It dies when it holds so much: oslo:30%.")
+@click.option(
+    "--dies",
+    metavar="SITE:SHARE[:TIME]",
+    multiple=True,
+    help="It dies when it holds so much, and is back after TIME: oslo:30%:10m.",
+)
+@click.option(
+    "--cut",
+    "cuts",
+    metavar="SITE:SITE:TIME:TIME",
+    multiple=True,
+    help="From one time to the other these two cannot reach each other: kent:oslo:1m:5m.",
+)
 @click.option("--slow", metavar="SITE:N", multiple=True, help="Its origin connections are N times slower.")
 @click.option("--seeds", metavar="N", type=click.IntRange(1, 100), default=1, show_default=True, help="Runs.")
 @click.option("--table", is_flag=True, help="Compare schemes for 2, 4, 8 and 16 sites (or --sites 2,4).")

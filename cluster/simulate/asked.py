@@ -12,7 +12,7 @@ from cluster.config.load import load
 from cluster.errors import UsageError
 from cluster.model import Order, shown
 from cluster.simulate import trees
-from cluster.simulate.scenario import Files, Member, Scenario, Share, Tells, checked
+from cluster.simulate.scenario import Cut, Files, Member, Scenario, Share, Tells, checked
 
 _T = TypeVar("_T")
 MAX_SITES = 16
@@ -49,6 +49,7 @@ class Asked:
     ranges: bool = True
     spread: str = "0s"
     dies: Sequence[str] = ()
+    cuts: Sequence[str] = ()
     slow: Sequence[str] = ()
     seeds: int = 1
 
@@ -72,6 +73,7 @@ def scenarios(folder: str, asked: Asked) -> list[Scenario]:
         stealing=asked.stealing,
         ranges=asked.ranges,
         sideways_slots=asked.sideways_slots,
+        cuts=tuple(_cut(text) for text in asked.cuts),
     )
     if asked.patience is not None:
         base = replace(base, patience=_word("--patience", units.duration, asked.patience))
@@ -187,9 +189,20 @@ def _members(members: Sequence[Member], asked: Asked) -> list[Member]:
             raise UsageError(f"--slow: {units.quoted(times)}: how many times slower, from 1 to 1000")
         found[name] = replace(found[name], connection=found[name].connection / int(times))
     for text in asked.dies:
-        name, share = _of_site("--dies", text, found)
-        found[name] = replace(found[name], dies=_word("--dies", units.share, share))
+        name, rest = _of_site("--dies", text, found)
+        share, _, back = rest.partition(":")
+        returns = _word("--dies", units.duration, back) if back else None
+        found[name] = replace(found[name], dies=_word("--dies", units.share, share), returns=returns)
     return list(found.values())
+
+
+def _cut(text: str) -> Cut:
+    """`kent:oslo:10m:15m`."""
+    words = text.split(":")
+    if len(words) != 4:
+        raise UsageError(f"--cut: {units.quoted(text)}: two sites, and from when to when: kent:oslo:10m:15m")
+    begins, ends = (_word("--cut", units.duration, word) for word in words[2:])
+    return Cut(words[0], words[1], begins, ends)
 
 
 def _of_site(option: str, text: str, members: dict[str, Member]) -> tuple[str, str]:

@@ -55,7 +55,9 @@ class View:
         self._owners = dict(divided)
         self._holders: dict[Piece, dict[str, bool]] = {}
         self._claims: dict[bytes, dict[tuple[str, int], Piece]] = {}
-        self._gone: set[str] = set()
+        self._gone: dict[
+            str, dict[Piece, bool]
+        ] = {}  # who cannot be reached, and what they are known to hold
         for piece, owner in self._owners.items():
             self.open.setdefault(owner, OrderedDict())[piece] = None
             self.left[owner] = self.left.get(owner, 0) + piece.size
@@ -91,6 +93,8 @@ class View:
     def learn(self, fact: Fact) -> None:
         """Take in what a sibling told."""
         if fact.site in self._gone:
+            if fact.news is News.HELD:
+                self._gone[fact.site][fact.piece] = fact.first
             return
         piece, claims = fact.piece, self._claims.setdefault(fact.piece.path, {})
         if fact.news is News.CLAIMED:
@@ -106,13 +110,26 @@ class View:
 
     def lose(self, site: str) -> None:
         """Its connection broke: nothing can be had from it. Its claims stand until they lapse."""
-        self._gone.add(site)
+        held = self._gone.setdefault(site, {})
         for piece in [piece for piece, sites in self._holders.items() if site in sites]:
-            del self._holders[piece][site]
+            held[piece] = self._holders[piece].pop(site)
             if not self._holders[piece]:
                 del self._holders[piece]
                 self.offered.pop(piece, None)
                 self._place(piece)
+
+    def find(self, site: str) -> None:
+        """It can be reached again, and has what it had."""
+        for piece, first in self._gone.pop(site, {}).items():
+            self._holders.setdefault(piece, {})[site] = first
+            self._close(piece)
+            self._place(piece)
+
+    def forget_claims(self, site: str) -> None:
+        """It has begun anew: what it was fetching, it is not."""
+        for claims in self._claims.values():
+            for key in [key for key in claims if key[0] == site]:
+                del claims[key]
 
     def divide_anew(self, owner_of: Callable[[Piece], str]) -> None:
         """Somebody is known to be gone: what is open gets its owners again."""

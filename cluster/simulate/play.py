@@ -16,11 +16,12 @@ from functools import partial
 from cluster.errors import SidewaysError
 from cluster.model import Order
 from cluster.plan.steal import Fetch, Piece, Wait, gives_way, next_piece, verified
+from cluster.simulate.between import Between
 from cluster.simulate.division import Division
 from cluster.simulate.knowledge import Fact, News, View
 from cluster.simulate.links import Flow, Network
 from cluster.simulate.result import Result, SiteResult
-from cluster.simulate.scenario import Member, Scenario, Tells, bound, checked
+from cluster.simulate.scenario import Cut, Member, Scenario, Tells, bound, checked
 
 LAST_BYTE = 0.5  # bytes: what is left of a flow that has ended, but for rounding
 ENDLESS = 1000.0  # times what the slowest scheme needs: this scenario never ends
@@ -62,6 +63,13 @@ class Runner:
     wake: float = float("inf")
     finished: float | None = None
     died: float | None = None
+    fell: bool = False  # it has died once
+
+    @property
+    def done(self) -> bool:
+        """Nothing more is waited for here."""
+        gone = self.died is not None and self.member.returns is None
+        return self.finished is not None or gone
 
     @property
     def name(self) -> str:
@@ -100,6 +108,7 @@ class _Play:
         self._events: list[tuple[float, int, Callable[[], None]]] = []
         self._numbers = itertools.count()
         self._touched: dict[str, None] = {}
+        self._between = Between()
 
     # -- time
 
@@ -107,9 +116,13 @@ class _Play:
         scenario = self._scenario
         for site in self._sites.values():
             self._at(site.member.starts, partial(self._start, site))
+        for cut in scenario.cuts:
+            self._at(cut.begins, partial(self._cut, cut))
+            self._at(cut.ends, partial(self._heal, cut))
         least = bound(scenario)
         patience = ENDLESS * len(self._sites) * (least + scenario.patience + scenario.every + 1)
-        while any(site.finished is None and site.died is None for site in self._sites.values()):
+        patience += max((cut.ends for cut in scenario.cuts), default=0.0)
+        while not all(site.done for site in self._sites.values()):
             end = self._network.next_end()
             event = self._events[0][0] if self._events else float("inf")
             then = min(self._now + end, event)
@@ -149,9 +162,10 @@ class _Play:
 
     def _ask(self, site: Runner) -> None:
         """A site's regular question to its siblings."""
-        site.asked = self._now
-        self._touch(site)
-        if site.finished is None and site.died is None:
+        if site.died is None:
+            site.asked = self._now
+            self._touch(site)
+        if not site.done:
             self._at(self._now + self._scenario.every, partial(self._ask, site))
 
     # -- what sites tell
@@ -183,11 +197,13 @@ class _Play:
         while view.read < len(self._facts) and self._facts[view.read].at + delay <= until:
             fact = self._facts[view.read]
             view.read += 1
-            if fact.site == site.name:
-                continue
-            view.learn(fact)
-            if fact.news is News.CLAIMED and site.name in self._fetching.get(fact.piece, ()):
-                self._judge(site, site.transfers[fact.piece])
+            if fact.site != site.name and not self._between.hold(site.name, fact):
+                self._learn(site, fact)
+
+    def _learn(self, site: Runner, fact: Fact) -> None:
+        site.view.learn(fact)
+        if fact.news is News.CLAIMED and site.name in self._fetching.get(fact.piece, ()):
+            self._judge(site, site.transfers[fact.piece])
 
     def _judge(self, site: Runner, transfer: Transfer) -> None:
         piece = transfer.piece
@@ -205,7 +221,8 @@ class _Play:
         """When `site` last saw a sibling make progress."""
         died, scenario = self._sites[other].died, self._scenario
         until = site.asked if scenario.every else self._now - scenario.latency
-        return until if died is None else min(died, until)
+        cut = self._between.since(site.name, other)
+        return min([until, *(moment for moment in (died, cut) if moment is not None)])
 
     # -- what a site does
 
@@ -292,7 +309,7 @@ class _Play:
         if site.view.complete:
             site.finished = self._now
         dies = site.member.dies
-        if dies is not None and site.bytes_here >= dies * self._scenario.bytes:
+        if dies is not None and not site.fell and site.bytes_here >= dies * self._scenario.bytes:
             self._die(site)
 
     def _leave(self, site: Runner, transfer: Transfer, received: int | None = None) -> None:
@@ -319,25 +336,71 @@ class _Play:
         self._touch(site)
 
     def _die(self, site: Runner) -> None:
-        site.died, site.finished = self._now, None
+        site.died, site.finished, site.fell = self._now, None, True
         for transfer in list(site.transfers.values()):
             self._leave(site, transfer)
+            site.view.broke_off(transfer.piece)
         for other in self._sites.values():
-            if other is site:
-                continue
-            for transfer in [t for t in other.transfers.values() if t.source == site.name]:
-                self._break_off(other, transfer)
-            other.view.lose(site.name)
-            self._touch(other)
+            if other is not site:
+                self._lose(other, site)
         self._at(self._now + self._scenario.patience, partial(self._mourned, site))
+        if site.member.returns is not None:
+            self._at(self._now + site.member.returns, partial(self._return, site))
+
+    def _lose(self, site: Runner, other: Runner) -> None:
+        """Nothing more comes from another site."""
+        for transfer in [t for t in site.transfers.values() if t.source == other.name]:
+            self._break_off(site, transfer)
+        site.view.lose(other.name)
+        self._touch(site)
 
     def _mourned(self, site: Runner) -> None:
         """Everybody knows that a site is gone: what it owned gets other owners."""
-        self._alive.remove(site.name)
+        if site.died is not None and site.name in self._alive:
+            self._alive.remove(site.name)
+            self._divide_anew()
+
+    def _divide_anew(self) -> None:
         for other in self._sites.values():
             if self._scenario.order(other.index) is Order.RENDEZVOUS:
                 other.view.divide_anew(partial(self._division.owner, sites=tuple(self._alive)))
             self._touch(other)
+
+    def _return(self, site: Runner) -> None:
+        """It is back, with what it had."""
+        site.died = None
+        if site.view.complete:
+            site.finished = self._now
+        for other in self._sites.values():
+            if other is site:
+                continue
+            other.view.forget_claims(site.name)
+            if other.died is None and self._between.since(site.name, other.name) is None:
+                other.view.find(site.name)
+        if site.name not in self._alive:
+            self._alive = [name for name in self._sites if name in {*self._alive, site.name}]
+            self._divide_anew()
+        for other in self._sites.values():
+            self._touch(other)
+
+    # -- ways that are cut
+
+    def _cut(self, cut: Cut) -> None:
+        if self._between.cut(cut.one, cut.other, self._now):
+            one, other = self._sites[cut.one], self._sites[cut.other]
+            self._lose(one, other)
+            self._lose(other, one)
+
+    def _heal(self, cut: Cut) -> None:
+        if not self._between.heal(cut.one, cut.other):
+            return
+        one, other = self._sites[cut.one], self._sites[cut.other]
+        for site, sibling in ((one, other), (other, one)):
+            if sibling.died is None:
+                site.view.find(sibling.name)
+            for fact in self._between.untold(site.name, sibling.name):
+                self._learn(site, fact)
+            self._touch(site)
 
     def _result(self, least: float) -> Result:
         sites = tuple(

@@ -32,7 +32,8 @@ class Share(enum.StrEnum):
 @value
 class Member:
     """One site. `connection` is the most that one of its connections to the origin carries, `sideways` the
-    most that one to a sibling does. It begins at `starts`, and dies when it holds the share `dies` of all.
+    most that one to a sibling does. It begins at `starts`, and dies when it holds the share `dies` of all;
+    with `returns` it is back so long after that, with what it had.
     """
 
     name: str
@@ -44,6 +45,17 @@ class Member:
     limit: float | None = None  # what it takes from the origin altogether
     starts: float = 0.0
     dies: float | None = None
+    returns: float | None = None
+
+
+@value
+class Cut:
+    """From `begins` to `ends`, `one` and `other` cannot reach each other; both reach everybody else."""
+
+    one: str
+    other: str
+    begins: float
+    ends: float
 
 
 @dataclass(frozen=True, slots=True)
@@ -66,6 +78,7 @@ class Scenario:
     sideways_slots: int = 6
     apart: bool = False  # each two sites begin at a place of their own in the order
     seed: int = 1
+    cuts: tuple[Cut, ...] = ()
 
     @property
     def bytes(self) -> int:
@@ -83,13 +96,18 @@ def checked(scenario: Scenario) -> Scenario:
         raise UsageError("a simulation needs at least one site, and each by a name of its own")
     if not scenario.files:
         raise UsageError("nothing to fetch: the tree has no files")
-    if all(member.dies is not None for member in scenario.members):
+    if all(member.dies is not None and member.returns is None for member in scenario.members):
         raise UsageError("every site dies: nobody is left to be waited for")
     if scenario.tells is Tells.CLAIMS and scenario.every and scenario.patience <= scenario.every:
         raise UsageError(
             f"claims that are asked for every {scenario.every:g} s are void between two questions: "
             f"let --patience be more than that, not {scenario.patience:g} s"
         )
+    for cut in scenario.cuts:
+        if cut.one == cut.other or not {cut.one, cut.other} <= set(names):
+            raise UsageError(f"{cut.one} and {cut.other} cannot be cut off from each other: name two sites")
+        if not 0 <= cut.begins < cut.ends:
+            raise UsageError(f"{cut.one} and {cut.other}: a cut begins before it ends")
     alone = len(names) == 1 or scenario.tells is Tells.NOTHING
     if alone and Order.RENDEZVOUS in scenario.orders and not scenario.stealing and len(names) > 1:
         raise UsageError("owners who tell nothing and steal nothing never learn of what the others own")
@@ -103,7 +121,7 @@ def bound(scenario: Scenario) -> float:
     members, size = scenario.members, scenario.bytes
     from_origin = min(scenario.origin, sum(_from_origin(m) for m in members))
     times = [size / from_origin]
-    living = [m for m in members if m.dies is None]
+    living = [m for m in members if m.dies is None or m.returns is not None]
     for member in living:
         every = _from_origin(member)
         if len(members) > 1:

@@ -14,7 +14,7 @@ from cluster.cli import cli
 from cluster.errors import ConfigErrors, UsageError
 from cluster.model import Order
 from cluster.simulate.asked import Asked, counts, scenarios
-from cluster.simulate.scenario import Share, Tells
+from cluster.simulate.scenario import Cut, Share, Tells
 from cluster.simulate.show import table_head, table_row
 from cluster.simulate.table import Cell
 
@@ -88,13 +88,16 @@ def test_every_option_reaches_the_scenario():
         stealing=False,
         ranges=False,
         spread="60s",
-        dies=("a:30%",),
+        dies=("a:30%", "c:50%:10m"),
+        cuts=("a:b:10s:2m",),
         slow=("b:10",),
     )
     a, b, c = found.members
     assert (a.up, b.up, b.down, c.up, c.down) == (125e6, 1e6, 2e6, 10e6, 10e6)
     assert (a.connection, b.connection, b.sideways) == (5e6, 0.5e6, 5e6)
     assert (a.dies, a.starts, b.starts, c.starts) == (0.3, 0.0, 30.0, 60.0)
+    assert (a.returns, c.dies, c.returns) == (None, 0.5, 600.0)
+    assert found.cuts == (Cut("a", "b", 10.0, 120.0),)
     assert (found.origin, found.latency, found.every) == (250e6, 0.1, 30.0)
     assert (found.share, found.tells, found.stealing, found.ranges) == (Share.FILE, Tells.HELD, False, False)
 
@@ -119,6 +122,12 @@ def test_each_seed_is_another_tree():
         ({"slow": ("site1:0",)}, "how many times slower"),
         ({"slow": ("site1:²",)}, "how many times slower"),
         ({"dies": ("site1:half",)}, "--dies"),
+        ({"dies": ("site1:30%:soon",)}, "--dies"),
+        ({"cuts": ("site1:site2:1m",)}, "--cut: 'site1:site2:1m'"),
+        ({"cuts": ("site1:site2:1m:later",)}, "--cut"),
+        ({"cuts": ("site1:site2:2m:1m",)}, "begins before it ends"),
+        ({"cuts": ("site1:rome:1m:2m",)}, "site1 and rome"),
+        ({"cuts": ("site1:site1:1m:2m",)}, "name two sites"),
         ({"largest": "1%"}, "even equal ones"),
         ({"files": -1}, "1 to"),
         ({"files": 10**9}, "1 to"),

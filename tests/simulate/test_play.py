@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import random
 from dataclasses import replace
 
 import pytest
@@ -13,7 +14,7 @@ from cluster.model import Order
 from cluster.plan.order import owner
 from cluster.plan.steal import BLOCK
 from cluster.simulate.play import play
-from cluster.simulate.scenario import Member, Scenario, Share, Tells
+from cluster.simulate.scenario import Cut, Member, Scenario, Share, Tells
 from cluster.simulate.trees import made
 
 GB = 10**9
@@ -51,6 +52,7 @@ scenarios = st.builds(
             limit=st.sampled_from([None, 5e6]),
             starts=st.sampled_from([0.0, 10.0]),
             dies=st.sampled_from([None, None, 0.0, 0.3, 0.9]),
+            returns=st.sampled_from([None, 0.5, 100.0]),
         ),
         min_size=1,
         max_size=4,
@@ -72,7 +74,23 @@ scenarios = st.builds(
     patience=st.sampled_from([8.0, 60.0]),
     sideways_slots=st.integers(1, 6),
     seed=st.integers(1, 3),
-).map(lambda s: replace(s, stealing=True) if s.tells is Tells.NOTHING else s)
+    cuts=st.lists(
+        st.builds(
+            Cut,
+            one=st.sampled_from(["site0", "site1"]),
+            other=st.sampled_from(["site2", "site3"]),
+            begins=st.sampled_from([0.0, 1.0, 20.0]),
+            ends=st.sampled_from([21.0, 70.0]),
+        ),
+        max_size=3,
+    ).map(tuple),
+).map(
+    lambda s: replace(
+        s,
+        stealing=s.stealing or s.tells is Tells.NOTHING,
+        cuts=tuple(c for c in s.cuts if {c.one, c.other} <= {m.name for m in s.members}),
+    )
+)
 
 
 @settings(max_examples=150, deadline=None)
@@ -87,7 +105,8 @@ def test_every_site_that_lives_gets_every_byte_and_nothing_comes_from_nowhere(sc
             assert site.finished is not None
             assert member.starts <= site.finished <= result.seconds
             assert site.origin + site.sideways >= scenario.bytes
-            unbroken = not site.gave_way and not any(s.died is not None for s in result.sites)
+            calm = not scenario.cuts and all(m.dies is None for m in scenario.members)
+            unbroken = not site.gave_way and calm
             assert not unbroken or site.origin + site.sideways == scenario.bytes
         else:
             assert member.dies is not None
@@ -194,6 +213,63 @@ def test_one_huge_file_is_shared_by_ranges():
     assert shared.dup == pytest.approx(1.0, abs=0.01)
     assert shared.times_bound < 1.2
     assert whole.times_bound > 5
+
+
+def test_a_site_that_died_comes_back_and_goes_on_with_what_it_had():
+    result = play(one(scenario(4), "site2", dies=0.3, returns=5.0))
+    back = result.sites[2]
+    assert all(site.finished for site in result.sites)
+    assert back.origin + back.sideways < 1.05 * 8 * GB
+    assert result.dup <= 1.03
+
+
+def test_sites_that_cannot_reach_each_other_for_a_while_lose_nothing_by_it():
+    base = scenario(4)
+    cut = Cut("site0", "site3", 2.0, 60.0)
+    calm, apart = play(base), play(replace(base, cuts=(cut,)))
+    assert all(site.finished for site in apart.sites)
+    assert apart.dup <= 1.05
+    assert apart.seconds < calm.seconds + base.patience + 20
+
+
+def test_two_sites_that_never_reach_each_other_fetch_everything_twice():
+    apart = play(scenario(2, cuts=(Cut("site0", "site1", 0.0, 1e6),)))
+    assert apart.dup == 2.0
+    assert [site.sideways for site in apart.sites] == [0, 0]
+
+
+def test_what_one_had_before_it_was_cut_off_is_read_from_it_afterwards():
+    early = scenario(2, members=(Member("site0"), Member("site1", starts=200.0)))
+    cut = Cut("site0", "site1", 150.0, 201.0)
+    late = play(replace(early, cuts=(cut,))).sites[1]
+    assert 0 < late.origin < 2 * GB < late.sideways
+
+
+@pytest.mark.soak
+@pytest.mark.timeout(0)
+@pytest.mark.parametrize("seed", range(3))
+def test_sixteen_sites_through_deaths_and_cuts_ask_the_origin_for_each_byte_about_once(seed):
+    """A quarter of them die, some of these for good; every other minute two cannot reach each other for a
+    while."""
+    chance = random.Random(seed)
+    names = [f"site{i}" for i in range(16)]
+    fates = {name: chance.choice([None, 60.0]) for name in chance.sample(names, 4)}
+    played = scenario(
+        members=tuple(
+            Member(n, dies=chance.uniform(0.05, 0.9) if n in fates else None, returns=fates.get(n))
+            for n in names
+        ),
+        files=tree(count=400, size=100 * GB, seed=seed, largest=0.01),
+        cuts=tuple(
+            Cut(*chance.sample(names, 2), begins, begins + chance.uniform(5.0, 60.0))
+            for begins in [120.0 * i for i in range(12)]
+        ),
+    )
+    result = play(played)
+    for site, member in zip(result.sites, played.members, strict=True):
+        gone = member.dies is not None and member.returns is None
+        assert gone or site.finished, site
+    assert result.dup <= 1.05, result.dup
 
 
 @pytest.mark.parametrize(

@@ -21,7 +21,7 @@ Strong = Callable[[bytes | memoryview], bytes]
 
 READ = 2**20  # bytes of the older file read at once
 _FIRST = 4096  # offsets looked at after a miss, or a block; doubled, as long as nothing is found
-_MOST = 2**18
+_MOST = 2**17
 _OFTEN = 1024  # blocks compared between two looks at whether to stop
 HOPELESS = 64 * 2**20  # bytes looked through without one find, after which the rest is not looked through
 _FALSE = 64  # bytes of the older file for each strong checksum that turns out to be another one ...

@@ -13,7 +13,7 @@ LEVELS = (65_536, 4_096, 512)  # bytes of a block: each finds what the one befor
 MOST_BLOCKS = 2**21  # of one level: they are in memory, some 40 bytes for each
 ROLL = 40e6  # bytes/s of an older file that are looked at for one block size
 MERGE = 64 * 2**10  # bytes between two ranges that are rather fetched than left out
-MOST_REQUESTS = 100  # ranges that an origin is asked for
+MOST_REQUESTS = 1000  # ranges that an origin is asked for, one after the other
 LITTLE = 0.05  # share of the file that must be here already
 
 _COMPRESSED = re.compile(

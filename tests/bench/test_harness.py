@@ -60,6 +60,14 @@ def test_table_7_is_measured_in_memory_beside_a_sibling_that_is_far(tmp_path, ca
     assert printed.count("| rsync -a --fsync ") == 1
 
 
+def test_table_9_is_measured_beside_rsync_and_zsync(tmp_path, capsys):
+    assert bench.main(["--only", "9", "--scale", "0.01", "--work", str(tmp_path)]) == 0
+    printed = capsys.readouterr().out
+    assert "not measured" not in printed
+    for who in ("ours", "rsync", "rsync -z", "ours, .zsync", "zsync"):
+        assert re.search(rf"^\| image .*\| {re.escape(who)} +\|", printed, re.MULTILINE)
+
+
 def cells(printed: str, number: int, first: str) -> dict[str, str]:
     """The row of table `number` that begins with `first`, by column."""
     section = printed[printed.index(f"## {number}. ") :]

@@ -167,12 +167,16 @@ class HttpSession:
             except OSError:
                 return None  # aiohttp says why
             self._resolved = time.monotonic(), found
+        try:
+            tls = self._own_tls()
+        except OSError:
+            return None  # the file of its authorities went away meanwhile
         fields = {"Host": self.base.host_port_subcomponent, **self._client.headers, **(self._home or {})}
         lines = "\r\n".join(f"{name}: {value}" for name, value in fields.items())
         return Way(
             tuple((int(one["family"]), one["host"], one["port"]) for one in found),
             host,
-            self._own_tls(),
+            tls,
             f"GET {self.base.raw_path}".encode(),
             f" HTTP/1.1\r\n{lines}\r\n\r\n".encode(),
         )

@@ -272,6 +272,18 @@ async def test_over_tls_the_certificate_is_verified_on_these_connections_too(tmp
         assert server.requests[-1].connection == 1, "which was verified, and is still open"
 
 
+async def test_authorities_that_went_away_meanwhile_cost_these_connections_and_no_listing(
+    tmp_path: Path,
+) -> None:
+    ca, context = certificate(tmp_path, "127.0.0.1")
+    async with Hostile({"/d/": ok(INDEX, HTML)}, tls=context) as server, opened(server, ca=ca) as origin:
+        Path(ca).unlink()
+        for _ in range(2):
+            assert (await origin.listing(b"d")).entries
+        assert await origin.lend(2) is None
+        assert {request.connection for request in server.requests} == {1}
+
+
 # -- what arrives, in whatever pieces ---------------------------------------------------------------
 
 BODIES = st.binary(max_size=300)

@@ -488,12 +488,13 @@ class Walker:
         )
 
     async def record_compared(self) -> None:
-        """Write what has been gathered."""
+        """Write what has been gathered. Nothing is lost where whoever asked for it is cancelled: what has
+        been handed to the store is written, and the rest is still here."""
         context, now = self._context, int(self._context.clock.now())
         gathered, self._compared = self._compared, []
-        late, context.late = context.late, {}
         if gathered:
             await context.store.compared(gathered, context.record, now)
+        late, context.late = context.late, {}
         if late:
             await context.store.note_failures(late, now)
         tokens, self._tokens = self._tokens, {}

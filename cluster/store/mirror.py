@@ -297,18 +297,22 @@ class MirrorStore:
         return await self._records.read(lambda c: passes.frontier_load(c, record))
 
     async def compared(self, results: Sequence[Compared], record: PassRecord, now: int) -> None:
-        """Write what deviates; nothing at all for results that are not notable."""
+        """Write what deviates; nothing at all for results that are not notable. It is written also where
+        the caller is cancelled meanwhile."""
         if any(result.notable or result.missing for result in results):
-            await self._records.write(lambda c, ids: passes.compared(c, ids, results, record, now))
+            await self._whole(
+                self._records.write(lambda c, ids: passes.compared(c, ids, results, record, now))
+            )
 
     async def note_failures(self, failures: Mapping[bytes, Sequence[tuple[bytes, str]]], now: int) -> None:
-        """Failures `(name, error)` by directory, found after it had been compared; others stay."""
-        await self._records.write(lambda c, ids: passes.note_failures(c, ids, failures, now))
+        """Failures `(name, error)` by directory, found after it had been compared; others stay. As
+        `compared`."""
+        await self._whole(self._records.write(lambda c, ids: passes.note_failures(c, ids, failures, now)))
 
     async def agreed(self, tokens: Mapping[bytes, bytes]) -> None:
         """By directory: the token of the listing that everything in it agrees with now (`View.token`);
         empty where there is none any more."""
-        await self._records.write(lambda c, _: agreement.put(c, tokens))
+        await self._whole(self._records.write(lambda c, _: agreement.put(c, tokens)))
 
     async def agreement(self, directory: bytes, known: bytes = b"", after: bytes = b"") -> Agreed:
         """With which listings a directory and what is below it agree; see `cluster.store.agreement`."""

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import asyncio
 import os
+import threading
 
 import pytest
 
@@ -72,6 +74,27 @@ async def test_work_for_later_stays_until_it_is_done(world):
         assert await store.later_take(record, 1, b"a") == [entry]
         await store.later_done(record, 1, b"a", [entry.name])
         assert await store.later_directories(record, 1) == [b"", b"a/b", b"b"]
+
+
+async def test_what_was_compared_is_written_though_who_told_it_is_cut_off(world):
+    async with world.store() as store:
+        record = await store.pass_begin(NOW, "f", ORIGIN)
+        until = threading.Event()
+        busy = asyncio.create_task(store._records.write(lambda c, ids: until.wait()))
+        telling = [
+            asyncio.create_task(store.compared([Compared(b"", missing=frozenset({b"x"}))], record, NOW)),
+            asyncio.create_task(store.note_failures({b"": [(b"y", "cut off")]}, NOW)),
+        ]
+        for _ in range(10):
+            await asyncio.sleep(0)
+        for task in telling:
+            task.cancel()
+        await asyncio.gather(*telling, return_exceptions=True)
+        until.set()
+        await busy
+    async with world.reader() as reader:
+        _, failures, missing = await reader.notes(b"")
+    assert (set(missing), [one.name for one in failures]) == ({b"x"}, [b"y"])
 
 
 async def test_notes_replace_what_was_noted(world):

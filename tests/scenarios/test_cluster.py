@@ -97,6 +97,24 @@ async def test_sites_that_relay_listings_ask_the_origin_for_each_directory_about
         await cluster.check("m")
 
 
+async def test_a_site_follows_what_a_sibling_compared_while_it_was_away(tmp_path: Path) -> None:
+    origin = tmp_path / "origin"
+    many_small(origin, 400, per_folder=10)
+    with sites(tmp_path, "kent", "oslo") as cluster, nginx(origin) as server:
+        cluster.ledger.tree(origin)
+        cluster.mirror("m", server.url, extra=f'{AT_ONCE}\n  <sideways listings="15m"/>')
+        await cluster.start()
+        await cluster.passes("m")
+        cluster.stop("oslo")  # else kent's walk rests on what oslo was told, and is no newer than that
+        await asyncio.sleep(1.1)  # passes are known by the second
+        assert (await cluster.one_pass("kent", "m"))["followed"] == ""
+        await cluster.start("oslo")
+        told = await cluster.one_pass("oslo", "m")
+        assert (told["outcome"], told["followed"], told["files"]["unchanged"]) == ("complete", "kent", 400)
+        equal(cluster, origin)
+        await cluster.check("m")
+
+
 async def test_three_sites_by_rendezvous_cost_the_origin_one_copy_and_one_of_them_may_die(
     tmp_path: Path,
 ) -> None:

@@ -10,7 +10,8 @@ from typing import TypeVar
 from cluster.config import units
 from cluster.config.load import load
 from cluster.errors import UsageError
-from cluster.model import Order, shown
+from cluster.model import Mirror, Order, shown
+from cluster.plan.shares import homes
 from cluster.simulate import trees
 from cluster.simulate.scenario import Cut, Files, Member, Scenario, Share, Tells, checked
 
@@ -127,7 +128,7 @@ def _configured(folder: str, asked: Asked) -> tuple[Scenario, str | None]:
     members, orders = [], []
     for name in cluster.mirrors[asked.mirror].sites:
         mirror = load(folder, name).mirrors[asked.mirror]
-        members.append(Member(name, slots=mirror.limits.connections, limit=mirror.limits.bandwidth))
+        members.append(_member(name, mirror))
         orders.append(mirror.order)
     mirror = cluster.mirrors[asked.mirror]
     data = None
@@ -141,6 +142,16 @@ def _configured(folder: str, asked: Asked) -> tuple[Scenario, str | None]:
     named = tuple(members) if asked.sites is None else _named(asked.sites, members)
     base = replace(base, members=named, patience=mirror.sideways.patience)
     return replace(base, orders=tuple(orders) if asked.sites is None else (mirror.order,)), data
+
+
+def _member(name: str, mirror: Mirror) -> Member:
+    """A site with its limits; of limits that all share, its fair share: what is lent is not played."""
+    limits = mirror.limits
+    if not limits.shared:
+        return Member(name, slots=limits.connections, limit=limits.bandwidth)
+    fair = homes(limits.connections, mirror.sites)[name]
+    part = limits.bandwidth / len(mirror.sites) if limits.bandwidth is not None else None
+    return Member(name, slots=max(1, fair), limit=part)
 
 
 def _named(text: str, like: Sequence[Member] = ()) -> tuple[Member, ...]:

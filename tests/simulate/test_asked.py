@@ -55,6 +55,15 @@ def test_a_mirror_brings_its_sites_with_what_each_says_of_it(configured):
     assert found.patience == 9.0
 
 
+def test_of_limits_that_all_share_each_site_has_its_fair_share(configured):
+    descriptor = configured / "config/mirrors/gnu.xml"
+    limits = '<limits connections="5" bandwidth="8MB/s" shared="yes"/>'
+    descriptor.write_text(descriptor.read_text().replace('<limits connections="2"/>', limits))
+    (configured / "sites/oslo.toml").write_text('name = "oslo"\ndata = "../a"\nstate = "../b"\n')
+    found = one(configured, mirror="gnu")
+    assert [(m.name, m.slots, m.limit) for m in found.members] == [("kent", 3, 4e6), ("oslo", 2, 4e6)]
+
+
 def test_options_have_the_last_word(configured):
     found = one(configured, mirror="gnu", slots=5, orders=("backward",), patience="2m", sites="kent,rome")
     assert [(m.name, m.slots) for m in found.members] == [("kent", 5), ("rome", 5)]

@@ -29,6 +29,7 @@ class MirrorSummary:
     ended: int | None = None
     origin_bytes: int = 0
     sideways_bytes: int = 0
+    saved_bytes: int = 0  # of new versions that the last pass made from older ones: those that did not travel
     errors: int = 0  # updates that failed and have not succeeded since
     held: int = 0  # files in a deletion plan that waits for approval
     reason: str = ""  # of the last pass, where it failed, is incomplete or was cut off: its first error
@@ -55,12 +56,18 @@ async def summarise(reader: Reader) -> MirrorSummary:
         ended=last.ended if last else None,
         origin_bytes=lately.origin,
         sideways_bytes=lately.sideways,
+        saved_bytes=_saved(last),
         errors=len(await reader.errors(COUNTED_ERRORS)),
         held=plan.files if plan is not None and plan.held_because else 0,
         reason=_reason(next(iter(every), None)) or _reason(last),
         received=total,
         days=days,
     )
+
+
+def _saved(record: PassRecord | None) -> int:
+    saved = record.counts.get("saved") if record else None
+    return saved if isinstance(saved, int) else 0
 
 
 def _reason(record: PassRecord | None) -> str:

@@ -19,6 +19,11 @@ _GAUGES: tuple[tuple[str, str, Callable[[MirrorSummary], float | None]], ...] = 
     ("fresh_timestamp_seconds", "Start of the last complete pass.", lambda line: line.fresh),
     ("last_pass_timestamp_seconds", "End of the last pass.", lambda line: line.ended),
     ("failed_updates", "Updates that failed and have not succeeded since.", lambda line: line.errors),
+    (
+        "last_pass_saved_bytes",
+        "Bytes of new versions that were here, in older ones.",
+        lambda line: line.saved_bytes,
+    ),
     ("held_files", "Files in a deletion plan that waits for approval.", lambda line: line.held),
 )
 

@@ -10,6 +10,8 @@ import pytest
 
 from cluster.errors import PeerBroke, PeerLacks, PeerSilent
 from cluster.model import Delta, Mirror, Sideways, Trust
+from cluster.store.reader import Reader
+from cluster.store.summary import summarise
 from tests.engine.world import FakeSibling, World
 
 SIZE = 3_000_000
@@ -42,6 +44,9 @@ async def test_a_new_version_costs_what_differs(world: World) -> None:
     assert report.bytes_sideways < 10_000
     assert report.bytes_saved == len(edited()) - report.bytes_sideways
     assert not sibling.delivered and (await world.records())[b"img/a.iso"].source == "oslo"
+    reader = await Reader.open(world.mirror.name, world.site)
+    assert (await summarise(reader)).saved_bytes == report.bytes_saved
+    await reader.close()
 
 
 async def test_what_was_appended_to_a_file_of_many_blocks_is_all_that_comes(world: World) -> None:

@@ -32,7 +32,7 @@ from cluster.plan.steal import (
 )
 from cluster.store.growing import Growing
 
-ORIGIN_AT_ONCE = 2  # pieces of one file
+ORIGIN_AT_ONCE = 2  # pieces, of one file or of two: what is on its way is lost with the site
 SIDEWAYS_AT_ONCE = 3
 BEGINNINGS = 4  # in so many steps a piece is read that is still on its way to a sibling
 TICK = 0.1  # s between two looks at what siblings say on their lines
@@ -160,7 +160,9 @@ class Gathering:
         own = self._context.site
         sites = (own, *sorted(known.name for known in self._beside.up()))
         claims, held = self._beside.claims(now), self._beside.perhaps_held()
-        while sum(f.site == "" for f in self._fetching.values()) < self._at_once:
+        files = self._context.claims.arriving.count(self._context.mirror.name)
+        at_once = max(1, self._at_once // max(1, files))
+        while sum(f.site == "" for f in self._fetching.values()) < at_once:
             shares: dict[str, list[Piece]] = {site: [] for site in sites}
             for piece in self._missing():
                 if piece.start not in held:

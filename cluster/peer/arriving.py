@@ -38,6 +38,10 @@ class Arriving:
         for growing in self._files.pop(mirror, {}).values():
             growing.close()
 
+    def count(self, mirror: str) -> int:
+        """How many files of a mirror arrive so."""
+        return len(self._files.get(mirror, {}))
+
     def of(self, mirror: str, version: Version) -> Growing | None:
         """What arrives of exactly this version."""
         growing = self._files.get(mirror, {}).get(version.path)

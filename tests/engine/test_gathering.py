@@ -532,6 +532,28 @@ async def test_many_large_files_at_once(world: World) -> None:
     assert (report.outcome, report.files.origin) == ("complete", 12)
 
 
+@pytest.mark.parametrize("files", [1, 2])
+async def test_few_pieces_are_on_their_way_from_the_origin_at_once(world: World, files: int) -> None:
+    for number in range(files):
+        world.memory.put(b"iso/%d" % number, BIG)
+    world.sibling()
+    most = 0
+
+    async def before(method: str, path: bytes) -> None:
+        nonlocal most
+        if method == "chunk":
+            claims = world.claims.within("deb", b"iso", 0.0)
+            if len({claim.name for claim in claims}) == files:
+                most = max(most, len(claims))
+            await asyncio.sleep(0.01)
+
+    world.memory.before = before
+    report = await world.run()
+    world.equal()
+    assert report.outcome == "complete"
+    assert 2 <= most <= 1 + files, "the first of two may have begun two before the other was there"
+
+
 @pytest.mark.parametrize("first", ["kent", "oslo"])
 async def test_of_two_to_whom_the_origin_names_a_version_differently_one_waits_for_the_other(
     world: World, first: str

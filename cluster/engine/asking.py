@@ -33,24 +33,24 @@ Taking = Callable[[Sequence[Job]], Awaitable[None]]
 @dataclass(slots=True)
 class PutOffs:
     """When the claims that we wait for last showed progress, on our own clock: a sibling's word that it is
-    still busy is not enough.
+    still busy is not enough. By path and site.
     """
 
-    seen: dict[tuple[str, bytes], tuple[int, float]] = field(default_factory=dict)
+    seen: dict[bytes, dict[str, tuple[int, float]]] = field(default_factory=dict)
 
     def lapsed(self, site: str, path: bytes, received: int, now: float, patience: float) -> bool:
         """Whether this claim has made no progress for `patience` seconds since we first saw it. A file of
         which nothing has come yet may wait in line behind others: then `IN_LINE`, as long as those arrive.
         """
-        last = self.seen.get((site, path))
+        sites = self.seen.setdefault(path, {})
+        last = sites.get(site)
         if last is None or last[0] != received:
-            self.seen[site, path] = (received, now)
+            sites[site] = (received, now)
             return False
         return now - last[1] >= (patience if received else max(patience, IN_LINE))
 
     def forget(self, path: bytes) -> None:
-        for key in [key for key in self.seen if key[1] == path]:
-            del self.seen[key]
+        self.seen.pop(path, None)
 
 
 @dataclass(slots=True)

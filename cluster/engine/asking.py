@@ -206,7 +206,8 @@ class Asking:
             return
         if last:
             decided.origin += decided.contested  # still only asking: we are first in rank
-        await ways.origin(decided.origin)
+        # While the slowest of the siblings answered, another one may have claimed it that was asked before.
+        await ways.origin(await self._not_fetched(decided.origin))
         for site, jobs in decided.others.items():
             await self._round(jobs, avoid | {site})
         if decided.contested and not last:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import random
 import time
 from collections.abc import AsyncIterator, Sequence
@@ -205,6 +206,36 @@ async def test_what_comes_from_the_origin_was_claimed_before_siblings_were_asked
     assert (report.files.origin, report.files.sideways) == (len(lacking), 40 - len(lacking))
     assert all(asked[path] for path in lacking)
     assert sum(asked.values()) < 20
+
+
+async def test_what_a_line_tells_while_siblings_are_asked_is_put_off(world: World) -> None:
+    """A sibling had answered before it claimed the file, and waits for others that it has asked."""
+    some(world, 5)
+    sibling, path = world.sibling(), b"pool/1/file-001"
+    real, heard, body = sibling.bundle, world.claims.heard, world.memory.tree()[path].data
+    world.mirror = replace(world.mirror, sideways=Sideways(patience=600.0))
+    heard.begin("oslo")
+    heard.whole("oslo")
+
+    def released_when_put_off() -> None:
+        if any(one.name == b"file-001" for one in world.claims.within("deb", b"pool/1", 0.0)):
+            asyncio.get_running_loop().call_later(0.02, released_when_put_off)
+        else:
+            heard.released("oslo", "deb", b"pool/1", [(b"file-001", 0)])
+
+    async def bundle(mirror: str, wishes: Sequence[Wish], patience: float) -> AsyncIterator[Told | Bodies]:
+        async for one in real(mirror, wishes, patience):
+            if not sibling.files and any(wish.entry.name == b"file-001" for wish in wishes):
+                claim = Claim(b"file-001", Row(len(body), None, STAMP))
+                heard.claimed("oslo", mirror, b"pool/1", [claim], world.clock.monotonic())
+                sibling.hold(path, body)
+                released_when_put_off()
+            yield one
+
+    sibling.bundle = bundle  # type: ignore[method-assign]
+    report = await world.run()
+    world.equal()
+    assert (report.outcome, report.files.origin, report.files.sideways) == ("complete", 4, 1)
 
 
 # -- strict

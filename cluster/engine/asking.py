@@ -8,12 +8,14 @@ its answer does.
 from __future__ import annotations
 
 import asyncio
+import contextlib
 from collections import Counter, deque
-from collections.abc import Awaitable, Callable, Collection, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Collection, Sequence
 from contextlib import aclosing
 from dataclasses import dataclass, field
 
 from cluster.engine.context import IN_LINE, SMALL, Context, Job, Stage
+from cluster.engine.pace import Pace
 from cluster.engine.transfer import Transfer
 from cluster.errors import PeerError
 from cluster.model import Claim, Offer, Trust
@@ -26,28 +28,54 @@ FILES, NAMES, BYTES = 1024, 256 * 2**10, 16 * 2**20  # of one question: files, b
 WAITING = 4096  # files that wait to be asked for
 ANSWER = 2.0  # s that a sibling has to tell what it holds
 CONTEST = 0.05  # s until a contested claim is looked at again
+WATCHED = 2.0  # s after which a claim's progress tells how fast it is
+SLOW = 60.0  # s for which a sibling that was too slow is not asked to send
 
 Taking = Callable[[Sequence[Job]], Awaitable[None]]
 
 
 @dataclass(slots=True)
+class _Watched:
+    """A claim as it was when we first saw it, and when it last moved: bytes received, our own clock."""
+
+    first: tuple[int, float]
+    last: tuple[int, float]
+
+
+@dataclass(slots=True)
 class PutOffs:
-    """When the claims that we wait for last showed progress, on our own clock: a sibling's word that it is
-    still busy is not enough. By path and site.
+    """The claims that we wait for, as they move on our own clock: a sibling's word that it is still busy is
+    not enough. By path and site.
     """
 
-    seen: dict[bytes, dict[str, tuple[int, float]]] = field(default_factory=dict)
+    pace: Pace
+    seen: dict[bytes, dict[str, _Watched]] = field(default_factory=dict)
 
-    def lapsed(self, site: str, path: bytes, received: int, now: float, patience: float) -> bool:
-        """Whether this claim has made no progress for `patience` seconds since we first saw it. A file of
-        which nothing has come yet may wait in line behind others: then `IN_LINE`, as long as those arrive.
+    def lapsed(self, site: str, job: Job, received: int, now: float, patience: float) -> bool:
+        """Whether this claim is not worth waiting for: no progress for `patience` seconds, or so little that
+        it is done much later than we would be. A file of which nothing has come yet may wait in line behind
+        others: for `IN_LINE` as long as those arrive, or until we would long have had its turn.
         """
-        sites = self.seen.setdefault(path, {})
-        last = sites.get(site)
-        if last is None or last[0] != received:
-            sites[site] = (received, now)
+        sites = self.seen.setdefault(job.path, {})
+        watched = sites.get(site)
+        if watched is None or watched.last[0] > received:
+            sites[site] = _Watched((received, now), (received, now))
             return False
-        return now - last[1] >= (patience if received else max(patience, IN_LINE))
+        if not received:
+            waits = now - watched.last[1]
+            known = self.pace.per_second is not None
+            return waits >= max(patience, self.pace.in_line() if known else IN_LINE)
+        if watched.last[0] != received:
+            watched.last = received, now
+            return self._drips(watched, job.entry.size)
+        return now - watched.last[1] >= patience
+
+    def _drips(self, watched: _Watched, size: int | None) -> bool:
+        (before, since), (received, now) = watched.first, watched.last
+        ours = None if size is None else self.pace.patience(size)
+        if size is None or ours is None or now - since < WATCHED:
+            return False
+        return (size - received) * (now - since) > ours * (received - before)
 
     def forget(self, path: bytes) -> None:
         self.seen.pop(path, None)
@@ -94,15 +122,22 @@ class Asking:
     """See the module. `broken` is told what the store said when it failed."""
 
     def __init__(
-        self, context: Context, transfer: Transfer, ways: Ways, broken: Callable[[Exception], None]
+        self,
+        context: Context,
+        transfer: Transfer,
+        ways: Ways,
+        pace: Pace,
+        broken: Callable[[Exception], None],
     ) -> None:
         self._context, self._transfer, self._ways, self._broken = context, transfer, ways, broken
+        self._pace = pace
+        self._slow: dict[str, float] = {}  # siblings from which files came too slowly: until when
         self._pending: deque[Job] = deque()
         self._more = asyncio.Event()
         self._room = asyncio.Condition()
         self._workers: list[asyncio.Task[None]] = []
         self._asked = self._taken = 0.0  # files asked for, and held by siblings; the last rounds count most
-        self.put_offs = PutOffs()
+        self.put_offs = PutOffs(pace)
 
     def start(self) -> None:
         self._workers = [asyncio.create_task(self._worker(), name="asking") for _ in range(ROUNDS)]
@@ -138,12 +173,29 @@ class Asking:
     def _next(self) -> list[Job]:
         jobs: list[Job] = []
         names = size = 0
-        while self._pending and len(jobs) < FILES and names < NAMES and size < BYTES:
+        most = self._pace.ahead(BYTES)
+        while self._pending and len(jobs) < FILES and names < NAMES and size < most:
             job = self._pending.popleft()
             jobs.append(job)
             names += len(job.path)
-            size += min(job.entry.size or 0, SMALL)
+            size += job.entry.size or 0
         return jobs
+
+    # -- who is worth waiting for
+
+    def too_slow(self, site: str) -> None:
+        """What it holds comes much faster from the origin: for a while only its claims count."""
+        self._slow[site] = self._context.clock.monotonic() + SLOW
+
+    def is_slow(self, site: str) -> bool:
+        """Whether that was so lately."""
+        until = self._slow.get(site)
+        return until is not None and until > self._context.clock.monotonic()
+
+    def _due(self, talk: _Talk) -> float:
+        """When (monotonic s) all that is expected must be here."""
+        patience = self._pace.patience(sum(source.offer.size for _, source in talk.expected.values()))
+        return float("inf") if patience is None else self._context.clock.monotonic() + patience
 
     # -- one round: ask, decide, take
 
@@ -218,7 +270,7 @@ class Asking:
         """What was promised and did not come is asked for again: where it was, if other files came from
         there, else somewhere else, and in the end at the origin."""
         left = [job for job, _ in talk.expected.values()]
-        useful = talk.arrived and talk.sibling.up
+        useful = talk.arrived and talk.sibling.up and not self.is_slow(talk.sibling.name)
         await self._round(left, avoid if useful else avoid | {talk.sibling.name})
 
     # -- what to ask whom
@@ -252,8 +304,9 @@ class Asking:
         rest = any(job.visit.stage is Stage.REST for job in jobs)
         alone = rest and sending and not avoid and len(siblings) > 1
         asked: dict[str, tuple[list[Job], list[Wish]]] = {name: ([], []) for name in siblings}
-        for job, first in zip(jobs, _firsts(jobs, list(siblings)), strict=bool(siblings)):
-            small = job.entry.size is not None and job.entry.size <= SMALL
+        firsts = _firsts(jobs, [name for name in siblings if not self.is_slow(name)] or list(siblings))
+        for job, first in zip(jobs, firsts, strict=bool(siblings)):
+            small = job.entry.size is not None and job.entry.size <= SMALL and not self.is_slow(first)
             for name in (first,) if alone else siblings:
                 some, wishes = asked[name]
                 some.append(job)
@@ -276,14 +329,16 @@ class Asking:
 
     async def _hold(self, talk: _Talk) -> None:
         self._context.report.requests_sideways += 1
+        due = float("inf")
         try:
             async with aclosing(
                 talk.sibling.bundle(self._context.mirror.name, talk.wishes, ANSWER)  # type: ignore[type-var]
             ) as parts:
-                async for part in parts:
+                while (part := await self._next_part(talk, parts, due)) is not None:
                     if isinstance(part, Told):
                         talk.told.set_result(part)
                         await talk.decided.wait()
+                        due = self._due(talk)
                     elif not await self._arrived(talk, part):
                         break
         except PeerError:
@@ -291,6 +346,18 @@ class Asking:
         finally:
             if not talk.told.done():
                 talk.told.set_result(None)
+
+    async def _next_part(
+        self, talk: _Talk, parts: AsyncIterator[Told | Bodies], due: float
+    ) -> Told | Bodies | None:
+        """None at the end, and where it is too slow for what is still expected of it."""
+        left = due - self._context.clock.monotonic() if talk.expected else float("inf")
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(None if left == float("inf") else left):
+                if left > 0:
+                    return await anext(parts, None)
+        self.too_slow(talk.sibling.name)
+        return None
 
     async def _arrived(self, talk: _Talk, bodies: Bodies) -> bool:
         """False where it deceived us."""
@@ -367,9 +434,10 @@ class Asking:
         if not (holders or claims):
             return FromOrigin()
         sideways = self._context.mirror.sideways
+        holders = [one for one in holders if not self.is_slow(one[0])]
         if job.visit.stage in (Stage.PUT_OFF, Stage.LAST_PUT_OFF):
             patience, lapsed = sideways.patience, self.put_offs.lapsed
-            claims = [one for one in claims if not lapsed(one[0], job.path, one[1].received, now, patience)]
+            claims = [one for one in claims if not lapsed(one[0], job, one[1].received, now, patience)]
         return decide(
             job.path,
             job.entry,

@@ -23,11 +23,12 @@ from cluster.store.tree import Staged
 
 if TYPE_CHECKING:
     from cluster.courier.courier import Courier
+    from cluster.engine.pace import Pace
     from cluster.engine.transfer import Transfer
     from cluster.origin.base import Lending, Plain
 
 WORTH = 16  # files of a directory that are worth a process (30 ms, 16 MB)
-SLICE, SLICE_BYTES = 256, 4 * 2**20  # files of one errand
+SLICE = 256  # files of one errand
 WAITING, WAITING_BYTES = 1024, 16 * 2**20  # files that are on their errands at once
 CONNECTIONS = 4
 _log = logging.getLogger(__name__)
@@ -48,10 +49,12 @@ class Bulk:
         self,
         context: Context,
         transfer: Transfer,
+        pace: Pace,
         alone: Callable[[Sequence[Job]], Awaitable[None]],
         broken: Callable[[Exception], None],
     ) -> None:
         self._context, self._transfer, self._alone, self._broken = context, transfer, alone, broken
+        self._pace = pace
         self._usable = context.origin.properties.lends and not context.dry
         self._origin = cast("Lending", context.origin)
         self._most = max(1, min(CONNECTIONS, context.mirror.limits.connections - 1))
@@ -94,11 +97,16 @@ class Bulk:
         if not fit or (len(fit) < WORTH and self._courier is None):
             return list(jobs)
         left = [job for job in jobs if not self._fits(job)]
-        for some in _slices(fit):
+        for some in _slices(fit, self._pace.ahead(WAITING_BYTES) // 4):
             async with self._turn:
                 if not (self._usable and await self._send(some)):
                     left += some
         return left
+
+    @property
+    def busy(self) -> bool:
+        """Whether anything is under way."""
+        return self._files > 0
 
     def _fits(self, job: Job) -> bool:
         size = job.entry.size
@@ -125,6 +133,7 @@ class Bulk:
         now, claims, mirror = self._context.clock.monotonic(), self._context.claims, self._context.mirror.name
         for job in jobs:
             job.started = True
+            self._pace.begun(now - job.claimed)
             claims.start(mirror, job.visit.path, job.entry.name, now)
         files = [self._file(number, job) for number, job in enumerate(jobs)]
         with contextlib.suppress(OSError):  # the reader notices that the process is gone
@@ -136,7 +145,7 @@ class Bulk:
             return True
         return (
             self._files < WAITING
-            and self._bytes + size <= WAITING_BYTES
+            and self._bytes + size <= self._pace.ahead(WAITING_BYTES)
             and not (self._lent is not None and self._origin.wanted())
         )
 
@@ -291,13 +300,13 @@ async def _awaited(work: Awaitable[None]) -> None:
     await work
 
 
-def _slices(jobs: Sequence[Job]) -> Iterable[list[Job]]:
+def _slices(jobs: Sequence[Job], most: int) -> Iterable[list[Job]]:
     some: list[Job] = []
     size = 0
     for job in jobs:
         some.append(job)
         size += job.entry.size or 0
-        if len(some) >= SLICE or size >= SLICE_BYTES:
+        if len(some) >= SLICE or size >= most:
             yield some
             some, size = [], 0
     if some:

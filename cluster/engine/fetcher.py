@@ -10,6 +10,7 @@ from typing import Self
 from cluster.engine.asking import ANSWER, Asking, Ways
 from cluster.engine.bulk import Bulk
 from cluster.engine.context import SMALL, Context, Job, Stage, Visit, renewal
+from cluster.engine.pace import Pace
 from cluster.engine.transfer import Transfer
 from cluster.errors import PeerError
 from cluster.model import Held, Offered, Order, Trust, join
@@ -33,17 +34,19 @@ class Fetcher:
     def __init__(self, context: Context, visit_over: Callable[[Visit], None]) -> None:
         self._context, self._visit_over = context, visit_over
         self.transfer = Transfer(context, self._finished, self._stop)
-        self._bulk = Bulk(context, self.transfer, self._alone, self._stop)
+        self._pace = Pace()
+        self._bulk = Bulk(context, self.transfer, self._pace, self._alone, self._stop)
         ways = Ways(self._claim, self._unclaim, self._from_origin, self._put_off, self._send)
-        self._asking = Asking(context, self.transfer, ways, self._stop)
+        self._asking = Asking(context, self.transfer, ways, self._pace, self._stop)
         connections = max(1, context.mirror.limits.connections)
-        self._origin: asyncio.Queue[Job] = asyncio.Queue(4 * connections)
+        self._origin: asyncio.Queue[Job] = asyncio.Queue(connections)
         self._sideways: asyncio.Queue[tuple[Job, FromSibling]] = asyncio.Queue(4 * SIDEWAYS_SLOTS)
         self._parted: asyncio.Queue[Job] = asyncio.Queue(PARTED_WAITING)
         self._whole: set[bytes] = set()  # large files that do not come by parts after all
         self._workers: list[asyncio.Task[None]] = []
         self._connections = connections
         self._outstanding = 0
+        self._alone_now = 0  # files that are being asked for one by one
         self._waiting: dict[int, Job] = {}  # claimed, and not yet asked for
         self._links: dict[str, Job] = {}  # hard-link groups whose first file is on its way
         self.done_later: list[tuple[Stage, bytes, bytes]] = []  # work of later stages that is over
@@ -239,7 +242,7 @@ class Fetcher:
         for one in offered:
             claim = one.claims.get(job.entry.name)
             lapsed = claim is not None and self._asking.put_offs.lapsed(
-                one.site, job.path, claim.received, now, patience
+                one.site, job, claim.received, now, patience
             )
             kept.append(Offered(one.site, one.held, {}, one.known) if lapsed else one)
         return kept
@@ -265,8 +268,14 @@ class Fetcher:
         arrives, siblings go on leaving it to us."""
         context, seen, heard = self._context, -1, 0.0
         while True:
-            await asyncio.sleep(renewal(context.mirror.sideways.patience))
+            pause = renewal(context.mirror.sideways.patience)
+            await asyncio.sleep(pause if self._pace.per_second is not None else min(pause, 0.1))
             self._waiting = {key: job for key, job in self._waiting.items() if not job.started}
+            self._pace.look(
+                context.clock.monotonic(),
+                context.origin.traffic.bytes,
+                busy=self._bulk.busy or self._alone_now > 0,
+            )
             if (seen, heard) == (context.origin.traffic.bytes, self._bulk.heard):
                 continue
             seen, heard, now = context.origin.traffic.bytes, self._bulk.heard, context.clock.monotonic()
@@ -286,7 +295,13 @@ class Fetcher:
             try:
                 if await self._overtaken(job):
                     continue
-                await self.transfer.from_origin(job)
+                if job.claimed:
+                    self._pace.begun(self._context.clock.monotonic() - job.claimed)
+                self._alone_now += 1
+                try:
+                    await self.transfer.from_origin(job)
+                finally:
+                    self._alone_now -= 1
             except asyncio.CancelledError:
                 raise
             except Exception as error:  # noqa: BLE001  # a broken store ends the pass, whatever broke it
@@ -371,8 +386,13 @@ class Fetcher:
     async def _from_sibling(self, job: Job, source: FromSibling) -> None:
         """Where it does not deliver, somebody else may, and else the origin does."""
         sibling = next(s for s in self._context.siblings if s.name == source.site)
-        if await self.transfer.from_sibling(sibling, job, source):
+        # The link to it is shared by all the files that come at once.
+        patience = self._pace.patience(SIDEWAYS_SLOTS * source.offer.size)
+        began = self._context.clock.monotonic()
+        if await self.transfer.from_sibling(sibling, job, source, patience):
             return
+        if patience is not None and self._context.clock.monotonic() - began > patience:
+            self._asking.too_slow(sibling.name)
         others = [s for s in self._context.siblings if s.up and s is not sibling]
         self._claim(job)
         source_now = self._choose(job, await self._ask(job.visit.path, [job], others))

@@ -261,8 +261,11 @@ class Transfer:
         await self.publish_all([(job, one) for (job, _, _), one, is_good in ready if is_good])
         return good
 
-    async def from_sibling(self, sibling: Sibling, job: Job, source: FromSibling) -> bool:
-        """One larger file. False when it has to come from somewhere else."""
+    async def from_sibling(
+        self, sibling: Sibling, job: Job, source: FromSibling, patience: float | None = None
+    ) -> bool:
+        """One larger file. False when it has to come from somewhere else: also where it would take more than
+        `patience` seconds."""
         context = self._context
         held = self._held_sideways(job, source, source.offer.sha256)
         staged = await self._deltas.from_sibling(sibling, job, source.offer, held)
@@ -270,7 +273,7 @@ class Transfer:
             await context.store.discard(staged)  # no deception: it may be our older version that is damaged
             staged = None
         if staged is None:
-            staged = await self._whole(sibling, job, source, held)
+            staged = await self._whole(sibling, job, source, held, patience)
         if staged is None:
             return False
         if staged.held.sha256 != source.offer.sha256 or staged.held.size != source.offer.size:
@@ -284,8 +287,11 @@ class Transfer:
         await self._publish(job, staged)
         return True
 
-    async def _whole(self, sibling: Sibling, job: Job, source: FromSibling, held: Held) -> Staged | None:
-        context = self._context
+    async def _whole(
+        self, sibling: Sibling, job: Job, source: FromSibling, held: Held, patience: float | None
+    ) -> Staged | None:
+        context, late = self._context, False
+        began = context.clock.monotonic()
         context.report.requests_sideways += 1
         staging = await context.store.stage(job.path, source.offer.size)
         try:
@@ -296,13 +302,18 @@ class Transfer:
                 async for chunk in body.chunks():
                     await staging.write(chunk)
                     context.report.bytes_sideways += len(chunk)
-            return await staging.finish(held)
+                    late = patience is not None and context.clock.monotonic() - began > patience
+                    if late:
+                        break
+            if not late:
+                return await staging.finish(held)
         except PeerError:
-            await staging.abandon(None)
-            return None
+            pass
         except BaseException:
             await staging.abandon(None)
             raise
+        await staging.abandon(None)
+        return None
 
     async def _spot_check(self, job: Job, staged: Staged) -> bool:
         """Compare ranges that were chosen after receipt with the origin's (HAZARDS section 4). Where the

@@ -11,6 +11,7 @@ from dataclasses import replace
 import pytest
 
 from cluster.engine import asking
+from cluster.engine.pace import Pace
 from cluster.errors import PeerSilent
 from cluster.model import Claim, Order, Row, Sideways, Stamp, Trust, join
 from cluster.origin.memory import EPOCH
@@ -47,6 +48,27 @@ async def test_a_sibling_without_the_listed_version_is_not_asked_for_its_own(wor
     report = await world.run()
     world.equal()
     assert (report.files.origin, report.files.sideways) == (1, 39)
+
+
+@pytest.mark.parametrize("size", [300, 400_000])
+async def test_a_sibling_much_slower_than_the_origin_is_left(
+    world: World, monkeypatch: pytest.MonkeyPatch, size: int
+) -> None:
+    """After what it had time for; and to be slow is no lie."""
+    monkeypatch.setattr(Pace, "patience", lambda self, size: 5.0)
+    some(world, 20, size)
+    sibling = world.sibling()
+    sibling.hold_all(world.memory)
+
+    def drips() -> None:
+        world.clock.moved += 1.0
+
+    sibling.lag = drips
+    report = await world.run()
+    world.equal()
+    assert (report.outcome, report.files.origin + report.files.sideways) == ("complete", 20)
+    assert report.files.sideways <= 10
+    assert sibling.deceptions == []
 
 
 @pytest.mark.parametrize("size", [300, 400_000])

@@ -145,6 +145,7 @@ class FakeSibling:
         self.asked_listings: list[bytes] = []
         self.listings: dict[bytes, tuple[Listing, float]] = {}  # and how many s ago it had them
         self.state = State()
+        self.lag: Callable[[], None] = lambda: None  # called before each piece of a body
         self.asking: set[bytes] = set()  # listings that are on their way to it when it is asked first
         self.delivered: list[bytes] = []
         self.grown: dict[tuple[bytes, int, str], tuple[Sequence[tuple[int, int]], bytes]] = {}
@@ -235,6 +236,7 @@ class FakeSibling:
         for place in held:
             if wishes[place].send:
                 self.delivered.append(paths[place])
+                self.lag()
                 body = self.files[paths[place]][1] if self.substitute is None else self.substitute
                 yield Bodies([(place, memoryview(body))])
 
@@ -250,7 +252,7 @@ class FakeSibling:
             raise PeerLacks(self.name, "no such file")
         self.delivered.append(path)
         body = self.files[path][1] if self.substitute is None else self.substitute
-        yield _Body(body, Facts(size=len(body)))
+        yield _Body(body, Facts(size=len(body)), lag=self.lag)
 
     def newer(self, mirror: str, path: bytes, offer: Offer) -> _Newer:
         self.newer_asked.append(path)
@@ -326,9 +328,11 @@ class _Body:
     facts: Facts
     start: int = 0
     hashes: bytes = b""
+    lag: Callable[[], None] = lambda: None
 
     async def chunks(self) -> AsyncIterator[bytes]:
         for at in range(0, len(self.body), 2**16):
+            self.lag()
             yield self.body[at : at + 2**16]
 
 

@@ -50,7 +50,7 @@ async def test_two_sites_that_walk_towards_each_other_cost_the_origin_one_copy(t
         assert {r["outcome"] for r in results.values()} == {"complete"}
         equal(cluster, origin)
         assert bodies(server) <= LIMIT * total, f"{bodies(server) / total:.3f} times the unique bytes"
-        assert min(r["files"]["sideways"] for r in results.values()) > 400
+        assert sum(r["files"]["sideways"] for r in results.values()) > 1900
         await cluster.check("m")
 
 
@@ -105,12 +105,16 @@ async def test_a_site_follows_what_a_sibling_compared_while_it_was_away(tmp_path
         cluster.mirror("m", server.url, extra=f'{AT_ONCE}\n  <sideways listings="15m"/>')
         await cluster.start()
         await cluster.passes("m")
-        cluster.stop("oslo")  # else kent's walk rests on what oslo was told, and is no newer than that
-        await asyncio.sleep(1.1)  # passes are known by the second
-        assert (await cluster.one_pass("kent", "m"))["followed"] == ""
-        await cluster.start("oslo")
-        told = await cluster.one_pass("oslo", "m")
-        assert (told["outcome"], told["followed"], told["files"]["unchanged"]) == ("complete", "kent", 400)
+        for _ in range(4):  # on a machine that does much else, kent may not answer in time
+            cluster.stop("oslo")  # else kent's walk rests on what oslo was told, and is no newer than that
+            await asyncio.sleep(1.1)  # passes are known by the second
+            assert (await cluster.one_pass("kent", "m"))["followed"] == ""
+            await cluster.start("oslo")
+            told = await cluster.one_pass("oslo", "m")
+            assert (told["outcome"], told["files"]["unchanged"]) == ("complete", 400)
+            if told["followed"]:
+                break
+        assert told["followed"] == "kent"
         equal(cluster, origin)
         await cluster.check("m")
 

@@ -1,0 +1,50 @@
+"""How fast the origin delivers to this site, and what follows from it: how much is claimed ahead of its turn,
+and when a sibling is too slow to wait for.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+AHEAD = 3.0  # s of work that is claimed before its turn
+LEAST, FIRST = 2**18, 2**20  # bytes of it, at the least, and before the pace is known
+PATIENT = 5.0  # s that a slow sibling is given in any case
+SLOWER = 3.0  # times what the same would take us
+
+
+@dataclass(slots=True)
+class Pace:
+    """A state object fed with the time. `per_second` is bytes/s while something was asked for, the last
+    seconds counting most; None before anything has come."""
+
+    per_second: float | None = None
+    longest_line: float = 0.0  # s that a file of ours has waited for its turn after it was claimed
+    _seen: tuple[float, int] | None = None
+
+    def look(self, now: float, received: int, *, busy: bool) -> None:
+        """`received` are the bytes that came from the origin so far; `busy` whether more is outstanding."""
+        last, self._seen = self._seen, (now, received) if busy else None
+        if last is None or now <= last[0] or (received == last[1] and self.per_second is None):
+            return
+        rate = (received - last[1]) / (now - last[0])
+        self.per_second = rate if self.per_second is None else (self.per_second + rate) / 2
+
+    def begun(self, waited: float) -> None:
+        """A file's turn has come `waited` s after it was claimed."""
+        self.longest_line = max(self.longest_line, waited)
+
+    def ahead(self, most: int) -> int:
+        """Bytes that may be claimed ahead of their turn, up to `most`: siblings wait for what is claimed."""
+        if self.per_second is None:
+            return min(most, FIRST)
+        return min(most, max(LEAST, int(AHEAD * self.per_second)))
+
+    def patience(self, size: int) -> float | None:
+        """Seconds that so many bytes may take to come from a sibling; None where we cannot say."""
+        if not self.per_second:
+            return None
+        return max(PATIENT, SLOWER * size / self.per_second)
+
+    def in_line(self) -> float:
+        """Seconds that a file may wait for its turn at a sibling while we have nothing else to do."""
+        return max(PATIENT, SLOWER * self.longest_line)

@@ -1,0 +1,97 @@
+"""How far ahead a site claims, and whom it does not wait for: a slow site holds nobody up."""
+
+from __future__ import annotations
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from cluster.engine.asking import WATCHED, PutOffs
+from cluster.engine.context import IN_LINE, Job, Stage, Visit
+from cluster.engine.pace import AHEAD, FIRST, LEAST, PATIENT, SLOWER, Pace
+from cluster.model import Entry
+from cluster.plan.compare import Wanted
+
+MOST = 16 * 2**20
+SIZE = 50_000_000
+
+
+def at(rate: float) -> Pace:
+    """Of a site to which the origin has sent at this rate."""
+    pace = Pace()
+    for second in range(1, 20):
+        pace.look(float(second), round(second * rate), busy=True)
+    return pace
+
+
+def job(size: int | None = SIZE) -> Job:
+    return Job(Visit(b"iso", Stage.PUT_OFF), Wanted(Entry(b"image", size=size), None))
+
+
+@given(st.floats(0, 1e10))
+def test_a_site_claims_what_it_will_fetch_within_seconds(rate: float) -> None:
+    ahead = at(rate).ahead(MOST)
+    assert min(LEAST, MOST) <= ahead <= MOST
+    assert ahead in (LEAST, MOST, FIRST) or ahead == pytest.approx(AHEAD * rate, rel=0.01)
+
+
+def test_only_time_in_which_something_was_outstanding_counts() -> None:
+    pace = at(1e6)
+    pace.look(20.0, 20_000_000, busy=False)
+    for second in range(21, 60):
+        pace.look(float(second), 20_000_000, busy=False)
+    pace.look(60.0, 20_000_000, busy=True)
+    pace.look(61.0, 21_000_000, busy=True)
+    assert pace.per_second == pytest.approx(1e6, rel=0.01)
+
+
+def test_before_anything_came_nobody_is_called_slow() -> None:
+    pace = Pace()
+    pace.look(1.0, 0, busy=True)
+    pace.look(2.0, 0, busy=True)
+    assert (pace.per_second, pace.patience(SIZE), pace.ahead(MOST)) == (None, None, FIRST)
+
+
+def test_what_would_be_here_long_ago_is_not_waited_for() -> None:
+    assert at(1e6).patience(SIZE) == pytest.approx(SLOWER * 50, rel=0.01)
+    assert at(1e9).patience(SIZE) == PATIENT
+
+
+@pytest.mark.parametrize(
+    ("theirs", "lapsed"), [(100_000, True), (2_000_000, False), (9_000_000, False)], ids=lambda one: str(one)
+)
+def test_a_claim_that_drips_is_void_for_those_who_are_much_faster(theirs: int, lapsed: bool) -> None:
+    watched, file = PutOffs(at(5e6)), job()
+    found = [watched.lapsed("slow", file, theirs * (i + 1), 100.0 + i, 5.0) for i in range(5)]
+    assert found == [False] * int(WATCHED) + [lapsed] * (5 - int(WATCHED))
+
+
+def test_a_claim_that_drips_is_waited_for_where_we_are_as_slow_or_the_size_is_unknown() -> None:
+    for pace, file in ((at(120_000), job()), (Pace(), job()), (at(5e6), job(None))):
+        watched = PutOffs(pace)
+        assert not any(watched.lapsed("slow", file, 100_000 * (i + 1), 100.0 + i, 5.0) for i in range(20))
+
+
+def test_what_stands_in_line_at_a_sibling_has_the_time_that_it_would_have_here() -> None:
+    pace, file = at(5e6), job()
+    watched = PutOffs(pace)
+    assert not watched.lapsed("slow", file, 0, 100.0, 2.0)
+    assert not watched.lapsed("slow", file, 0, 100.0 + PATIENT - 0.1, 2.0)
+    assert watched.lapsed("slow", file, 0, 100.0 + PATIENT, 2.0)
+    pace.begun(6.0)
+    assert not watched.lapsed("slow", file, 0, 100.0 + SLOWER * 6 - 0.1, 2.0)
+    assert watched.lapsed("slow", file, 0, 100.0 + SLOWER * 6, 2.0)
+
+
+def test_who_has_got_nothing_from_the_origin_itself_waits_for_the_line_of_others() -> None:
+    watched, file = PutOffs(Pace()), job()
+    assert not watched.lapsed("oslo", file, 0, 100.0, 2.0)
+    assert not watched.lapsed("oslo", file, 0, 100.0 + IN_LINE - 0.1, 2.0)
+    assert watched.lapsed("oslo", file, 0, 100.0 + IN_LINE, 2.0)
+
+
+def test_a_claim_without_progress_is_void_as_ever() -> None:
+    watched, file = PutOffs(Pace()), job()
+    assert not watched.lapsed("oslo", file, 5, 100.0, 5.0)
+    assert not watched.lapsed("oslo", file, 5, 104.9, 5.0)
+    assert watched.lapsed("oslo", file, 5, 105.0, 5.0)

@@ -36,7 +36,8 @@ Taking = Callable[[Sequence[Job]], Awaitable[None]]
 
 @dataclass(slots=True)
 class _Watched:
-    """A claim as it was when we first saw it, and when it last moved: bytes received, our own clock."""
+    """A claim as it was when we first saw something of it arrive, and when it last moved: bytes received, and
+    our own clock."""
 
     first: tuple[int, float]
     last: tuple[int, float]
@@ -63,9 +64,10 @@ class PutOffs:
             return False
         if not received:
             waits = now - watched.last[1]
-            known = self.pace.per_second is not None
-            return waits >= max(patience, self.pace.in_line() if known else IN_LINE)
+            return waits >= max(patience, self.pace.in_line() or IN_LINE)
         if watched.last[0] != received:
+            if not watched.last[0]:
+                watched.first = received, now  # before that it stood in line
             watched.last = received, now
             return self._drips(watched, job.entry.size)
         return now - watched.last[1] >= patience

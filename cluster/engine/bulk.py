@@ -28,7 +28,7 @@ if TYPE_CHECKING:
     from cluster.origin.base import Lending, Plain
 
 WORTH = 16  # files of a directory that are worth a process (30 ms, 16 MB)
-SLICE = 256  # files of one errand
+SLICE, LEAST_SLICE = 256, 2**20  # files of one errand, and bytes that make one in any case
 WAITING, WAITING_BYTES = 1024, 16 * 2**20  # files that are on their errands at once
 CONNECTIONS = 4
 _log = logging.getLogger(__name__)
@@ -97,7 +97,7 @@ class Bulk:
         if not fit or (len(fit) < WORTH and self._courier is None):
             return list(jobs)
         left = [job for job in jobs if not self._fits(job)]
-        for some in _slices(fit, self._pace.ahead(WAITING_BYTES) // 4):
+        for some in _slices(fit, max(LEAST_SLICE, self._pace.ahead(WAITING_BYTES) // 4)):
             async with self._turn:
                 if not (self._usable and await self._send(some)):
                     left += some
@@ -133,7 +133,6 @@ class Bulk:
         now, claims, mirror = self._context.clock.monotonic(), self._context.claims, self._context.mirror.name
         for job in jobs:
             job.started = True
-            self._pace.begun(now - job.claimed)
             claims.start(mirror, job.visit.path, job.entry.name, now)
         files = [self._file(number, job) for number, job in enumerate(jobs)]
         with contextlib.suppress(OSError):  # the reader notices that the process is gone
@@ -215,6 +214,8 @@ class Bulk:
         traffic.bytes += discarded + sum(staged.held.size for _, staged in ready)
         if any(reason != wire.ODD for _, reason in alone):
             self._usable = False
+        for job, _ in ready:
+            self._pace.come(self.heard - job.claimed)
         if ready:
             await self._transfer.publish_all(ready)
         self._over(number, errand, [one[0] for one in arrived] + [which for which, _ in alone])

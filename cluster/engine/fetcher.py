@@ -296,7 +296,7 @@ class Fetcher:
                 if await self._overtaken(job):
                     continue
                 if job.claimed:
-                    self._pace.begun(self._context.clock.monotonic() - job.claimed)
+                    self._pace.come(self._context.clock.monotonic() - job.claimed)
                 self._alone_now += 1
                 try:
                     await self.transfer.from_origin(job)

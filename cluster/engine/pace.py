@@ -18,7 +18,7 @@ class Pace:
     seconds counting most; None before anything has come."""
 
     per_second: float | None = None
-    longest_line: float = 0.0  # s that a file of ours has waited for its turn after it was claimed
+    longest_line: float | None = None  # s at most from a file's being claimed to its turn, or its arrival
     _seen: tuple[float, int] | None = None
 
     def look(self, now: float, received: int, *, busy: bool) -> None:
@@ -29,9 +29,9 @@ class Pace:
         rate = (received - last[1]) / (now - last[0])
         self.per_second = rate if self.per_second is None else (self.per_second + rate) / 2
 
-    def begun(self, waited: float) -> None:
-        """A file's turn has come `waited` s after it was claimed."""
-        self.longest_line = max(self.longest_line, waited)
+    def come(self, waited: float) -> None:
+        """A file's turn has come, or all of a small file, `waited` s after it was claimed."""
+        self.longest_line = max(self.longest_line or 0.0, waited)
 
     def ahead(self, most: int) -> int:
         """Bytes that may be claimed ahead of their turn, up to `most`: siblings wait for what is claimed."""
@@ -45,6 +45,7 @@ class Pace:
             return None
         return max(PATIENT, SLOWER * size / self.per_second)
 
-    def in_line(self) -> float:
-        """Seconds that a file may wait for its turn at a sibling while we have nothing else to do."""
-        return max(PATIENT, SLOWER * self.longest_line)
+    def in_line(self) -> float | None:
+        """Seconds that a file may wait for its turn at a sibling while we have nothing else to do; None where
+        we cannot say."""
+        return None if self.longest_line is None else max(PATIENT, SLOWER * self.longest_line)

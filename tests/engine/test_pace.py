@@ -72,13 +72,23 @@ def test_a_claim_that_drips_is_waited_for_where_we_are_as_slow_or_the_size_is_un
         assert not any(watched.lapsed("slow", file, 100_000 * (i + 1), 100.0 + i, 5.0) for i in range(20))
 
 
+def test_how_long_it_stood_in_line_does_not_count_against_what_arrives() -> None:
+    pace, file = at(5e6), job()
+    pace.come(60.0)
+    watched = PutOffs(pace)
+    assert not watched.lapsed("oslo", file, 0, 100.0, 5.0)
+    found = [watched.lapsed("oslo", file, 5_000_000 * i, 160.0 + i, 5.0) for i in range(1, 9)]
+    assert not any(found)
+
+
 def test_what_stands_in_line_at_a_sibling_has_the_time_that_it_would_have_here() -> None:
     pace, file = at(5e6), job()
+    pace.come(0.1)
     watched = PutOffs(pace)
     assert not watched.lapsed("slow", file, 0, 100.0, 2.0)
     assert not watched.lapsed("slow", file, 0, 100.0 + PATIENT - 0.1, 2.0)
     assert watched.lapsed("slow", file, 0, 100.0 + PATIENT, 2.0)
-    pace.begun(6.0)
+    pace.come(6.0)
     assert not watched.lapsed("slow", file, 0, 100.0 + SLOWER * 6 - 0.1, 2.0)
     assert watched.lapsed("slow", file, 0, 100.0 + SLOWER * 6, 2.0)
 

@@ -58,7 +58,7 @@ async def test_what_waits_for_a_slow_origin_stays_claimed(tmp_path: Path) -> Non
     """Files wait for their turn for several times the patience of siblings that have nothing left to do."""
     origin = tmp_path / "origin"
     total = many_small(origin, 48, per_folder=16, size=6_000)
-    slow = '<limits connections="3"/>\n  <sideways patience="2s"/>'
+    slow = '<limits connections="3"/>\n  <sideways patience="4s"/>'
     with (
         sites(tmp_path, "kent", "oslo", "york") as cluster,
         nginx(origin, limit=2_000) as server,

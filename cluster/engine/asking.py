@@ -11,7 +11,6 @@ import asyncio
 import contextlib
 from collections import Counter, deque
 from collections.abc import AsyncIterator, Awaitable, Callable, Collection, Sequence
-from contextlib import aclosing
 from dataclasses import dataclass, field
 
 from cluster.engine.context import IN_LINE, SMALL, Context, Job, Stage
@@ -333,7 +332,7 @@ class Asking:
         self._context.report.requests_sideways += 1
         due = float("inf")
         try:
-            async with aclosing(
+            async with contextlib.aclosing(
                 talk.sibling.bundle(self._context.mirror.name, talk.wishes, ANSWER)  # type: ignore[type-var]
             ) as parts:
                 while (part := await self._next_part(talk, parts, due)) is not None:

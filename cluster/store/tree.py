@@ -16,7 +16,7 @@ import errno
 import os
 import stat
 from collections.abc import Iterable, Sequence
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, TypeVar
 
 from cluster.errors import Changed, DataMissing, StoreError, UnsafeName
 from cluster.model import Attributes, Held, Kind, depth, href, shown
@@ -33,9 +33,11 @@ from cluster.store.trash import Trash
 from cluster.store.values import Change, Shape, Staged, Stat
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Callable, Iterator
 
 __all__ = ["BLOCK", "Change", "Staged", "Stat", "Tree"]
+
+T = TypeVar("T")
 
 _PIECE = 2**20  # bytes read at once
 _SYNC_EACH = 8  # directories; more are cheaper with one syncfs
@@ -122,34 +124,26 @@ class Tree:
 
         Raises Blocked where a link or a file stands in its place or above it; StoreError, UnsafeName.
         """
-        with _named(directory):
-            try:
-                folder = open_beneath(self._root, directory)
-            except FileNotFoundError:
-                return None
-            try:
-                with os.scandir(folder) as entries:
-                    return {
-                        os.fsencode(entry.name): found for entry in entries if (found := _entry_stat(entry))
-                    }
-            finally:
-                os.close(folder)
+        entries = self._entries(directory, lambda entry: (os.fsencode(entry.name), _entry_stat(entry)))
+        return None if entries is None else {name: found for name, found in entries if found}
 
     def shapes(self, directory: bytes) -> list[Shape] | None:
         """The same as `looks_of` takes it: in half the time, for what is only compared. None also where a
         name went while we were looking."""
+        return self._entries(directory, _shape)
+
+    def _entries(self, directory: bytes, read: Callable[[os.DirEntry[str]], T]) -> list[T] | None:
+        """What `read` makes of every name; None where the directory is absent, or `read` misses a name."""
         with _named(directory):
             try:
                 folder = open_beneath(self._root, directory)
+                try:
+                    with os.scandir(folder) as entries:
+                        return [read(entry) for entry in entries]
+                finally:
+                    os.close(folder)
             except FileNotFoundError:
                 return None
-            try:
-                with os.scandir(folder) as entries:
-                    return [_shape(entry) for entry in entries]
-            except FileNotFoundError:
-                return None
-            finally:
-                os.close(folder)
 
     def lstat(self, path: bytes) -> Stat | None:
         """What is at `path`, a link itself; None where nothing is. Raises like `scan`."""

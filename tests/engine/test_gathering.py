@@ -306,17 +306,22 @@ async def test_a_body_that_breaks_off_goes_on_after_its_last_whole_block(big: Wo
     assert (report.outcome, report.bytes_origin) == ("complete", len(BIG) + 5)
 
 
-async def test_what_an_origin_that_failed_has_sent_is_kept_for_the_next_pass(big: World) -> None:
-    big.sibling()
+def refuse_after(world: World, *, reads: int) -> None:
+    """The origin answers so many requests for bodies, and refuses all that follow."""
     count = 0
 
     async def before(method: str, path: bytes) -> None:
         nonlocal count
         count += method == "read"
-        if count > 8 and method == "read":
+        if count > reads and method == "read":
             raise Refused("iso/big", "no more")
 
-    big.memory.before = before
+    world.memory.before = before
+
+
+async def test_what_an_origin_that_failed_has_sent_is_kept_for_the_next_pass(big: World) -> None:
+    big.sibling()
+    refuse_after(big, reads=8)
     big.partials = 1
     report = await big.run()
     assert (report.outcome, report.files.failed) == ("incomplete", 1)
@@ -332,15 +337,7 @@ async def test_the_parts_of_a_file_that_the_origin_has_moved_go_with_the_next_co
     big: World,
 ) -> None:
     big.sibling()
-    count = 0
-
-    async def before(method: str, path: bytes) -> None:
-        nonlocal count
-        count += method == "read"
-        if count > 8 and method == "read":
-            raise Refused("iso/big", "no more")
-
-    big.memory.before = before
+    refuse_after(big, reads=8)
     big.partials = 1
     assert (await big.run()).outcome == "incomplete"
     assert await kept(big)

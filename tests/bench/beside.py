@@ -54,7 +54,7 @@ def from_sibling(bench: Bench, table: Table) -> None:
     )
     for case in CASES:
         tree = bench.tree(case.tree)
-        room = 2.2 * tree.bytes + 8192.0 * tree.files + 3e8  # two copies and their records
+        room = 2.2 * tree.bytes + 8192.0 * tree.files + 3e8  # two copies at a time, and their records
         with (volumes.ext4 if case.ext4 else volumes.tmpfs)(bench, room) as (where, there):
             contest = _contest(there, tree, case)
             there.fresh("together")
@@ -69,6 +69,7 @@ def _contest(bench: Bench, tree: Tree, case: Case) -> Contest:
     with _sibling(bench, tree, case.delay) as (nginx, empty, rsync_url):
 
         def ours() -> None:
+            bench.fresh("rsync")
             sites.emptied(empty)
             nginx.forget()
             run = timed(OURS, empty.one_pass(), synced(empty.folder))
@@ -79,6 +80,7 @@ def _contest(bench: Bench, tree: Tree, case: Case) -> Contest:
             contest.note(OURS, run, asked(nginx))
 
         def rsynced(name: str, *options: str) -> None:
+            sites.emptied(empty)
             copy = bench.fresh("rsync")
             command = ["rsync", "-a", *options, rsync_url, f"{copy}/"]
             contest.note(name, timed(name, command, *([] if options else [synced(copy)])), None)

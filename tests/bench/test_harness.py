@@ -242,6 +242,12 @@ def test_a_volume_is_a_place_to_work_in_and_gone_afterwards(volume, tmp_path):
         assert there is at
 
 
+def test_an_ext4_of_the_bench_has_room_for_small_files(tmp_path):
+    with volumes.ext4(Bench(tmp_path), 600e6) as (name, there):
+        if name == "ext4 in memory":
+            assert os.statvfs(there.work).f_files > 0.95 * 600e6 / 4096
+
+
 def test_sites_work_together_with_keys_or_alone_without(tmp_path):
     together = sites.cluster(tmp_path / "a", "http://127.0.0.1:9/", ["forward", "backward"])
     alone = sites.cluster(tmp_path / "b", "http://127.0.0.1:9/", ["forward"], together=False)

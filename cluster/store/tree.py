@@ -40,6 +40,7 @@ __all__ = ["BLOCK", "Change", "Staged", "Stat", "Tree"]
 T = TypeVar("T")
 
 _PIECE = 2**20  # bytes read at once
+_NO_COPYING = (errno.EXDEV, errno.EINVAL, errno.ENOSYS, errno.EOPNOTSUPP, errno.EPERM)  # copy_file_range(2)
 _SYNC_EACH = 8  # directories; more are cheaper with one syncfs
 _FILE = os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_NOCTTY  # a FIFO must not make us wait
 
@@ -220,7 +221,7 @@ class Tree:
         return self.temporaries.write_small(files)
 
     def copy(self, descriptor: int, held: Held) -> Staged:
-        """Copy an open local file to a temporary, holes as holes, hashed in the same read; it stays open.
+        """Copy an open local file to a temporary, holes as holes, and hash it; it stays open.
 
         `held` gets size and SHA-256. Raises Changed where the source changed meanwhile (HAZARDS 96),
         DiskFull, StoreError.
@@ -375,21 +376,45 @@ def _unchanged(held: Held, before: os.stat_result, after: os.stat_result, digest
 
 
 def _copy(source: int, target: int, size: int, digest: Digest) -> None:
-    """`size` bytes at most, to the same offsets; holes are hashed as the zeros that they read as."""
+    """`size` bytes at most, to the same offsets; holes are hashed as the zeros that they read as.
+
+    The kernel copies, which on XFS and Btrfs shares the blocks, and the copy is hashed; where it cannot,
+    the bytes go through us.
+    """
     buffer = memoryview(bytearray(_PIECE))
     zeros = bytes(_PIECE)
+    by_kernel = True
     while digest.length < size:
         data, hole = _next_extent(source, digest.length, size)
         while digest.length < data:
             digest.update(zeros[: data - digest.length])
-        os.lseek(target, data, os.SEEK_SET)
-        while digest.length < hole:
-            count = os.preadv(source, [buffer[: hole - digest.length]], digest.length)
-            if count == 0:
+        while (at := digest.length) < hole:
+            piece = buffer[: hole - at]
+            count = (_by_kernel if by_kernel else _through_us)(source, target, piece, at)
+            if not (count or by_kernel):
                 return
-            write_all(target, buffer[:count])
-            digest.update(buffer[:count])
+            by_kernel = by_kernel and count > 0
+            digest.update(piece[:count])
     os.ftruncate(target, size)
+
+
+def _by_kernel(source: int, target: int, piece: memoryview, at: int) -> int:
+    """Bytes that were copied, and read back; 0 where the kernel cannot (procfs just says 0)."""
+    try:
+        count = os.copy_file_range(source, target, len(piece), at, at)
+    except OSError as error:
+        if error.errno in _NO_COPYING:
+            return 0
+        raise
+    return count and os.preadv(target, [piece[:count]], at)
+
+
+def _through_us(source: int, target: int, piece: memoryview, at: int) -> int:
+    """Bytes that were copied; 0 at the end of the source."""
+    count = os.preadv(source, [piece], at)
+    os.lseek(target, at, os.SEEK_SET)
+    write_all(target, piece[:count])
+    return count
 
 
 def _next_extent(source: int, offset: int, size: int) -> tuple[int, int]:

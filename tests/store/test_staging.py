@@ -373,6 +373,54 @@ def test_a_copy_has_the_same_bytes_and_the_same_holes(tree: Tree, tmp_path: Path
     assert os.lstat(copied).st_blocks <= os.lstat(source).st_blocks + 8
 
 
+@pytest.mark.parametrize(
+    "refuses", [errno.EXDEV, errno.EOPNOTSUPP, "from the second piece on", "says that it copied nothing"]
+)
+def test_where_the_kernel_does_not_copy_the_bytes_go_through_us(
+    tree: Tree, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, refuses: int | str
+) -> None:
+    body = random.Random(6).randbytes(BLOCK + 5)
+    (tmp_path / "source").write_bytes(body)
+    real, calls = os.copy_file_range, []
+
+    def copy_file_range(source: int, target: int, count: int, *offsets: int) -> int:
+        calls.append(count)
+        match refuses:
+            case int():
+                raise OSError(refuses, os.strerror(refuses))
+            case "from the second piece on" if len(calls) == 1:
+                return real(source, target, count // 2, *offsets)
+            case "from the second piece on":
+                raise OSError(errno.EINVAL, os.strerror(errno.EINVAL))
+        return 0
+
+    monkeypatch.setattr(os, "copy_file_range", copy_file_range)
+    with (tmp_path / "source").open("rb") as opened:
+        one = tree.copy(opened.fileno(), file(b"f", b""))
+    assert (one.held.sha256, one.blocks) == (hashlib.sha256(body).digest(), blocks_of(body))
+    assert len(calls) == 1 + (refuses == "from the second piece on")
+    held(tree.apply([Change(b"", one.held, staged=one)])[0])
+    assert (public(tmp_path) / "f").read_bytes() == body
+
+
+def test_a_copy_that_the_kernel_makes_is_hashed_as_it_is_on_disk(
+    tree: Tree, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "source").write_bytes(bytes(BLOCK))
+    real = os.copy_file_range
+
+    def copy_file_range(source: int, target: int, count: int, at: int, to: int) -> int:
+        copied = real(source, target, count, at, to)
+        os.pwrite(target, b"other", to)
+        return copied
+
+    monkeypatch.setattr(os, "copy_file_range", copy_file_range)
+    with (tmp_path / "source").open("rb") as opened:
+        one = tree.copy(opened.fileno(), file(b"f", b""))
+    held(tree.apply([Change(b"", one.held, staged=one)])[0])
+    assert one.held.sha256 == hashlib.sha256((public(tmp_path) / "f").read_bytes()).digest()
+
+
 @pytest.mark.parametrize("change", ["grows", "shrinks", "is touched"])
 def test_a_source_that_changes_while_it_is_copied_is_not_published(
     tree: Tree, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, change: str

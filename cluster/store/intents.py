@@ -32,10 +32,12 @@ class Way(enum.IntEnum):
 
 @value
 class Intended:
-    """One change of an open intent. `inode` is what the name will have, 0 where that was not known."""
+    """One change of an open intent. `inode` is what the name will have, 0 where that was not known; `packed`
+    is what `rows.pack` makes of `held`."""
 
     directory: bytes
     held: Held
+    packed: rows.Packed
     way: Way
     inode: int
     blocks: bytes | None  # None: what is recorded of them stays
@@ -48,25 +50,24 @@ class Intended:
 
 def intended(connection: sqlite3.Connection, change: Change) -> Intended:
     staged, held = change.staged, change.held
+    packed = rows.pack(held)
     if staged is not None:
-        return Intended(change.directory, held, Way.RENAMED, staged.inode, staged.blocks, b"")
+        return Intended(change.directory, held, packed, Way.RENAMED, staged.inode, staged.blocks, b"")
     if change.link_to is not None:
         blocks = rows.blocks(connection, change.link_to)
-        return Intended(change.directory, held, Way.LINKED, 0, blocks, change.link_to)
+        return Intended(change.directory, held, packed, Way.LINKED, 0, blocks, change.link_to)
     if change.attributes and held.kind is Kind.FILE:
         known = held if held.inode else change.previous
-        return Intended(change.directory, held, Way.ATTRIBUTES, known.inode if known else 0, None, b"")
-    return Intended(change.directory, held, Way.MADE, 0, None, b"")
+        inode = known.inode if known else 0
+        return Intended(change.directory, held, packed, Way.ATTRIBUTES, inode, None, b"")
+    return Intended(change.directory, held, packed, Way.MADE, 0, None, b"")
 
 
 def open_intent(connection: sqlite3.Connection, batch: Iterable[Intended], now: int) -> int:
     """Returns its id."""
-    told = [
-        (one.directory, rows.pack(one.held), int(one.way), one.inode, one.blocks, one.link_to)
-        for one in batch
-    ]
-    packed = msgpack.packb(told, unicode_errors="surrogateescape")
-    cursor = connection.execute("INSERT INTO intents (at, batch) VALUES (?, ?)", (now, packed))
+    told = [(one.directory, one.packed, int(one.way), one.inode, one.blocks, one.link_to) for one in batch]
+    whole = msgpack.packb(told, unicode_errors="surrogateescape")
+    cursor = connection.execute("INSERT INTO intents (at, batch) VALUES (?, ?)", (now, whole))
     assert cursor.lastrowid is not None
     return cursor.lastrowid
 
@@ -79,12 +80,12 @@ def open_intents(connection: sqlite3.Connection) -> list[tuple[int, list[Intende
     """What was begun and not concluded, oldest first."""
     found = []
     for identity, packed in connection.execute("SELECT id, batch FROM intents ORDER BY id").fetchall():
-        batch = msgpack.unpackb(packed, unicode_errors="surrogateescape")
+        batch = msgpack.unpackb(packed, use_list=False, unicode_errors="surrogateescape")
         found.append(
             (
                 identity,
                 [
-                    Intended(directory, rows.unpack(tuple(columns)), Way(way), inode, blocks, link_to)
+                    Intended(directory, rows.unpack(columns), columns, Way(way), inode, blocks, link_to)
                     for directory, columns, way, inode, blocks, link_to in batch
                 ],
             )
@@ -94,39 +95,49 @@ def open_intents(connection: sqlite3.Connection) -> list[tuple[int, list[Intende
 
 # -- what is true afterwards
 
+Published = tuple[bytes, Held, rows.Packed, bytes | None]
+"""Directory, record, what `rows.pack` makes of it, block hashes; None where those that are recorded stay."""
+
 
 def record(
     connection: sqlite3.Connection,
     ids: rows.Ids,
-    published: Sequence[tuple[bytes, Held, bytes | None]],
+    published: Sequence[Published],
     now: int,
     *,
     quiet: Iterable[tuple[bytes, Held]] = (),
 ) -> None:
-    """Names of the public tree have new versions: (directory, record, block hashes or None where those that
-    are recorded stay). With journal.
+    """Names of the public tree have new versions. With journal.
 
     `quiet` are records of directories whose own attributes changed: they are no news to anybody.
     """
-    _put(connection, ids, [(directory, held) for directory, held, _ in published])
-    quiet = list(quiet)
-    _put(connection, ids, quiet)
+    _put(connection, ids, [(directory, packed) for directory, _, packed, _ in published])
+    _put(connection, ids, [(directory, rows.pack(held)) for directory, held in quiet])
     block_rows, gone, news = [], [], []
-    for directory, held, blocks in published:
-        identity = ids.of(directory)
-        if blocks:
-            block_rows.append((identity, held.name, blocks))
-        elif blocks is not None:
-            gone.append((identity, held.name))
-        if held.kind is Kind.DIRECTORY:
-            ids.of(join(directory, held.name))
-        source = rows.text(held.source)
+    sources = {held.source for _, held, _, _ in published}
+    texts = {source: rows.text(source) for source in sources}
+    for directory, held, _, blocks in published:
         path = join(directory, held.name)
-        news.append((now, PUBLISH, path, rows.CODES[held.kind], held.size, held.sha256, source))
-    connection.executemany("DELETE FROM blocks WHERE directory = ? AND name = ?", gone)
+        if blocks:
+            block_rows.append((ids.of(directory), held.name, blocks))
+        elif blocks is not None:
+            gone.append((ids.of(directory), held.name))
+        if held.kind is Kind.DIRECTORY:
+            ids.of(path)
+        news.append((now, PUBLISH, path, rows.CODES[held.kind], held.size, held.sha256, texts[held.source]))
+    have = _with_blocks(connection, {directory for directory, _ in gone})
+    connection.executemany(
+        "DELETE FROM blocks WHERE directory = ? AND name = ?", [one for one in gone if one[0] in have]
+    )
     connection.executemany("INSERT OR REPLACE INTO blocks VALUES (?, ?, ?)", block_rows)
     journal(connection, news)
-    rows.mark_changed(connection, {directory for directory, _, _ in published})
+    rows.mark_changed(connection, {directory for directory, _, _, _ in published})
+
+
+def _with_blocks(connection: sqlite3.Connection, directories: Iterable[int]) -> set[int]:
+    """Those of these directories in which block hashes of anything are recorded."""
+    query = "SELECT 1 FROM blocks WHERE directory = ? LIMIT 1"
+    return {one for one in directories if connection.execute(query, (one,)).fetchone()}
 
 
 def journal(connection: sqlite3.Connection, news: Iterable[tuple[object, ...]]) -> None:
@@ -144,7 +155,7 @@ def refresh(connection: sqlite3.Connection, ids: rows.Ids, directory: bytes, rec
         return
     query = "SELECT 1 FROM entries WHERE directory = ? AND name = ?"
     there = [held for held in records if connection.execute(query, (known, held.name)).fetchone()]
-    _put(connection, ids, [(directory, held) for held in there])
+    _put(connection, ids, [(directory, rows.pack(held)) for held in there])
     if there:
         rows.mark_changed(connection, [directory])
 
@@ -157,14 +168,11 @@ def doubt(connection: sqlite3.Connection, directory: int, names: Iterable[bytes]
     rows.void_looks(connection, [directory])
 
 
-def _put(connection: sqlite3.Connection, ids: rows.Ids, records: Iterable[tuple[bytes, Held]]) -> None:
-    records = list(records)
-    connection.executemany(
-        "INSERT OR REPLACE INTO entries VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?)",
-        [(ids.of(directory), *rows.pack(held)) for directory, held in records if held.name]
-        + [(ABOVE, *rows.pack(held)) for _, held in records if not held.name],
-    )
-    rows.void_looks(connection, {ids.of(directory) for directory, held in records if held.name})
+def _put(connection: sqlite3.Connection, ids: rows.Ids, records: Sequence[tuple[bytes, rows.Packed]]) -> None:
+    """By the directory above; the record of the root itself has no name."""
+    found = [(ids.of(directory) if packed[0] else ABOVE, *packed) for directory, packed in records]
+    connection.executemany("INSERT OR REPLACE INTO entries VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?)", found)
+    rows.void_looks(connection, {row[0] for row in found} - {ABOVE})
 
 
 def own_records(attributes: dict[bytes, Held]) -> list[tuple[bytes, Held]]:

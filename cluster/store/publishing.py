@@ -106,19 +106,19 @@ def conclude(
 
     A name that failed keeps its record; whether the disk still has that version, `view` tells.
     """
-    published = [
-        (one.directory, outcome, one.blocks)
+    published: list[intents.Published] = [
+        (one.directory, outcome, one.packed if outcome is one.held else rows.pack(outcome), one.blocks)
         for one, outcome in zip(begun.batch, outcomes, strict=True)
         if isinstance(outcome, Held)
     ]
-    told = {join(directory, held.name) for directory, held, _ in published}
+    told = {join(directory, held.name) for directory, held, *_ in published if held.kind is Kind.DIRECTORY}
     quiet = []
     for directory, held in intents.own_records(attributes):
         path = join(directory, held.name)
         if path in told or (path and not held.name):
             continue
         if path in begun.new and path:
-            published.append((directory, held, None))
+            published.append((directory, held, rows.pack(held), None))
         else:
             quiet.append((directory, held))
     intents.record(connection, ids, published, now, quiet=quiet)

@@ -80,9 +80,10 @@ def roll_forward(connection: sqlite3.Connection, ids: rows.Ids, tree: Tree, now:
         found = {directory: _settled(connection, tree, directory) for directory in directories}
         done = [one for one in batch if _happened(one, found[one.directory], tree)]
         with schema.transaction(connection, durable=True):
+            records = [_as_found(one, found[one.directory][one.held.name]) for one in done]
             published = [
-                (one.directory, _as_found(one, found[one.directory][one.held.name]), one.blocks)
-                for one in done
+                (one.directory, held, rows.pack(held), one.blocks)
+                for one, held in zip(done, records, strict=True)
             ]
             intents.record(connection, ids, published, now)
             for directory in directories:

@@ -24,6 +24,33 @@ def is_private(held: Held) -> bool:
     return held.mode & needed != needed
 
 
+def as_found(held: Held, sha256: bytes | None, size: int, mtime: int, inode: int) -> Held:
+    """A record with what is on disk now: `mtime` in ns. (`replace` takes four times as long; there is one of
+    these for each file.)"""
+    return Held(
+        held.name,
+        held.kind,
+        size,
+        sha256,
+        held.mtime,
+        held.row,
+        held.mode,
+        held.uid,
+        held.gid,
+        held.target,
+        held.link,
+        held.etag,
+        held.settled,
+        held.unknown,
+        held.source,
+        held.verified,
+        held.copied,
+        mtime,
+        inode,
+        is_private(held),
+    )
+
+
 def published_mode(held: Held, attributes: Attributes, *, root: bool) -> int:
     """The mode on disk: what `attributes` give, else what the origin tells, else 0644 or 0755.
 
@@ -51,6 +78,7 @@ class Appearance:
 
     def __init__(self, attributes: Attributes) -> None:
         self._attributes = attributes
+        self._modes: dict[tuple[Kind, int | None, bool], int] = {}
         self._root = os.geteuid() == 0
         self._uid, self._gid = -1, -1
         if self._root and attributes.owner is not None:
@@ -60,7 +88,10 @@ class Appearance:
 
     def of(self, held: Held) -> tuple[int, int, int, int | None]:
         """(mode, uid, gid, mtime in ns) that a file or directory gets; -1 and None: as it is."""
-        mode = published_mode(held, self._attributes, root=self._root)
+        key = held.kind, held.mode, held.private
+        mode = self._modes.get(key)
+        if mode is None:
+            mode = self._modes[key] = published_mode(held, self._attributes, root=self._root)
         return mode, *self._owner(held), None if held.mtime is None else _bounded(held.mtime.ns)
 
     def set(self, descriptor: int, held: Held) -> None:

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 from cluster.errors import Blocked, Changed, SidewaysError, StoreError
 from cluster.model import Held, Kind, checked_name, join, shown, split
 from cluster.store import linux
-from cluster.store.appearance import is_private
+from cluster.store.appearance import as_found
 from cluster.store.dirfd import FOLDER, Folders
 
 if TYPE_CHECKING:
@@ -198,4 +198,4 @@ def _lstat(folder: int, name: bytes) -> os.stat_result | None:
 
 
 def _as_found(held: Held, found: os.stat_result) -> Held:
-    return replace(held, disk_mtime=found.st_mtime_ns, inode=found.st_ino, private=is_private(held))
+    return as_found(held, held.sha256, held.size, found.st_mtime_ns, found.st_ino)

@@ -9,13 +9,12 @@ from __future__ import annotations
 import contextlib
 import os
 from collections.abc import Iterable, Sequence
-from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from cluster.errors import StoreError
 from cluster.model import Held
 from cluster.store import linux, small
-from cluster.store.appearance import is_private
+from cluster.store.appearance import as_found
 from cluster.store.blocks import block_hashes
 from cluster.store.values import Staged
 
@@ -31,10 +30,7 @@ _SYNC_EACH = 8  # more than that many are cheaper with one syncfs: HAZARDS 3.2
 def written(temporary: bytes, held: Held, size: int, answer: small.Answer, blocks: bytes = b"") -> Staged:
     """A temporary that `small` has written, with the record as it is on disk."""
     inode, mtime, sha256 = answer
-    complete = replace(
-        held, sha256=sha256, size=size, disk_mtime=mtime, inode=inode, private=is_private(held)
-    )
-    return Staged(temporary, complete, inode, blocks)
+    return Staged(temporary, as_found(held, sha256, size, mtime, inode), inode, blocks)
 
 
 def new_prefix() -> bytes:
@@ -63,14 +59,7 @@ class Temporaries:
         """Set mode, owner and time; `held` with its digest and what lstat will tell of it. Raises OSError."""
         self._appearance.set(descriptor, held)
         found = os.fstat(descriptor)
-        return replace(
-            held,
-            sha256=sha256,
-            size=found.st_size,
-            disk_mtime=found.st_mtime_ns,
-            inode=found.st_ino,
-            private=is_private(held),
-        )
+        return as_found(held, sha256, found.st_size, found.st_mtime_ns, found.st_ino)
 
     def order(self, held: Held) -> small.Order:
         """What is to be set on a temporary that will have this record."""

@@ -7,6 +7,7 @@ by `/`, and the root itself is `b""`. Sizes are bytes, times are nanoseconds sin
 from __future__ import annotations
 
 import enum
+import re
 from dataclasses import dataclass, field
 from typing import TypeVar, dataclass_transform
 from urllib.parse import quote_from_bytes, unquote_to_bytes
@@ -23,6 +24,8 @@ MAX_DEPTH = 64
 
 STATUS_FILE = b".sideways.json"  # our name in the status tree; an origin's entry of that name is refused
 
+
+_UNRESERVED = re.compile(rb"[A-Za-z0-9._~/-]*").fullmatch  # most paths: RFC 3986, section 2.3
 
 _T = TypeVar("_T")
 
@@ -95,6 +98,8 @@ def shown(path: bytes) -> str:
 
 def href(path: bytes) -> str:
     """The key of a path in URLs and JSON: percent-encoded bytes, slashes kept."""
+    if _UNRESERVED(path):
+        return path.decode("ascii")
     return quote_from_bytes(path, safe="/~")
 
 

@@ -16,11 +16,11 @@ from __future__ import annotations
 
 import hashlib
 import sqlite3
-import struct
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
+from operator import itemgetter
 
-from cluster.model import Held, Kind, split
+from cluster.model import Held, split
 from cluster.store import rows
 from cluster.store.records import Totals
 
@@ -31,18 +31,23 @@ EMPTY = hashlib.sha256(_BEGIN).digest()
 def directory_digest(entries: Iterable[Held], below: Mapping[bytes, bytes]) -> bytes:
     """The digest of a directory with these entries, in any order; `below` has its subdirectories' digests by
     name. A subdirectory that is not in it counts as empty."""
+    known = (held for held in entries if not held.unknown)
+    parts = ((h.name, rows.CODES[h.kind], h.size, h.sha256, h.target) for h in known)
+    return _digest(sorted(parts, key=itemgetter(0)), below)
+
+
+def _digest(parts: Iterable[rows.Content], below: Mapping[bytes, bytes]) -> bytes:
+    """The same of what stands in a directory, sorted by name."""
     digest = hashlib.sha256(_BEGIN)
-    for held in sorted(entries, key=lambda held: held.name):
-        if held.unknown:
-            continue
-        name = struct.pack(">H", len(held.name)) + held.name
-        if held.kind is Kind.FILE:
-            digest.update(b"%bf%b%b" % (name, struct.pack(">Q", held.size), held.sha256 or bytes(32)))
-        elif held.kind is Kind.DIRECTORY:
-            digest.update(b"%bd%b" % (name, below.get(held.name, EMPTY)))
-        elif held.kind is Kind.SYMLINK:
-            target = held.target or b""
-            digest.update(b"%bl%b%b" % (name, struct.pack(">H", len(target)), target))
+    for name, kind, size, sha256, target in parts:
+        head = len(name).to_bytes(2) + name
+        if kind == rows.FILE:
+            digest.update(b"%bf%b%b" % (head, size.to_bytes(8), sha256 or bytes(32)))
+        elif kind == rows.DIRECTORY:
+            digest.update(b"%bd%b" % (head, below.get(name, EMPTY)))
+        elif kind == rows.SYMLINK:
+            to = target or b""
+            digest.update(b"%bl%b%b" % (head, len(to).to_bytes(2), to))
     return digest.digest()
 
 
@@ -79,7 +84,7 @@ def scrub_some(connection: sqlite3.Connection, limit: int = 200) -> bool:
         ).fetchall()
         for path, digest in children:
             below[split(path)[1]] = digest
-        value = directory_digest(rows.entries(connection, identity).values(), below)
+        value = _digest(rows.contents(connection, identity), below)
         sums = _own(connection, identity)
         for totals in _stored_below(connection, identity):
             sums.add(totals)

@@ -22,7 +22,11 @@ CODES = {kind: code for code, kind in enumerate(KINDS)}
 
 COLUMNS = "name, kind, size, sha256, mtime, link, unknown, more"
 _SETTLED, _PRIVATE = 1, 2
+_TARGET = 5  # in `more`
 _NAMES = 64  # of one question: few sizes of statements, which SQLite keeps
+
+Content = tuple[bytes, int, int, bytes | None, bytes | None]
+"""Name, code of the kind, size, SHA-256, target: what the digest of a directory is made of."""
 
 Packed = tuple[bytes, int, int, bytes | None, int | None, str | None, int, bytes]
 
@@ -71,7 +75,7 @@ def unpack(columns: tuple[Any, ...]) -> Held:
         copied,
         disk_mtime,
         inode,
-    ) = msgpack.unpackb(more, unicode_errors="surrogateescape")
+    ) = _unpacked(more)
     mtime = None if ns is None else Stamp(ns, precision)
     return Held(
         name,
@@ -95,6 +99,10 @@ def unpack(columns: tuple[Any, ...]) -> Held:
         inode,
         bool(flags & _PRIVATE),
     )
+
+
+def _unpacked(more: bytes) -> Any:  # noqa: ANN401  # as `pack` made it
+    return msgpack.unpackb(more, unicode_errors="surrogateescape")
 
 
 def pack_row(row: Row) -> tuple[int | None, str | None, int | None, int]:
@@ -226,6 +234,17 @@ def each(connection: sqlite3.Connection, directory: int) -> Iterator[Held]:
         (directory,),
     )
     return (unpack(columns) for columns in found)
+
+
+def contents(connection: sqlite3.Connection, directory: int) -> Iterator[Content]:
+    """What stands in a directory, sorted by name, without what is doubted."""
+    found = connection.execute(
+        """SELECT name, kind, size, sha256, CASE kind WHEN ? THEN more END FROM entries
+           WHERE directory = ? AND NOT unknown ORDER BY name""",
+        (SYMLINK, directory),
+    )
+    for name, kind, size, sha256, more in found:
+        yield name, kind, size, sha256, None if more is None else _unpacked(more)[_TARGET]
 
 
 def directories_in(connection: sqlite3.Connection, directory: int) -> list[Held]:

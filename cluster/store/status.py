@@ -112,9 +112,29 @@ class Encoded(tuple[bytes, ...]):
 
 
 def encoded(entries: Iterable[Held]) -> Encoded:
-    return Encoded(_json(_entry(held)).encode() for held in entries)
+    return Encoded(_as_json(held) for held in entries)
 
 
+def _as_json(held: Held) -> bytes:
+    """`_entry` as JSON. By hand that takes a third of the time, and there is one for each name."""
+    mtime = seconds(held.mtime)
+    told = (
+        f'{{"name":{_text(shown(held.name))},"href":{_text(href(held.name))},"kind":"{held.kind}",'
+        f'"mtime":{"null" if mtime is None else mtime}'
+    )
+    if held.kind is Kind.FILE:
+        sha256 = f'"{held.sha256.hex()}"' if held.sha256 else "null"
+        told += (
+            f',"size":{held.size},"sha256":{sha256},"copied":{held.copied},"source":{_text(held.source)},'
+            f'"verified":{_text(held.verified)}'
+        )
+    elif held.kind is Kind.SYMLINK and held.target is not None:
+        told += f',"target":{_text(shown(held.target))}'
+    told += ',"unknown":true' * held.unknown + ',"private":true' * held.private
+    return f"{told}}}".encode()
+
+
+_text = json.encoder.encode_basestring_ascii
 _json = json.JSONEncoder(ensure_ascii=True, separators=(",", ":")).encode
 
 

@@ -7,11 +7,14 @@ import json
 import os
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from cluster.errors import StoreError
-from cluster.model import Kind, Skipped, Stamp
+from cluster.model import Held, Kind, Skipped, Stamp
 from cluster.store.mirror import Compared
-from cluster.store.status import directory_status, origin_link, seconds
+from cluster.store.records import Totals
+from cluster.store.status import directory_status, encoded, origin_link, seconds
 from cluster.store.tree import Change
 from tests.store.test_deletion import missed
 from tests.store.world import NOW, TIME, folder, full_pass, link, put
@@ -200,14 +203,36 @@ def test_times_are_seconds(stamp, number):
     assert seconds(stamp) == number
 
 
+@given(
+    st.builds(
+        Held,
+        st.binary(min_size=1, max_size=20),
+        st.sampled_from(Kind),
+        st.integers(0, 2**63 - 1),
+        st.none() | st.binary(min_size=32, max_size=32),
+        st.none() | st.builds(Stamp, st.integers(-(2**63) + 1, 2**63 - 1)),
+        target=st.none() | st.binary(max_size=20),
+        unknown=st.booleans(),
+        source=st.text(max_size=8),
+        verified=st.text(max_size=8),
+        copied=st.integers(0, 2**33),
+        private=st.booleans(),
+    )
+)
+def test_a_status_file_says_of_a_name_what_its_page_says(held: Held):
+    (written,) = encoded([held])
+    page = directory_status(
+        "deb", b"", generated=1, compared=(None, ""), entries=[held], totals=Totals(0, 0, 0, 0, None)
+    )
+    assert [json.loads(written)] == page["entries"]
+
+
 def test_only_origins_that_people_can_follow_are_linked():
     assert origin_link("https://o/x/", b"a b/\xff") == "https://o/x/a%20b/%FF"
     assert origin_link("rsync://o/x/", b"a") is None
 
 
 def test_an_empty_directory_has_a_status():
-    from cluster.store.records import Totals
-
     told = directory_status(
         "deb", b"", generated=1, compared=(None, ""), entries=(), totals=Totals(0, 0, 0, 0, None)
     )

@@ -24,7 +24,10 @@ if TYPE_CHECKING:
 
     from cluster.courier.secured import Secured
 
-DEPTH = 16  # requests in flight on a connection, once it has answered one
+LEAST, DEPTH = 16, 64  # requests in flight on a connection that has answered one: so many, later more,
+AHEAD = 2**19  # with so many bytes of files: a far origin sends as much in one round trip
+GAIN = 3  # plain answers that allow for one more
+APIECE = 8  # files that are worth one connection more
 TRIES = 3  # connections that a file may see break before it is asked for alone
 READ = 2**18  # bytes taken at once
 TOGETHER = 64  # files of one report,
@@ -60,11 +63,22 @@ class Connection:
         self.connecting = True
         self.proven = False  # it has answered once
         self.asked: deque[Order] = deque()
+        self.ahead = 0  # bytes of the files in `asked`
         self.sending = b""
         self.received = b""
         self.head: Head | None = None  # of the answer that is arriving
         self.skip: int | None = None  # bytes of its body that nobody wants
         self.since = time.monotonic()  # when the first of `asked` became the first
+
+    def answered(self) -> Order:
+        """The first one that was asked for is no longer."""
+        order = self.asked.popleft()
+        self.ahead -= order.size
+        return order
+
+    def has_room(self, depth: int) -> bool:
+        """Whether it is time to ask for more: many at a time."""
+        return len(self.asked) <= depth // 2 and self.ahead <= AHEAD // 2
 
     def close(self) -> None:
         self.socket.close()
@@ -165,14 +179,14 @@ class Courier:
 
     def assign(self) -> None:
         """Give every connection its share of what is to be done; open more of them as long as that helps."""
-        worth = min(self.most, -(-len(self.todo) // (DEPTH // 2)))
+        worth = min(self.most, -(-len(self.todo) // APIECE))
         while len(self.connections) < worth and self.barren < BARREN and self.open():
             pass
         if self.todo and not self.connections:
             self.give_up(wire.GONE)
         for connection in list(self.connections.values()):
-            depth = DEPTH if connection.proven else 1
-            if self.todo and not connection.connecting and len(connection.asked) <= depth // 2:
+            depth = self.depth if connection.proven else 1
+            if self.todo and not connection.connecting and connection.has_room(depth):
                 self.ask(connection, depth)
 
     def give_up(self, reason: int) -> None:
@@ -181,13 +195,20 @@ class Courier:
         self.alone(self.todo, reason)
         self.todo.clear()
 
+    @property
+    def depth(self) -> int:
+        """The more the better where the origin is far away; and all in vain behind an odd answer, or where it
+        wants to be left alone."""
+        return LEAST if self.spoilt else max(LEAST, min(DEPTH, self.arrived // GAIN))
+
     def ask(self, connection: Connection, depth: int) -> None:
         if not connection.asked:
             connection.since = time.monotonic()
         requests = []
-        while self.todo and len(connection.asked) < depth:
+        while self.todo and len(connection.asked) < depth and connection.ahead < AHEAD:
             order = self.todo.popleft()
             connection.asked.append(order)
+            connection.ahead += order.size
             requests.append(b"%s%s%s" % (self.head, order.target, self.tail))
         self.requests += len(requests)
         connection.sending += b"".join(requests)
@@ -326,7 +347,7 @@ class Courier:
         return at
 
     def next(self, connection: Connection) -> None:
-        connection.asked.popleft()
+        connection.answered()
         connection.head, connection.skip = None, None
         connection.proven, self.address, self.barren = True, connection.address, 0
         connection.since = time.monotonic()
@@ -348,7 +369,7 @@ class Courier:
 
     def odd(self, connection: Connection, reason: int) -> None:
         """The answer at hand is none for us; what was asked for after it is asked for again."""
-        self.alone([connection.asked.popleft()], reason)
+        self.alone([connection.answered()], reason)
         self.broke(connection, tried=False)
         self.spoilt += 1
         if reason == wire.BUSY:
@@ -379,6 +400,7 @@ class Courier:
         lost = [order for order in connection.asked if order.tries >= TRIES]
         self.todo.extendleft(order for order in reversed(connection.asked) if order.tries < TRIES)
         connection.asked.clear()
+        connection.ahead = 0
         self.alone(lost, wire.ODD)
 
     def forget(self, connection: Connection) -> None:
@@ -396,7 +418,7 @@ class Courier:
             within = self.connect if connection.connecting else self.silence
             if (connection.asked or connection.connecting) and now - connection.since >= within:
                 if connection.asked:
-                    self.alone([connection.asked.popleft()], wire.ODD)
+                    self.alone([connection.answered()], wire.ODD)
                 self.broke(connection, tried=False)
 
 

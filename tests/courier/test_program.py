@@ -14,7 +14,7 @@ import pytest
 
 from cluster.courier import program, wire
 from cluster.courier.head import MAX_HEADER, SKIPPED
-from cluster.courier.program import BARREN, DEPTH, TRIES
+from cluster.courier.program import BARREN, DEPTH, GAIN, LEAST, TRIES
 from cluster.store import small
 from tests.courier.errands import MTIME, Errands, fetched
 from tests.origin.hostile import (
@@ -95,8 +95,8 @@ async def test_many_errands_over_few_connections(tmp_path: Path) -> None:
     assert found.discarded == 0
 
 
-async def test_a_second_request_waits_for_the_first_answer(tmp_path: Path) -> None:
-    answers, files = plain(40)
+async def test_a_second_request_waits_for_the_first_answer_and_many_for_many(tmp_path: Path) -> None:
+    answers, files = plain(6 * DEPTH)
     seen: list[int] = []  # requests that are there before each answer
 
     async def counting(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
@@ -114,8 +114,9 @@ async def test_a_second_request_waits_for_the_first_answer(tmp_path: Path) -> No
         found = await fetched(errands, *files)
     server.close()
     assert found.arrived == bodies(files)
-    assert seen[0] == 1
+    assert seen[:2] == [1, LEAST]
     assert max(seen) == DEPTH
+    assert all(asked <= max(LEAST, sum(seen[:at]) // GAIN) for at, asked in enumerate(seen) if at)
 
 
 async def test_large_bodies_in_many_pieces(tmp_path: Path) -> None:

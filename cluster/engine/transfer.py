@@ -16,10 +16,12 @@ from cluster.engine.parted import Parted
 from cluster.engine.zsync import Zsync
 from cluster.errors import Changed, OriginError, PeerError
 from cluster.model import Facts, Held, join
-from cluster.origin.base import Body, Copyable, Want
+from cluster.origin.base import Body, Copyable, Pouring, Want
 from cluster.peer.client import Sibling
 from cluster.plan.compare import Evidence, answer, fetched, record, validator
 from cluster.plan.source import FromSibling
+from cluster.plan.steal import RANGE
+from cluster.store.staging import Staging
 from cluster.store.tree import Change, Staged
 
 WRITERS = 1  # groups of small files that are on their way to the disk at once
@@ -177,13 +179,9 @@ class Transfer:
             async with context.origin.read(job.path, want) as body:
                 job.opened = True
                 etag = body.facts.etag
-                received = body.start
                 if body.start != staging.start:
                     await staging.restart()
-                async for chunk in body.chunks():
-                    await staging.write(chunk)
-                    received += len(chunk)
-                    self._progress(job, received)
+                received = await self._taken(job, body, staging)
                 facts = body.facts
             staged = await staging.finish(self._held(job, facts, received, None))
         except Changed:
@@ -193,6 +191,24 @@ class Transfer:
             await staging.abandon(etag)
             raise
         await self._publish(job, staged)
+
+    async def _taken(self, job: Job, body: Body, staging: Staging) -> int:
+        """All of `body` in `staging`; how many bytes there are. Where no sibling will read it here in a
+        moment, a very large one is not kept in memory."""
+        received = body.start
+        if isinstance(body, Pouring):
+            alone = not any(sibling.up for sibling in self._context.siblings)
+            aside = alone and (body.facts.size or 0) >= RANGE
+            came = await body.pour(
+                lambda: staging.intake(aside=aside), lambda came: self._progress(job, received + came)
+            )
+            if came is not None:
+                return received + came
+        async for chunk in body.chunks():
+            await staging.write(chunk)
+            received += len(chunk)
+            self._progress(job, received)
+        return received
 
     async def _by_zsync(self, job: Job) -> bool:
         """Only what differs from the older version here, where the origin publishes what differs."""
@@ -219,11 +235,7 @@ class Transfer:
         try:
             if staging.start:
                 await staging.restart()
-            received = 0
-            async for chunk in body.chunks():
-                await staging.write(chunk)
-                received += len(chunk)
-                self._progress(job, received)
+            received = await self._taken(job, body, staging)
             staged = await staging.finish(self._held(job, body.facts, received, None))
         except BaseException:
             await staging.abandon(body.facts.etag)

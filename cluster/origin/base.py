@@ -6,10 +6,10 @@ Paths are checked relative paths (`cluster.model`); directories have no trailing
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from contextlib import AbstractAsyncContextManager
 from dataclasses import dataclass
-from typing import Protocol
+from typing import Protocol, runtime_checkable
 
 from cluster.model import Facts, Listing, value
 
@@ -56,6 +56,30 @@ class Body(Protocol):
     def chunks(self) -> AsyncIterator[bytes]:
         """The bytes, in pieces of the transport's size. Ends normally only where the body is complete
         by the origin's own framing; raises OriginError otherwise."""
+        ...
+
+
+class Vessel(Protocol):
+    """Where a thread puts the bytes of a body, in order. Both raise what the disk says."""
+
+    def room(self) -> memoryview:
+        """Where the next bytes go. Never empty."""
+        ...
+
+    def took(self, count: int) -> None:
+        """So many of them are there now."""
+        ...
+
+
+@runtime_checkable
+class Pouring(Protocol):
+    """A body that a thread may receive, beside the event loop and cheaper than in `chunks`."""
+
+    async def pour(self, vessel: Callable[[], Vessel], progress: Callable[[int], None]) -> int | None:
+        """Put all of it into what `vessel` gives, complete as by `chunks`; how many bytes came. None, and
+        nothing was taken, where it has to come in chunks. `progress` is told now and then how many have come.
+        Raises OriginError, and what the vessel raises; then, and after a cancellation, the thread has ended.
+        """
         ...
 
 

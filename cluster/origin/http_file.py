@@ -7,12 +7,15 @@ from elsewhere; aiohttp reports a connection that broke inside a close-delimited
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator
+import asyncio
+from collections.abc import AsyncIterator, Callable
+from concurrent.futures import ThreadPoolExecutor
 from types import TracebackType
 from typing import TYPE_CHECKING, Self
 
 from cluster.errors import Changed, OriginError, Refused, TooLarge, Unreachable
 from cluster.model import Facts, Kind, href
+from cluster.origin.http_drain import Drain
 from cluster.origin.http_fields import strong
 from cluster.origin.http_headers import coding, content_range, facts_of, length, own_coding
 from cluster.origin.http_redirect import BecameDirectory
@@ -22,7 +25,9 @@ from cluster.origin.http_stream import LARGE, Stream, Streams
 if TYPE_CHECKING:
     from aiohttp import ClientResponse
 
-    from cluster.origin.base import Want
+    from cluster.origin.base import Vessel, Want
+
+TOLD = 0.25  # s between two looks at how much a thread has received
 
 # Names whose bytes are never HTML: a portal's page under one of them is not the file (HAZARDS 79).
 _NOT_HTML = (
@@ -212,6 +217,37 @@ class Download:
                 raise self._too_long()
             piece = piece[: self._most - before]
         return piece
+
+    async def pour(self, vessel: Callable[[], Vessel], progress: Callable[[int], None]) -> int | None:
+        """See `Pouring`. Not over TLS, and not through a general client."""
+        stream, remaining = self._answer, self._remaining
+        if self._cut or remaining is None or not isinstance(stream, Stream) or stream.left != remaining:
+            return None
+        detached = stream.detach()
+        if detached is None:
+            return None
+        session, loop = self._session, asyncio.get_running_loop()
+        drain = Drain(self._path, *detached, remaining, session.deadline.within, session.patience)
+        thread = ThreadPoolExecutor(1, "drain")
+        working = loop.run_in_executor(thread, drain.run, vessel())
+        working.add_done_callback(lambda _: drain.close())
+        thread.shutdown(wait=False)
+        try:
+            while not working.done():
+                await asyncio.wait([working], timeout=TOLD)
+                self._count(drain.received)
+                progress(drain.received)
+        finally:
+            if not working.done():
+                drain.stop()
+                await asyncio.wait([working])
+            self._count(drain.received)
+        working.result()
+        return drain.received
+
+    def _count(self, received: int) -> None:
+        self._session.traffic.bytes += received - self._reader.received
+        self._reader.received = received
 
     async def _ended(self) -> None:
         received, remaining = self._reader.received, self._remaining

@@ -373,18 +373,21 @@ class Reader:
             self._waited += time.monotonic() - before
 
     def _judge(self) -> None:
-        """Too slow is as good as gone (HAZARDS 69)."""
-        rate = (self.received - self._mark) / self._waited
-        if rate < self._patience.low_rate:
-            raise Unreachable(
-                href(self._path), f"{rate:.0f} bytes/s for {self._waited:.0f} s, after {self.received} bytes"
-            )
+        came = self.received - self._mark
+        too_slow(self._path, came, self._waited, self.received, self._patience)
         self._mark, self._waited = self.received, 0.0
 
     @property
     def arrived(self) -> int:
         """Every byte of the body that came in, also those that nobody read."""
         return max(self._content.total_bytes, self.received)
+
+
+def too_slow(path: bytes, came: int, waited: float, received: int, patience: Patience) -> None:
+    """Too slow is as good as gone (HAZARDS 69): raises Unreachable where `came` bytes in `waited` s are."""
+    rate = came / waited
+    if rate < patience.low_rate:
+        raise Unreachable(href(path), f"{rate:.0f} bytes/s for {waited:.0f} s, after {received} bytes")
 
 
 def classified(path: bytes, error: Exception, received: int | None = None) -> OriginError:

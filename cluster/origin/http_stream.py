@@ -8,6 +8,8 @@ asked and what is judged stays with `http_file`; only an answer with one Content
 from __future__ import annotations
 
 import asyncio
+import os
+import socket
 from collections import deque
 from typing import TYPE_CHECKING, cast
 
@@ -119,6 +121,25 @@ class Stream(asyncio.BufferedProtocol):
             self._paused = False
             self._transport.resume_reading()
         return cast("bytes", piece)
+
+    def detach(self) -> tuple[list[memoryview], socket.socket] | None:
+        """The rest of the body, for a thread: what of it is here, and the connection on which the rest comes,
+        with a descriptor of its own. Nothing more arrives here. None where its bytes are not the body's."""
+        if self._error is not None or self._transport.get_extra_info("ssl_object") is not None:
+            return None
+        if not self._paused:
+            self._transport.pause_reading()
+        connection = socket.socket(fileno=os.dup(self._transport.get_extra_info("socket").fileno()))
+        here = [*self._ready, memoryview(self._buffer)[self._taken : self._filled]]
+        self._ready.clear()
+        self._taken, self._paused = self._filled, True
+        return here, connection
+
+    @property
+    def left(self) -> int:
+        """Bytes of the body that nobody has taken."""
+        here = sum(map(len, self._ready)) + self._filled - self._taken
+        return self._length - self.total_bytes + here
 
     async def readany(self) -> bytes:
         """Waits for it; `b""` at the end."""

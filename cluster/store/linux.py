@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import ctypes
 import errno
+import fcntl
 import functools
 import os
 
@@ -103,6 +104,14 @@ def fallocate(descriptor: int, size: int) -> bool:
     if ctypes.get_errno() in (errno.EOPNOTSUPP, errno.ENOSYS):
         return False
     raise _failed()
+
+
+def past_cache(descriptor: int, wanted: bool) -> None:
+    """Whether what is written goes past the page cache (O_DIRECT). EINVAL: the file system cannot."""
+    flags = fcntl.fcntl(descriptor, fcntl.F_GETFL)
+    new = flags | os.O_DIRECT if wanted else flags & ~os.O_DIRECT
+    if new != flags:
+        fcntl.fcntl(descriptor, fcntl.F_SETFL, new)
 
 
 def start_writing(descriptor: int, offset: int, length: int) -> None:

@@ -1,13 +1,14 @@
 """One large file on its way to a temporary: received on the event loop, written and hashed on threads.
 
 While one piece is written and hashed the next one is gathered, so that network and disk overlap; a file
-holds at most two pieces and one chunk in memory.
+holds at most two pieces and one chunk in memory. What a thread can receive goes another way (`intake`).
 """
 
 from __future__ import annotations
 
 import asyncio
 import contextlib
+import errno
 import os
 from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass
@@ -17,6 +18,7 @@ from cluster.errors import StoreError
 from cluster.model import Held
 from cluster.store import linux
 from cluster.store.blocks import Digest
+from cluster.store.intake import PAGE, Intake
 from cluster.store.small import write_all
 from cluster.store.temporaries import Temporaries
 from cluster.store.tree import Staged, Tree
@@ -71,6 +73,7 @@ class Staging:
         self._gathered: list[bytes] = []
         self._size = 0
         self._work: list[asyncio.Future[None]] = []
+        self._intake: Intake | None = None
         self._over = False
 
     @classmethod
@@ -112,10 +115,17 @@ class Staging:
         if self._size >= PIECE:
             await self._hand_over()
 
+    def intake(self, *, aside: bool) -> Intake:
+        """Where one thread puts the rest of the bytes, instead of `write`; it has ended when anything else is
+        called here. `aside`: nobody will soon read them here, so that they need not be kept in memory."""
+        if aside:
+            self._sink.go_aside(self._expected)
+        self._intake = Intake(self._sink.digest, self._sink.write_one, self._sink.digest.length)
+        return self._intake
+
     async def finish(self, held: Held) -> Staged:
         """Set times and modes; `held` gets size and sha256 filled in."""
-        await self._hand_over()
-        await self._idle()
+        await self._all_written()
         staged = await self._run(self._sink.finish, held)
         self._over = True
         return staged
@@ -128,16 +138,23 @@ class Staging:
         partial: Partial | None = None
         try:
             if etag is not None and self._keep is not None:
-                await self._hand_over()
-                await self._idle()
+                await self._all_written()
                 partial = await self._run(self._sink.suspend, self._path, etag, self._expected)
                 await self._keep(partial)
         except StoreError:
             partial = None
         finally:
             await self._settled()
+            if self._intake is not None:
+                await self._run(self._intake.close)
             if partial is None:
                 await self._run(self._sink.remove)
+
+    async def _all_written(self) -> None:
+        if self._intake is not None:
+            await self._run(self._intake.flush)
+        await self._hand_over()
+        await self._idle()
 
     async def _hand_over(self) -> None:
         """Give the gathered piece to the threads, when they are done with the last one."""
@@ -189,6 +206,7 @@ class _Sink:
         self._written = 0
         self._started = 0  # how far the disk was told to write
         self._promised = 0
+        self._aside = False  # written past the page cache
 
     @classmethod
     def open(cls, temporaries: Temporaries, path: bytes, size: int | None, partial: Partial | None) -> _Sink:
@@ -245,7 +263,7 @@ class _Sink:
         for piece in pieces:
             self.digest.update(piece)
 
-    def write(self, pieces: Sequence[bytes]) -> None:
+    def write(self, pieces: Sequence[bytes | memoryview]) -> None:
         with explained(self._temporaries, self._path):
             size = sum(map(len, pieces))
             written = os.writev(self._descriptor, pieces)
@@ -255,6 +273,38 @@ class _Sink:
             if self._written - self._started >= _START_WRITING:
                 linux.start_writing(self._descriptor, self._started, self._written - self._started)
                 self._started = self._written
+
+    def go_aside(self, size: int | None) -> None:
+        """From now on write past the page cache what is aligned, where the file system can. A file that has
+        its size already is not made longer by each write, which would cost an entry in the journal."""
+        with explained(self._temporaries, self._path):
+            self._aside = True
+            if size is not None:
+                os.ftruncate(self._descriptor, size)
+
+    def write_one(self, piece: memoryview) -> None:
+        """The next bytes, in a piece of some megabytes."""
+        if not (self._aside and self._wrote_aside(piece)):
+            self.write([piece])
+
+    def _wrote_aside(self, piece: memoryview) -> bool:
+        """Whether it was written past the page cache. Whoever refuses that is not asked again."""
+        if self._written % PAGE or len(piece) % PAGE:
+            return False
+        with explained(self._temporaries, self._path):
+            try:
+                linux.past_cache(self._descriptor, True)
+                written = os.write(self._descriptor, piece)
+            except OSError as error:
+                if error.errno != errno.EINVAL:
+                    raise
+                self._aside, written = False, 0
+            finally:
+                linux.past_cache(self._descriptor, False)
+            write_all(self._descriptor, piece[written:])
+        self._written += len(piece)
+        self._started = self._written
+        return True
 
     def finish(self, held: Held) -> Staged:
         with explained(self._temporaries, self._path):

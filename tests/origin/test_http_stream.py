@@ -6,14 +6,15 @@ from __future__ import annotations
 import asyncio
 import os
 import random
+import threading
 from collections.abc import AsyncIterator
 from pathlib import Path
 
 import pytest
 
-from cluster.errors import OriginError, Unreachable
+from cluster.errors import DiskFull, OriginError, Unreachable
 from cluster.model import Limits, OriginSpec
-from cluster.origin.base import Want
+from cluster.origin.base import Body, Pouring, Want
 from cluster.origin.http import HttpOrigin
 from cluster.origin.http_session import Patience
 from tests.origin.conformance import received
@@ -52,17 +53,40 @@ async def warm(server_url: str, **facts: object) -> HttpOrigin:
     return origin
 
 
-async def outcome(origin: HttpOrigin, want: Want) -> object:
-    """What a read came to: what was told of it, or how it failed; and the bytes that came."""
+class Bucket:
+    """Where a thread puts what it receives: a little at a time."""
+
+    def __init__(self) -> None:
+        self.bytes = bytearray()
+        self._room = bytearray(50_000)
+
+    def room(self) -> memoryview:
+        return memoryview(self._room)
+
+    def took(self, count: int) -> None:
+        self.bytes += self._room[:count]
+
+
+async def outcome(origin: HttpOrigin, want: Want, bucket: Bucket | None = None) -> object:
+    """What a read came to: what was told of it, or how it failed; and the bytes that came, those that can
+    into `bucket`."""
     got = b""
     try:
         async with origin.read(b"f", want) as body:
             facts, start = body.facts, body.start
+            if bucket is not None and (came := await poured(body, bucket)) is not None:
+                assert came == len(bucket.bytes)
+                return facts, start, bytes(bucket.bytes)
             async for piece in body.chunks():
                 got += piece
     except OriginError as error:
-        return type(error), error.retry_after, got
+        return type(error), error.retry_after, got or bytes(bucket.bytes if bucket else b"")
     return facts, start, got
+
+
+async def poured(body: Body, bucket: Bucket) -> int | None:
+    assert isinstance(body, Pouring)
+    return await body.pour(lambda: bucket, lambda came: None)
 
 
 async def cut(request: Request, writer: asyncio.StreamWriter) -> None:
@@ -127,8 +151,11 @@ CASES = {
 
 
 @pytest.mark.usefixtures("small")
+@pytest.mark.parametrize("by", ["the event loop", "a thread"])
 @pytest.mark.parametrize(("answer", "want"), CASES.values(), ids=CASES.keys())
-async def test_every_answer_means_what_it_means_to_the_ordinary_client(answer: object, want: Want) -> None:
+async def test_every_answer_means_what_it_means_to_the_ordinary_client(
+    answer: object, want: Want, by: str
+) -> None:
     def answers() -> dict[str, object]:
         again = list(answer) if isinstance(answer, list) else answer
         return {"/f": again, "/g": ok(BODY), "/": ok(INDEX, HTML)}
@@ -139,7 +166,10 @@ async def test_every_answer_means_what_it_means_to_the_ordinary_client(answer: o
         await ordinary.close()
         server.answers.update(answers())  # type: ignore[arg-type]
         origin = await warm(server.url)
-        assert _rounded(await outcome(origin, want)) == _rounded(expected)
+        before, bucket = origin.traffic.bytes, Bucket() if by == "a thread" else None
+        found = await outcome(origin, want, bucket)
+        assert _rounded(found) == _rounded(expected)
+        assert origin.traffic.bytes - before >= len(found[2])  # type: ignore[index]
         server.answers["/f"] = ok(BODY)
         assert await received(origin, b"f", Want(size=SIZE)) == BODY, "the next one is clean"
         await origin.close()
@@ -170,8 +200,8 @@ async def test_a_large_file_has_a_connection_of_its_own(hostile: Hostile) -> Non
 
 
 @pytest.mark.usefixtures("small")
-@pytest.mark.parametrize("begun", [False, True])
-async def test_69_silence_ends_with_the_timeout(hostile: Hostile, begun: bool) -> None:
+@pytest.mark.parametrize(("begun", "bucket"), [(False, None), (True, None), (True, Bucket())])
+async def test_69_silence_ends_with_the_timeout(hostile: Hostile, begun: bool, bucket: Bucket | None) -> None:
     async def silent(request: Request, writer: asyncio.StreamWriter) -> None:
         writer.write(ok(BODY[:1000], length=SIZE) if begun else b"HTTP/1.1 2")
         await writer.drain()
@@ -180,7 +210,100 @@ async def test_69_silence_ends_with_the_timeout(hostile: Hostile, begun: bool) -
     hostile.answers["/f"] = silent
     origin = await warm(hostile.url, timeout=2.0)
     with pytest.raises(Unreachable, match="silent for 2 s after 1000 bytes" if begun else "no answer in 2 s"):
-        await received(origin, b"f", Want(size=SIZE))
+        await (received(origin, b"f", WHOLE) if bucket is None else bodied(origin, bucket))
+    await origin.close()
+
+
+async def bodied(origin: HttpOrigin, bucket: Bucket) -> None:
+    """A read that a thread receives."""
+    async with origin.read(b"f", WHOLE) as body:
+        assert await poured(body, bucket) == SIZE
+
+
+@pytest.mark.usefixtures("small")
+async def test_69_what_drips_is_as_good_as_gone(hostile: Hostile) -> None:
+    async def drip(request: Request, writer: asyncio.StreamWriter) -> None:
+        writer.write(ok(BODY[:1000], length=SIZE))
+        while True:
+            writer.write(b"x")
+            await writer.drain()
+            await asyncio.sleep(0.02)
+
+    hostile.answers["/f"] = drip
+    slow = Patience(connect=20.0, low_rate=10**6, low_window=0.1)
+    origin = HttpOrigin(OriginSpec(hostile.url), Limits(timeout=30.0), patience=slow)
+    await origin.listing(b"")
+    with pytest.raises(Unreachable, match=r"^f: \d+ bytes/s for \d+ s, after \d+ bytes"):
+        await bodied(origin, Bucket())
+    await origin.close()
+
+
+@pytest.mark.usefixtures("small")
+async def test_what_a_thread_received_is_told_while_it_comes(hostile: Hostile) -> None:
+    more, told = asyncio.Event(), list[int]()
+
+    async def by_halves(request: Request, writer: asyncio.StreamWriter) -> None:
+        writer.write(ok(BODY[: SIZE // 2], length=SIZE))
+        await writer.drain()
+        await more.wait()
+        writer.write(BODY[SIZE // 2 :])
+        await writer.drain()
+
+    def progress(came: int) -> None:
+        told.append(came)
+        assert origin.traffic.bytes == came
+        if came == SIZE // 2:
+            more.set()
+
+    hostile.answers["/f"] = by_halves
+    origin, bucket = await warm(hostile.url), Bucket()
+    async with origin.read(b"f", WHOLE) as body:
+        assert isinstance(body, Pouring)
+        assert await body.pour(lambda: bucket, progress) == SIZE
+    assert (bucket.bytes, told[-1]) == (BODY, SIZE)
+    assert SIZE // 2 in told
+    await origin.close()
+
+
+@pytest.mark.usefixtures("small")
+async def test_a_thread_that_is_not_waited_for_any_more_has_ended(hostile: Hostile) -> None:
+    loop, arrived, threads = asyncio.get_running_loop(), asyncio.Event(), list[threading.Thread]()
+
+    class Noticed(Bucket):
+        def took(self, count: int) -> None:
+            threads.append(threading.current_thread())
+            loop.call_soon_threadsafe(arrived.set)
+
+    async def half(request: Request, writer: asyncio.StreamWriter) -> None:
+        writer.write(ok(BODY[:1000], length=SIZE))
+        await writer.drain()
+        await asyncio.sleep(3600)
+
+    hostile.answers |= {"/f": half, "/g": ok(BODY)}
+    origin = HttpOrigin(OriginSpec(hostile.url), Limits(connections=1, timeout=60.0), patience=PATIENT)
+    await origin.listing(b"")
+    waiting = asyncio.create_task(bodied(origin, Noticed()))
+    await arrived.wait()
+    waiting.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await waiting
+    await asyncio.to_thread(threads[0].join, 60)
+    assert not threads[0].is_alive()
+    assert await received(origin, b"g", WHOLE) == BODY
+    await origin.close()
+
+
+@pytest.mark.usefixtures("small")
+async def test_what_the_vessel_raises_ends_it(hostile: Hostile) -> None:
+    class Full(Bucket):
+        def took(self, count: int) -> None:
+            raise DiskFull("f: No space left on device")
+
+    hostile.answers |= {"/f": ok(BODY), "/g": ok(BODY)}
+    origin = await warm(hostile.url)
+    with pytest.raises(DiskFull, match="f: No space left"):
+        await bodied(origin, Full())
+    assert await received(origin, b"g", WHOLE) == BODY
     await origin.close()
 
 
@@ -245,4 +368,11 @@ async def test_a_large_file_of_a_real_server_arrives_whole_and_in_parts(tmp_path
         assert await received(origin, b"f", Want(size=size)) == body
         some = Want(size=size, start=9_000_001, stop=9_000_001 + 10 * 2**20, etag=facts.etag)
         assert await received(origin, b"f", some) == body[some.start : some.stop]
+        for want in (Want(size=size), some):
+            bucket = Bucket()
+            async with origin.read(b"f", want) as opened:
+                expected = body[want.start : want.stop]
+                assert await poured(opened, bucket) == (None if tls else len(expected))
+                came = b"".join([piece async for piece in opened.chunks()]) if tls else bytes(bucket.bytes)
+            assert came == expected
         await origin.close()

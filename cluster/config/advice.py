@@ -7,7 +7,9 @@ from collections.abc import Iterator
 from urllib.parse import unquote_to_bytes, urlsplit
 
 from cluster.config.expiry import ending
-from cluster.model import Cluster, Mirror, OriginSpec, Site
+from cluster.model import Cluster, Mirror, OriginSpec, Site, shown
+
+FOLDERS = {"config/mirrors": ".xml", "sites": ".toml"}
 
 
 def warnings(cluster: Cluster, site: str | None = None, *, now: float = 0.0) -> list[str]:
@@ -16,6 +18,7 @@ def warnings(cluster: Cluster, site: str | None = None, *, now: float = 0.0) -> 
     out = [] if cluster.mirrors else ["config/mirrors: no descriptor, so there is nothing to mirror"]
     if len(cluster.sites) < 2:
         out.append("sites: one site has no siblings; a cluster begins with two")
+    out += _ignored(cluster.root)
     for mirror in cluster.mirrors.values():
         out += [
             f"config/mirrors/{mirror.name}.xml: {text}"
@@ -36,6 +39,23 @@ def warnings(cluster: Cluster, site: str | None = None, *, now: float = 0.0) -> 
             "running as root: files get their owners, but a mistake costs more; a user of its own is safer"
         )
     return list(dict.fromkeys(out))
+
+
+def _ignored(root: str) -> Iterator[str]:
+    """Files that look like a site's or a mirror's, under names that are not read."""
+    for folder, suffix in FOLDERS.items():
+        try:
+            names = sorted(os.listdir(os.path.join(root, folder)))
+        except OSError:
+            continue
+        for name in names:
+            if (
+                not name.startswith(".")
+                and name.lower().endswith(tuple(FOLDERS.values()))
+                and not name.endswith(suffix)
+            ):
+                file = shown(os.fsencode(f"{folder}/{name}"))
+                yield f"{file}: is not read; what is read here ends in {suffix}"
 
 
 def _mirror(mirror: Mirror) -> Iterator[str]:

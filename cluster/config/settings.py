@@ -11,7 +11,7 @@ import os
 import shlex
 import stat
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 from cluster.config import units, words
@@ -31,13 +31,15 @@ class Setting:
 @dataclass(frozen=True, slots=True)
 class Field:
     """How one setting is read and shown. `file`: a path, relative to the file that it stands in;
-    `secret`: that file must be of mode 0600 (HAZARDS section 4).
+    `secret`: that file must be of mode 0600 (HAZARDS section 4). `text`: a number or true, which TOML knows
+    as well, is not what it can be.
     """
 
     parse: Callable[[str], Any]
     show: Callable[[Any], str] = str
     file: bool = False
     secret: bool = False
+    text: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -85,19 +87,16 @@ def _choice(kind: Callable[[str], Any], *values: str) -> Field:
 
 def _or(word: str, meaning: object, field: Field) -> Field:
     """A setting for which one more word is allowed."""
-    return Field(
-        lambda text: meaning if text == word else field.parse(text),
-        lambda value: word if value == meaning else field.show(value),
-        field.file,
-        field.secret,
+    return replace(
+        field,
+        parse=lambda text: meaning if text == word else field.parse(text),
+        show=lambda value: word if value == meaning else field.show(value),
     )
 
 
 def _optional(field: Field) -> Field:
     """Shown as `-` where it is not set."""
-    return Field(
-        field.parse, lambda v: "-" if v is None or v == "" else field.show(v), field.file, field.secret
-    )
+    return replace(field, show=lambda v: "-" if v is None or v == "" else field.show(v))
 
 
 YES = Field(words.yes, lambda v: "yes" if v else "no")
@@ -106,7 +105,7 @@ RATE = Field(units.rate, units.shown_rate)
 SIZE = Field(units.size, units.shown_size)
 SHARE = Field(units.share, units.shown_share)
 MODES = _optional(Field(words.modes, lambda v: f"{v[0]:04o} {v[1]:04o}"))
-SECRET = _optional(Field(words.file_name, file=True, secret=True))
+SECRET = _optional(Field(words.file_name, file=True, secret=True, text=True))
 
 ORIGIN: Mapping[str, Field] = {
     "url": Field(words.origin_url),
@@ -114,13 +113,13 @@ ORIGIN: Mapping[str, Field] = {
     "proxy": _or("none", None, Field(words.proxy_url)),
     "bind": _optional(Field(words.address)),
     "family": _choice(str, "any", "ipv4", "ipv6"),
-    "user-agent": _optional(Field(words.agent)),
+    "user-agent": _optional(Field(words.agent, text=True)),
     "credentials": SECRET,
-    "ca": _optional(Field(words.file_name, file=True)),
+    "ca": _optional(Field(words.file_name, file=True, text=True)),
     "timezone": _optional(Field(words.zone)),
     "redirect-downgrade": YES,
     "watch": YES,
-    "marker": _optional(Field(lambda text: words.relative_path(text).decode())),
+    "marker": _optional(Field(lambda text: words.relative_path(text).decode(), text=True)),
     "paused": YES,
 }
 
@@ -231,6 +230,8 @@ LISTS: Mapping[str, ListField] = {
     "sites": ListField(lambda i: words.name(i.fields["name"].text), str, ("site",), ("name",)),
     **{f"hooks.{moment}": HOOKS for moment in MOMENTS},
 }
+
+TEXTS = frozenset({"pattern", "reason", "path", "name", "command"})  # of list items: as `Field.text`
 
 # What names a mirror belongs to its descriptor alone: it is the same at every site.
 DESCRIPTOR_ONLY = frozenset({"title", "description", "homepage", "category", "path", "alias", "sites"})

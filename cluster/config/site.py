@@ -36,6 +36,7 @@ DEFAULTS: Mapping[str, Callable[[str], Any]] = {
     "passes": _passes,
     "reserve": units.size,
 }
+NUMBERS = frozenset({"passes", "reserve"})
 SITE = {"name": words.name, **DEFAULTS}
 PEER: Mapping[str, Callable[[str], Any]] = {
     "url": words.peer_url,
@@ -60,7 +61,7 @@ class SiteFile:
 
 def site_values(table: Table | None, root: str, problems: Problems) -> dict[str, Any]:
     """`[defaults.site]`: what holds where a site's own file says nothing."""
-    return {} if table is None else _placed(scalars(table, DEFAULTS, set(), problems), table, root)
+    return {} if table is None else _placed(scalars(table, DEFAULTS, set(), problems, NUMBERS), table, root)
 
 
 def read_site(
@@ -73,7 +74,7 @@ def read_site(
     table = read_table(root, file, problems)
     if table is None:
         return None
-    own = scalars(table, SITE, {"peer", "defaults", "mirrors"}, problems)
+    own = scalars(table, SITE, {"peer", "defaults", "mirrors"}, problems, NUMBERS)
     values = {**defaults, **_placed(own, table, root)}
     stated = values.pop("name", None)
     if "name" not in table.values:

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import re
 import tomllib
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass
 from typing import Any
 
 from cluster.config.reading import Item, Layer, Many, Problems, Raw, Where, read_text, shown_name, suggestion
-from cluster.config.settings import DESCRIPTOR_ONLY, FIELDS, LISTS, ListField, unknown_setting
+from cluster.config.settings import DESCRIPTOR_ONLY, FIELDS, LISTS, TEXTS, ListField, unknown_setting
 from cluster.config.units import quoted
 
 _HEADER = re.compile(r"\s*\[\[?\s*([^\[\]]+?)\s*\]\]?\s*(?:#.*)?$")
@@ -39,9 +39,10 @@ class Table:
             path = path[:-1]
         return Where(self.file, self.lines.get(path, 1))
 
-    def raw(self, key: str) -> Raw:
-        """A scalar as text. Raises ValueError for what a setting cannot be."""
-        return Raw(_scalar(self.values[key]), self.where(key), self.label(key))
+    def raw(self, key: str, *, text: bool = False) -> Raw:
+        """A scalar as text; `text`: only what is text already. Raises ValueError for anything else."""
+        value = self.values[key]
+        return Raw(_text(value) if text else _scalar(value), self.where(key), self.label(key))
 
     def tables(self, key: str, problems: Problems) -> Table | None:
         """A table inside this one, or None with an error noted where it is something else."""
@@ -107,15 +108,27 @@ def _scalar(value: object) -> str:
     raise ValueError(f"{quoted(str(value))} is neither text nor a whole number nor true or false")
 
 
+def _text(value: object) -> str:
+    """A folder that is called 5 is more often a slip of somebody who meant another line."""
+    if isinstance(value, str):
+        return value
+    shown = quoted(str(value).lower() if isinstance(value, bool) else str(value))
+    raise ValueError(f"{shown} is not text, which stands in quotes")
+
+
 def scalars(
-    table: Table, parsers: Mapping[str, Callable[[str], Any]], also: set[str], problems: Problems
+    table: Table,
+    parsers: Mapping[str, Callable[[str], Any]],
+    also: set[str],
+    problems: Problems,
+    numbers: Collection[str] = (),
 ) -> dict[str, Any]:
-    """The plain keys of a table, parsed; every other key but `also` is an error."""
+    """The plain keys, parsed: text, and for `numbers` numbers too. Every other one but `also` is an error."""
     out: dict[str, Any] = {}
     for key in table.values:
         if key in parsers:
             try:
-                out[key] = parsers[key](table.raw(key).text)
+                out[key] = parsers[key](table.raw(key, text=key not in numbers).text)
             except ValueError as error:
                 problems.add(table.where(key), table.label(key), str(error))
         elif key not in also:
@@ -137,7 +150,7 @@ def _collect(table: Table, prefix: str, out: Layer, problems: Problems) -> None:
         known = key not in DESCRIPTOR_ONLY
         if known and key in FIELDS:
             try:
-                out[key] = table.raw(name)
+                out[key] = table.raw(name, text=FIELDS[key].text)
             except ValueError as error:
                 problems.add(table.where(name), table.label(name), str(error))
         elif known and (listed := LISTS.get(key)) is not None:
@@ -180,7 +193,10 @@ def _item(out: Many, entry: dict[str, Any], listed: ListField, problems: Problem
         )
         return
     try:
-        fields = {key: Raw(_scalar(value), out.where, out.label) for key, value in renamed.items()}
+        fields = {
+            key: Raw((_text if key in TEXTS else _scalar)(value), out.where, out.label)
+            for key, value in renamed.items()
+        }
     except ValueError as error:
         problems.add(out.where, out.label, str(error))
         return

@@ -423,3 +423,21 @@ def test_a_large_descriptor_is_read_in_time(folder):
     began = time.monotonic()
     assert len(folder.load().mirrors["debian"].select) == 10_000
     assert time.monotonic() - began < 5
+
+
+@pytest.mark.parametrize(
+    ("file", "suffix"),
+    [
+        ("config/mirrors/CTAN.XML", ".xml"),
+        ("config/mirrors/ctan.toml", ".xml"),
+        ("sites/X.XML", ".toml"),
+        ("sites/oslo.Toml", ".toml"),
+    ],
+)
+def test_a_file_that_only_looks_like_one_of_ours_is_warned_of(folder, file, suffix):
+    folder.write(file, "")
+    folder.write("sites/oslo.toml~", "")
+    folder.write("config/mirrors/.ctan.XML", "")
+    assert [line for line in warnings(folder.load()) if "not read" in line] == [
+        f"{file}: is not read; what is read here ends in {suffix}"
+    ]

@@ -196,6 +196,38 @@ def test_all_mistakes_of_all_files_come_at_once_in_order(folder):
     ]
 
 
+@pytest.mark.parametrize(
+    ("file", "text", "line"),
+    [
+        ("sites/oslo.toml", 'name = "oslo"\ndata = 5\nstate = "/s"', "2: data: '5'"),
+        ("sites/oslo.toml", 'name = "oslo"\ndata = "/d"\nstate = true', "3: state: 'true'"),
+        ("sites/5.toml", 'name = 5\ndata = "/d"\nstate = "/s"', "1: name: '5'"),
+        (
+            "sites/oslo.toml",
+            'name = "oslo"\ndata = "/d"\nstate = "/s"\n[mirrors.debian.origin]\ncredentials = 5',
+            "5: mirrors.debian.origin.credentials: '5'",
+        ),
+        (
+            "sites/oslo.toml",
+            'name = "oslo"\ndata = "/d"\nstate = "/s"\n[defaults]\nselect = [{ exclude = 5 }]',
+            "5: defaults.select: '5'",
+        ),
+    ],
+)
+def test_a_number_where_text_belongs_is_one_line(folder, file, text, line):
+    folder.write(file, text)
+    assert folder.errors() == [f"{file}:{line} is not text, which stands in quotes"]
+
+
+def test_what_may_be_a_number_needs_no_quotes(folder):
+    folder.site(
+        "kent", "passes = 3\nreserve = 1000\n[mirrors.debian.limits]\nconnections = 7\nshared = false"
+    )
+    found = folder.load("kent")
+    assert (found.sites["kent"].passes, found.sites["kent"].reserve) == (3, 1000)
+    assert found.mirrors["debian"].limits.connections == 7
+
+
 def test_a_name_is_the_name_of_its_file(folder):
     folder.write(
         "config/mirrors/ctan.xml", '<mirror name="cpan"><path>/c</path><origin url="https://a/"/></mirror>'

@@ -40,7 +40,7 @@ class Visit:
 
     path: bytes
     stage: Stage
-    own: Held | None = None  # the directory's own record: its attributes are set after its names
+    own: Held | None = None  # the directory's own record, to be set after its names; None: as it is recorded
     listed_at: int = 0  # ns since 1970 when its listing was asked for
     digests: tuple[bytes, ...] = ()  # of the listings of its nearest ancestors
     token: bytes = b""  # of its listing
@@ -50,7 +50,7 @@ class Visit:
     put_off: float | None = None  # since when (monotonic s) a sibling is expected to list it
     alone: bool = False  # listed again by itself: of what lies below, only what is new is walked
     pending: int = 0
-    failures: list[tuple[bytes, str]] = field(default_factory=list)
+    failures: tuple[tuple[bytes, str], ...] = ()
 
     @property
     def attributes(self) -> dict[bytes, Held]:
@@ -122,7 +122,7 @@ class Context:
         """Something of a directory could not be done; it is told to everybody."""
         path = join(visit.path, name) if name else visit.path
         error = error.removeprefix(f"{shown(path)}: ")  # the store's errors name it as well
-        visit.failures.append((name, error))
+        visit.failures = (*visit.failures, (name, error))
         self.late.setdefault(visit.path, []).append((name, error))
         self.report.files.failed += 1
         self.report.failed(f"{shown(path) or '/'}: {error}")

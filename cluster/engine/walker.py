@@ -312,7 +312,8 @@ class Walker:
             self.kinds_wait.add(visit.path)
         self._count_links(listing)
         await self._make(visit, difference.made, difference.attributes, view)
-        self._descend(visit, difference.directories, digest, view.held)
+        news = {held.name for held in (*difference.made, *difference.attributes)}
+        self._descend(visit, difference.directories, digest, view.held, news)
         wanted = difference.wanted
         if difference.adopt:
             wanted = sorted(
@@ -328,10 +329,16 @@ class Walker:
             await self._fetcher.take(visit, wanted)
 
     def _descend(
-        self, visit: Visit, directories: Sequence[Held], digest: bytes, held: Collection[bytes] | None
+        self,
+        visit: Visit,
+        directories: Sequence[Held],
+        digest: bytes,
+        held: Collection[bytes] | None,
+        news: Collection[bytes] = (),
     ) -> None:
         """Push the children, so that the first in this site's order is popped first. `held` are the names
-        that are not new here; None: all of them."""
+        that are not new here; None: all of them. Of all but `news`, which are not recorded so yet, only the
+        path is kept: as many may wait as the tree has directories."""
         by_path = {join(visit.path, held.name): held for held in directories}
         alone: set[bytes] = set()
         if visit.alone:
@@ -346,8 +353,9 @@ class Walker:
         visit.descended = True
         paths = arranged(list(by_path), self._context.mirror.order, self._seed)
         digests = (*visit.digests, digest)[-LOOP:]
+        records = {path: own for path, own in by_path.items() if own.name in news}
         visits = [
-            Visit(path, Stage.WALK, by_path[path], digests=digests, alone=path in alone)
+            Visit(path, Stage.WALK, records.get(path), digests=digests, alone=path in alone)
             for path in reversed(paths)
         ]
         if self._relays.enabled:
@@ -469,7 +477,7 @@ class Walker:
         wanted: Sequence[Wanted] = (),
     ) -> None:
         """Record what this comparison found, where it deviates from what is recorded."""
-        failures = tuple(visit.failures) + _still_failing(view.failures, wanted)
+        failures = visit.failures + _still_failing(view.failures, wanted)
         skipped = tuple(difference.skipped) if difference else view.skipped
         missing = frozenset(difference.missing) if difference else view.missing
         notable = (

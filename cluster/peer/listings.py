@@ -16,6 +16,8 @@ from cluster.peer.client import State
 from cluster.peer.passed import Passed
 
 MOST = 64 * 2**20  # bytes kept, of all mirrors together
+RECORD = 400  # of them, for each directory beside its rows
+OLDEST = 900.0  # s: no descriptor lets a listing be older
 
 
 @dataclass(frozen=True, slots=True)
@@ -114,8 +116,8 @@ class Listings:
         if packed is None:
             return
         self._kept[key] = Kept(origin, asked, listing.token, packed)
-        self._bytes += len(packed)
-        while self._bytes > MOST:
+        self._bytes += RECORD + len(packed)
+        while self._kept and (self._bytes > MOST or self._oldest().asked < asked - OLDEST):
             self._forget(next(iter(self._kept)))
 
     def fresh(self, mirror: str, directory: bytes, origin: str, age: float, now: float) -> Kept | None:
@@ -123,10 +125,13 @@ class Listings:
         kept = self._kept.get((mirror, directory))
         return kept if kept is not None and kept.origin == origin and now - kept.asked <= age else None
 
+    def _oldest(self) -> Kept:
+        return next(iter(self._kept.values()))
+
     def _forget(self, key: tuple[str, bytes]) -> None:
         old = self._kept.pop(key, None)
         if old is not None:
-            self._bytes -= len(old.packed)
+            self._bytes -= RECORD + len(old.packed)
 
     def __repr__(self) -> str:
         return f"<Listings {len(self._kept)} directories, {self._bytes} bytes>"

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import os
 import shutil
 from dataclasses import replace
@@ -10,6 +11,7 @@ from pathlib import Path
 import pytest
 
 from cluster.engine import parting
+from cluster.engine.context import Visit
 from cluster.errors import StoreError
 from cluster.model import Deletion, Kind
 from cluster.store.mirror import MirrorStore, View
@@ -333,6 +335,27 @@ async def test_a_directory_keeps_the_origins_time_after_its_files_came(world: Wo
     world.memory.remove(b"d/x")
     await world.run()
     assert (world.public / "d").stat().st_mtime == 1_500_000_000
+
+
+async def test_of_directories_that_wait_only_new_ones_have_more_than_a_path(world: World) -> None:
+    for i in range(50):
+        world.memory.put(b"pool/%02d/file" % i, b"x")
+    await world.run()
+    world.memory.put(b"pool/new/file", b"y")
+    waiting: list[list[bytes]] = []
+
+    async def before(method: str, path: bytes) -> None:
+        if method == "listing" and path.startswith(b"pool/"):
+            visits = [one for one in gc.get_objects() if isinstance(one, Visit)]
+            assert len(visits) > 10 or waiting
+            waiting.append([visit.path for visit in visits if visit.own is not None])
+
+    world.memory.before = before
+    gc.collect()  # visits of the first pass
+    await world.run()
+    world.equal()
+    assert len(waiting) == 51
+    assert {path for paths in waiting for path in paths} <= {b"", b"pool/new"}
 
 
 async def test_what_a_stranger_left_is_not_touched_and_told(world: World) -> None:

@@ -106,11 +106,31 @@ def test_what_is_no_listing_is_refused(rows: object) -> None:
 def test_the_oldest_go_where_there_is_no_more_room(monkeypatch: pytest.MonkeyPatch) -> None:
     kept = Listings()
     one = Listing(tuple(Entry(b"%03d" % i) for i in range(100)), token=b"t")
-    monkeypatch.setattr(listings_module, "MOST", 3 * len(listingwire.packed(one) or b""))
+    each = len(listingwire.packed(one) or b"") + listings_module.RECORD
+    monkeypatch.setattr(listings_module, "MOST", 3 * each)
     for i in range(5):
         kept.keep("m", b"%d" % i, ORIGIN, one, 100.0 + i)
     found = [i for i in range(5) if kept.fresh("m", b"%d" % i, ORIGIN, 60.0, 110.0)]
     assert found == [2, 3, 4]
+
+
+def test_what_was_not_read_takes_room_as_well(monkeypatch: pytest.MonkeyPatch) -> None:
+    kept = Listings()
+    monkeypatch.setattr(listings_module, "MOST", 3 * listings_module.RECORD)
+    for i in range(5):
+        kept.keep("m", b"%d" % i, ORIGIN, Listing((), token=b"t", same=True), 100.0 + i)
+    assert [i for i in range(5) if kept.fresh("m", b"%d" % i, ORIGIN, 60.0, 110.0)] == [2, 3, 4]
+
+
+def test_what_is_too_old_for_everybody_is_not_kept() -> None:
+    kept = Listings()
+    for at in (0.0, 1.0, 900.5):
+        kept.keep("m", b"%d" % at, ORIGIN, Listing((Entry(b"a"),), token=b"t"), at)
+    assert [kept.fresh("m", b"%d" % at, ORIGIN, 1e9, 901.0) is not None for at in (0, 1, 900)] == [
+        False,
+        True,
+        True,
+    ]
 
 
 def test_a_page_that_did_not_change_is_as_fresh_as_the_last_question() -> None:

@@ -98,10 +98,17 @@ class SourceMissing(OriginError):
 # -- what a sibling did ----------------------------------------------------------------------
 
 
+MAX_TOLD = 300  # characters of what a sibling is quoted with: it ends up in one line of the log
+
+
 class PeerError(SidewaysError):
-    """A sibling is of no use for this: the origin is asked instead. `site` names it."""
+    """A sibling is of no use for this: the origin is asked instead. `site` names it. What the message quotes
+    may be the sibling's own words: it is one line, and not a long one."""
 
     def __init__(self, site: str, message: str) -> None:
+        message = " ".join(message[: 4 * MAX_TOLD].split())
+        message = "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in message)
+        message = message if len(message) <= MAX_TOLD else message[:MAX_TOLD] + " ..."
         super().__init__(f"{site}: {message}")
         self.site, self.message = site, message
 

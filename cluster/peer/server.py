@@ -11,6 +11,7 @@ import asyncio
 import contextlib
 import logging
 import os
+import re
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import replace
 from typing import TYPE_CHECKING
@@ -35,6 +36,7 @@ from cluster.plan import steal
 from cluster.plan.source import as_listed
 from cluster.store import blocks
 from cluster.store.summary import summarise
+from cluster.wirelog import wire_log
 
 if TYPE_CHECKING:
     from cluster.store.mirror import JournalRecord, Reader
@@ -43,6 +45,8 @@ MESSAGE = "application/vnd.msgpack"
 MAX_REQUEST_LINE = 40 * 1024  # the longest path, percent-encoded
 MAX_BODY = 64 * 1024  # of a word that something changed
 DEADLINE = 10.0  # s for a request's header, its body, and between two requests
+
+_VERSION = re.compile(r"/v([0-9]{1,9})/")
 
 SITE = web.RequestKey("site", str)  # who asks
 
@@ -114,6 +118,8 @@ class PeerServer:
         runner = web.AppRunner(
             app,
             access_log=None,
+            logger=wire_log("cluster.peer.wire"),
+            auto_decompress=False,  # nothing of this protocol is compressed by HTTP
             keepalive_timeout=DEADLINE,
             max_line_size=MAX_REQUEST_LINE,
             lingering_time=1.0,
@@ -197,10 +203,10 @@ class PeerServer:
         if site is None:
             return _refusal(403, "not a sibling of this site")
         request[SITE] = site
-        major = request.path.split("/", 2)[1]
-        if major.startswith("v") and major[1:].isdigit() and int(major[1:]) != wire.MAJOR:
+        major = _VERSION.match(request.raw_path)
+        if major is not None and int(major[1]) != wire.MAJOR:
             return _refusal(
-                501, f"this site speaks version {wire.MAJOR} of the peer protocol, not {major[1:]}"
+                501, f"this site speaks version {wire.MAJOR} of the peer protocol, not {major[1]}"
             )
         self._busy.add(request.protocol)
         try:

@@ -13,19 +13,18 @@ from collections import Counter
 from collections.abc import Awaitable, Callable
 
 from aiohttp import web
-from aiohttp.http_exceptions import HttpProcessingError
 
 from cluster.errors import SidewaysError, StoreError, UsageError
 from cluster.model import Cluster, Site
 from cluster.store.mirror import Reader
 from cluster.web import metrics
 from cluster.web.context import Context
-from cluster.web.directory import printable
 from cluster.web.overview import cluster_facts, own_summaries
 from cluster.web.pages import Pages
 from cluster.web.public import PublicTree
 from cluster.web.view import SiteView
 from cluster.web.wake import authorised
+from cluster.wirelog import wire_log
 
 MAX_BODY = 2**20  # of a webhook; forges send some ten kilobytes
 HEADER_PATIENCE = 10  # s for a request's header, and between requests (HAZARDS section 5)
@@ -72,7 +71,8 @@ class WebServer:
         runner = web.AppRunner(
             app,
             access_log=None,
-            logger=_wire_log(),
+            logger=wire_log("cluster.web.wire"),
+            auto_decompress=False,
             keepalive_timeout=HEADER_PATIENCE,
             shutdown_timeout=STOP_PATIENCE,
         )
@@ -115,6 +115,8 @@ class WebServer:
         except web.HTTPException as refused:
             allow = refused.headers.get("Allow")
             return self._tree.refuse(request, refused.status, refused.reason, allow=allow)
+        except ConnectionError:  # nobody is there any more to read this
+            return self._tree.refuse(request, 400, "The body of this request never came.")
         except SidewaysError as error:
             log.warning("%s: %s", request.rel_url.raw_path, error)
             return self._tree.refuse(request, 503, str(error))
@@ -183,22 +185,6 @@ class WebServer:
 
     def __repr__(self) -> str:
         return f"<WebServer {self._context.site.name}: {self._responses.total()} answers>"
-
-
-def _wire_log() -> logging.Logger:
-    """For what is no HTTP at all: anybody can send it, so one quiet line and no traceback."""
-
-    def calm(record: logging.LogRecord) -> bool:
-        if record.exc_info and isinstance(record.exc_info[1], HttpProcessingError):
-            message = " ".join(record.exc_info[1].message.split())
-            record.msg, record.args, record.exc_info = f"refused: {printable(message)}", (), None
-            record.levelno, record.levelname = logging.INFO, "INFO"
-        return True
-
-    wire = logging.getLogger("cluster.web.wire")
-    if not wire.filters:
-        wire.addFilter(calm)
-    return wire
 
 
 def _secret(path: str) -> bytes:

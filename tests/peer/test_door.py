@@ -200,6 +200,41 @@ async def test_another_major_version_is_refused_politely(cluster):
         assert (status, body) == (501, b"this site speaks version 1 of the peer protocol, not 2\n")
 
 
+LONG = b"GET /v1" + b"1" * 5000 + b"/hello HTTP/1.1\r\nHost: x\r\n\r\n"
+CHUNKED = b"POST /v1/files HTTP/1.1\r\nHost: x\r\nTransfer-Encoding: chunked\r\n\r\n"
+PACKED = b"Content-Encoding: gzip\r\nContent-Length: 4\r\n\r\nabcd"
+
+
+@pytest.mark.parametrize(
+    ("sent", "status"),
+    [
+        (b"GET /v%C2%B2/hello HTTP/1.1\r\nHost: x\r\n\r\n", 404),
+        (b"GET /v\xc2\xb2/hello HTTP/1.1\r\nHost: x\r\n\r\n", 400),
+        (LONG, 404),
+        (b"OPTIONS * HTTP/1.1\r\nHost: x\r\n\r\n", 404),
+        (b"CONNECT a:1 HTTP/1.1\r\nHost: x\r\n\r\n", 404),
+        (b"GET /v1/hello HTTP/9.9\r\nHost: x\r\n\r\n", 400),
+        (b"G\x00T / HTTP/1.1\r\n\r\n", 400),
+        (b"GET /v1/hello HTTP/1.1\r\nHost: x\r\nTransfer-Encoding: chunked\r\n" + PACKED, 400),
+        (b"GET /v1/hello HTTP/1.1\r\nHost: x\r\n" + PACKED, 200),
+        (b"POST /v1/files HTTP/1.1\r\nHost: x\r\n" + PACKED, 400),
+        (CHUNKED + b"zz\r\n", 400),
+    ],
+    ids=["digit", "bytes", "long", "star", "connect", "version", "method", "two lengths", "packed", "body",
+         "chunk"],
+)  # fmt: skip
+async def test_what_is_no_request_is_refused_without_a_traceback(cluster, caplog, sent, status):
+    async with running(cluster, "oslo"):
+        reader, writer = await raw_connection(cluster, "kent")
+        writer.write(sent)
+        async with asyncio.timeout(30):
+            assert int((await reader.readline()).split()[1]) == status
+            writer.close()
+            while b"\n" in await reader.readline():
+                pass
+    assert not [record for record in caplog.records if record.exc_info or "\n" in record.getMessage()]
+
+
 @pytest.mark.parametrize(
     ("text", "status", "expected"),
     [

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import hashlib
 import hmac
 from dataclasses import replace
@@ -69,6 +70,27 @@ async def test_nothing_is_woken_by_get_nor_where_no_webhook_is_nor_by_a_huge_bod
     assert (await hooked.get("/-/wake/nosuch", "POST", headers=headers))[0] == 404
     assert (await hooked.get("/-/wake/debian", "POST", headers=headers, data=b"x" * 2_000_000))[0] == 413
     assert hooked.view.woken == []
+
+
+@pytest.mark.parametrize(
+    "raw",
+    [
+        b"POST /-/wake/debian HTTP/1.1\r\nHost: x\r\nContent-Length: 9\r\n\r\nabc",
+        b"POST /-/wake/debian HTTP/1.1\r\nHost: x\r\nContent-Encoding: gzip\r\nContent-Length: 4\r\n\r\nabcd",
+        b"GET / HTTP/1.1\r\nHost: x\r\nContent-Encoding: gzip\r\nContent-Length: 4\r\n\r\nabcd",
+    ],
+    ids=["cut off", "not what it says", "of a GET"],
+)
+async def test_a_body_that_is_broken_leaves_no_traceback_in_the_log(hooked, caplog, raw):
+    _, writer = await asyncio.open_connection(*hooked.server.address)
+    writer.write(raw)
+    await writer.drain()
+    await asyncio.sleep(0.1)  # it is being read
+    writer.close()
+    while hooked.server._runner.server.connections:  # noqa: ASYNC110
+        await asyncio.sleep(0.01)
+    await asyncio.sleep(0.05)
+    assert not [record for record in caplog.records if record.exc_info]
 
 
 @pytest.mark.parametrize("secret", [b"", b"short", b"\n"])

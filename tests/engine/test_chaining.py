@@ -10,6 +10,7 @@ import hashlib
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from dataclasses import replace
+from typing import Any
 
 import pytest
 
@@ -18,6 +19,7 @@ from cluster.errors import PeerLacks, Refused, Unreachable
 from cluster.model import Claim, Limits, Row, Sideways, Stamp, join
 from cluster.origin.memory import EPOCH, validator
 from cluster.plan.order import ranking
+from cluster.store import growing
 from tests.engine.test_gathering import BIG, BLOCK, RANGE, _shrunk, facts_are, opened, reads
 from tests.engine.world import FakeSibling, World
 
@@ -178,20 +180,44 @@ async def test_a_claim_that_shows_no_progress_is_taken_over(world: World) -> Non
     assert (report.outcome, report.bytes_origin) == ("complete", len(BIG))
 
 
-async def test_bytes_of_two_versions_that_bear_one_time_are_never_joined(world: World) -> None:
-    """A sibling was told another one: what is here of it goes when the origin sends something else."""
+@pytest.mark.parametrize("piece", [BLOCK, growing.PIECE])
+async def test_bytes_of_two_versions_that_bear_one_time_are_never_joined(
+    world: World, monkeypatch: pytest.MonkeyPatch, piece: int
+) -> None:
+    """A sibling was told another one: what is here of it goes when the origin sends something else. It shows
+    while that arrives, or with the last of it."""
+    monkeypatch.setattr(growing, "PIECE", piece)
+    chains: list[int] = []
+    real = chaining.Chain._head
+
+    async def head(chain: chaining.Chain) -> None:
+        chains.append(chain._growing.prefix(0, len(BIG)))
+        await real(chain)
+
+    monkeypatch.setattr(chaining.Chain, "_head", head)
     version = offer(world, ranked("kent", "oslo"), "time")
     sibling = world.sibling()
+    arrived = 0
+    part = sibling.part
+
+    @asynccontextmanager
+    async def noted(*asked: Any) -> AsyncIterator[Any]:
+        nonlocal arrived
+        async with part(*asked) as body:
+            yield body
+        arrived = max(arrived, asked[-1])
 
     def dies() -> None:
-        sibling.up = False
+        sibling.up = arrived < 6 * RANGE
 
+    sibling.part = noted  # type: ignore[method-assign]
     other = BIG[: 5 * RANGE] + BIG[::-1][5 * RANGE :]
     grows(world, sibling, version, stops=6 * RANGE, then=dies, body=other)
     report = await world.run()
     world.equal()
-    assert (report.outcome, report.files.origin) == ("complete", 1)
+    assert (report.outcome, report.files.origin, reads(world)) == ("complete", 1, 2)
     assert not sibling.deceptions, "it believed what it was told"
+    assert chains == [6 * RANGE, 0], "the second one begins with nothing"
 
 
 async def test_what_was_joined_counts_by_the_digest_of_one_that_was_not(world: World) -> None:
@@ -250,8 +276,12 @@ async def test_a_sibling_that_goes_on_claiming_and_delivers_nothing_is_done_with
 
     sibling.on_parts = told
 
+    refused = 0
+
     @asynccontextmanager
     async def part(*asked: object) -> AsyncIterator[None]:
+        nonlocal refused
+        refused += 1
         raise PeerLacks("oslo", "no such blocks")
         yield
 
@@ -259,6 +289,7 @@ async def test_a_sibling_that_goes_on_claiming_and_delivers_nothing_is_done_with
     report = await world.run()
     world.equal()
     assert (report.outcome, report.bytes_origin) == ("complete", len(BIG))
+    assert refused < chaining.FAILURES + chaining.AT_ONCE, "those on their way with the last one included"
 
 
 @pytest.mark.parametrize("first", ["kent", "oslo"])

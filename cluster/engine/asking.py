@@ -10,7 +10,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 from collections import Counter, deque
-from collections.abc import AsyncIterator, Awaitable, Callable, Collection, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Collection, Iterator, Sequence
 from dataclasses import dataclass, field
 
 from cluster.engine.context import IN_LINE, SMALL, Context, Job, Stage
@@ -23,6 +23,8 @@ from cluster.plan.order import SPLIT, owner
 from cluster.plan.source import FromOrigin, FromSibling, PutOff, Source, decide, same_version
 
 ROUNDS = 3  # questions on their way at once: the next answer is here when one has been dealt with
+MANY, MANY_BYTES = 512, 4 * 2**20  # files, and bytes of files, that are worth a question at once;
+GATHER = 0.05  # s that fewer wait for more while another question is under way
 FILES, NAMES, BYTES = 1024, 256 * 2**10, 16 * 2**20  # of one question: files, bytes of paths, bytes of files
 WAITING = 4096  # files that wait to be asked for
 ANSWER = 2.0  # s that a sibling has to tell what it holds
@@ -134,7 +136,10 @@ class Asking:
         self._pace = pace
         self._slow: dict[str, float] = {}  # siblings from which files came too slowly: until when
         self._pending: deque[Job] = deque()
+        self._waiting_bytes = 0  # of these
+        self._under_way = 0  # questions
         self._more = asyncio.Event()
+        self._many = asyncio.Event()
         self._room = asyncio.Condition()
         self._workers: list[asyncio.Task[None]] = []
         self._asked = self._taken = 0.0  # files asked for, and held by siblings; the last rounds count most
@@ -156,30 +161,49 @@ class Asking:
         async with self._room:
             await self._room.wait_for(lambda: len(self._pending) < WAITING)
         self._pending.extend(jobs)
+        self._waiting_bytes += sum(job.entry.size or 0 for job in jobs)
         self._more.set()
+        self._look()
+
+    def _look(self) -> None:
+        """Whether those that wait are to wait no longer."""
+        if len(self._pending) >= MANY or self._waiting_bytes >= MANY_BYTES or not self._under_way:
+            self._many.set()
+        else:
+            self._many.clear()
 
     async def _worker(self) -> None:
         while True:
             await self._more.wait()
+            with contextlib.suppress(TimeoutError):
+                async with asyncio.timeout(GATHER):
+                    await self._many.wait()
             jobs = self._next()
             if not self._pending:
                 self._more.clear()
+            if not jobs:
+                continue  # somebody else took them meanwhile
+            self._under_way += 1
+            self._look()
             async with self._room:
                 self._room.notify_all()
             try:
                 await self._round(jobs, frozenset(), claiming=not self._likely(jobs))
             except Exception as error:  # noqa: BLE001  # a broken store ends the pass, whatever broke it
                 self._broken(error)  # and the jobs stay pending: their directories are still to do
+            self._under_way -= 1
+            self._look()
 
     def _next(self) -> list[Job]:
         jobs: list[Job] = []
         names = size = 0
-        most = self._pace.ahead(BYTES)
+        most = BYTES if self._mostly_held else self._pace.ahead(BYTES)
         while self._pending and len(jobs) < FILES and names < NAMES and size < most:
             job = self._pending.popleft()
             jobs.append(job)
             names += len(job.path)
             size += job.entry.size or 0
+        self._waiting_bytes -= size
         return jobs
 
     # -- who is worth waiting for
@@ -200,11 +224,28 @@ class Asking:
 
     # -- one round: ask, decide, take
 
+    @property
+    def _mostly_held(self) -> bool:
+        """Whether siblings held most of the last files."""
+        return self._asked > 0 and 2 * self._taken >= self._asked
+
     def _likely(self, jobs: Sequence[Job]) -> bool:
         """Whether siblings may be expected to hold most of these: then a claim is only made of what turns out
         to be missing there, before it is asked for once more."""
-        most = self._asked > 0 and 2 * self._taken >= self._asked
-        return most or all(job.visit.stage is Stage.REST for job in jobs)
+        return self._mostly_held or all(job.visit.stage is Stage.REST for job in jobs)
+
+    def _slices(self, jobs: Sequence[Job]) -> Iterator[list[Job]]:
+        """As many at a time as may be claimed ahead of their turn."""
+        some: list[Job] = []
+        size, most = 0, self._pace.ahead(BYTES)
+        for job in jobs:
+            some.append(job)
+            size += job.entry.size or 0
+            if size >= most:
+                yield some
+                some, size = [], 0
+        if some:
+            yield some
 
     async def _round(
         self, jobs: Sequence[Job], avoid: frozenset[str], *, claiming: bool = True, last: bool = False
@@ -254,8 +295,8 @@ class Asking:
         if not claimed:
             others = [job for jobs in decided.others.values() for job in jobs]
             missing = [*decided.origin, *decided.contested, *others]
-            if missing:
-                await self._round(missing, avoid)
+            for some in self._slices(missing):
+                await self._round(some, avoid)
             return
         if last:
             decided.origin += decided.contested  # still only asking: we are first in rank

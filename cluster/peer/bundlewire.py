@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from itertools import groupby
 
 from cluster.model import Claim, Held, Kind, Offer, Stamp
-from cluster.peer import fields, wire
+from cluster.peer import bundlecolumns, fields, wire
 from cluster.peer.client import Bodies, Told, Wish
 from cluster.peer.codec import MAX_PAGE, WireError, pack, unpack
 
@@ -39,10 +39,11 @@ class Row:
 
 @dataclass(frozen=True, slots=True)
 class Question:
-    """Places count through the directories in their order."""
+    """Places count through the directories in their order. `columns`: who asks understands them."""
 
     mirror: str
     wanted: tuple[tuple[bytes, tuple[Row, ...]], ...]
+    columns: bool = False
 
 
 # -- the question ----------------------------------------------------------------------------
@@ -54,7 +55,8 @@ def question(mirror: str, wishes: Sequence[Wish]) -> bytes:
         [directory, [_row(wish) for wish in some]]
         for directory, some in groupby(wishes, lambda wish: wish.directory)
     ]
-    return pack({"v": [wire.MAJOR, wire.MINOR], "mirror": mirror, "wanted": wanted})
+    told = {"v": [wire.MAJOR, wire.MINOR], "mirror": mirror, "wanted": wanted, "columns": True}
+    return pack(told)
 
 
 def _row(wish: Wish) -> tuple[bytes, int | None, int | None, int | None, bytes | None, bool]:
@@ -74,7 +76,8 @@ def question_read(data: bytes) -> Question:
         wanted.append((fields.path(directory), rows))
     if count > MAX_ROWS:
         raise WireError(f"wanted: {count} files, allowed are {MAX_ROWS}")
-    return Question(fields.text(told.get("mirror"), "mirror"), tuple(wanted))
+    mirror = fields.text(told.get("mirror"), "mirror")
+    return Question(mirror, tuple(wanted), fields.boolean(told.get("columns", False), "columns"))
 
 
 def _row_read(item: object) -> Row:
@@ -91,29 +94,31 @@ def _row_read(item: object) -> Row:
 # -- the answer ------------------------------------------------------------------------------
 
 
-def told(held: Mapping[int, Held], claims: Mapping[int, Claim]) -> tuple[bytes, set[int]]:
+def told(
+    held: Mapping[int, Held], claims: Mapping[int, Claim], *, columns: bool = False
+) -> tuple[bytes, set[int]]:
     """The first frame; and which of `held` it tells: what does not fit into a message is left out."""
+    key = "columns" if columns else "held"
+    offered, places = bundlecolumns.told(held) if columns else _entries(held)
+    fetched = [b"\x92" + pack(place) + wire.claim(claim) for place, claim in claims.items()]
+    while fetched and len(offered) + sum(map(len, fetched)) > wire.PAGE_BYTES + 65_536:
+        fetched = fetched[: len(fetched) // 2]
+    version = b"\x83" + pack("v") + pack([wire.MAJOR, wire.MINOR])
+    return _framed(version + pack(key) + offered + pack("claims") + wire.array(fetched)), places
+
+
+def _entries(held: Mapping[int, Held]) -> tuple[bytes, set[int]]:
     parts: list[bytes] = []
     places: set[int] = set()
     size = 0
     for place, record in held.items():
         part = b"\x92" + pack(place) + wire.entry(record)
-        if size + len(part) > wire.PAGE_BYTES:
-            break
         size += len(part)
+        if size > wire.PAGE_BYTES:
+            break
         parts.append(part)
         places.add(place)
-    fetched = [b"\x92" + pack(place) + wire.claim(claim) for place, claim in claims.items()]
-    while fetched and size + sum(map(len, fetched)) > wire.PAGE_BYTES + 65_536:
-        fetched = fetched[: len(fetched) // 2]
-    header = b"".join(
-        (
-            b"\x83" + pack("v") + pack([wire.MAJOR, wire.MINOR]),
-            pack("held") + wire.array(parts),
-            pack("claims") + wire.array(fetched),
-        )
-    )
-    return _framed(header), places
+    return wire.array(parts), places
 
 
 def group(files: Iterable[tuple[int, bytes]]) -> bytes:
@@ -194,19 +199,28 @@ class Answer:
 
     def _told_read(self, header: object) -> Told:
         told = wire.versioned(header)
-        held: dict[int, Offer] = {}
-        for item in fields.array(told.get("held"), 0, "held"):
-            place, entry = fields.array(item, 2, "held")[:2]
-            offer = wire.offer_read(entry)
-            if offer is None or offer.kind is not Kind.FILE or offer.sha256 is None:
-                raise WireError("bundle: an entry that is no file with a digest")
-            held[self._asked_for(place, offer.name)] = offer
+        columns = told.get("columns")
+        if columns is not None:
+            held = bundlecolumns.read(columns, self._wishes)
+        else:
+            held = self._held_read(told.get("held"))
         claims: dict[int, Claim] = {}
         for item in fields.array(told.get("claims"), 0, "claims"):
             place, part = fields.array(item, 2, "claim")[:2]
             claim = wire.claim_read(part)
             claims[self._asked_for(place, claim.name)] = claim
         return Told(held, claims)
+
+    def _held_read(self, told: object) -> dict[int, Offer]:
+        """From a site that knows no columns."""
+        held: dict[int, Offer] = {}
+        for item in fields.array(told, 0, "held"):
+            place, entry = fields.array(item, 2, "held")[:2]
+            offer = wire.offer_read(entry)
+            if offer is None or offer.kind is not Kind.FILE or offer.sha256 is None:
+                raise WireError("bundle: an entry that is no file with a digest")
+            held[self._asked_for(place, offer.name)] = offer
+        return held
 
     def _asked_for(self, place: object, name: bytes) -> int:
         place = fields.integer(place, "place", 0, len(self._wishes) - 1)

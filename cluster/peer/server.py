@@ -408,7 +408,7 @@ class PeerServer:
         if reader is not None:
             records = await reader.named([(d, [row.name for row in rows]) for d, rows in asked.wanted])
         held, wanted = _as_wanted(asked, records)
-        head, told = bundlewire.told(held, self._fetched(asked))
+        head, told = bundlewire.told(held, self._fetched(asked), columns=asked.columns)
         response = web.StreamResponse(headers={"Content-Type": "application/octet-stream"})
         await response.prepare(request)
         await response.write(head)

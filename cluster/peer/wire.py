@@ -19,7 +19,7 @@ from cluster.plan.saving import LAST_DAY, MONTH, Days, Received
 if TYPE_CHECKING:
     from cluster.store.mirror import JournalRecord
 
-MAJOR, MINOR = 1, 2
+MAJOR, MINOR = 1, 3
 MAX_ENTRIES = 5_000  # in one page: some 0.5 MB with ordinary names
 PAGE_BYTES = 900_000  # a page is closed here, so that its last entry and its claims still fit into MAX_PAGE
 MAX_CLAIMS = 1_000
@@ -124,7 +124,7 @@ def _message(**told: object) -> bytes:
     return pack({"v": [MAJOR, MINOR], **told})
 
 
-def _fits(text: str | None) -> str | None:
+def fits(text: str | None) -> str | None:
     """`text`, or None where it cannot be sent as it is: a validator is of no use when shortened."""
     if text is None:
         return None
@@ -146,12 +146,12 @@ def entry(held: Held | Offer) -> bytes:
             mtime.ns if mtime else None,
             mtime.precision if mtime else None,
             row.size,
-            _fits(row.rounded),
+            fits(row.rounded),
             row.mtime.ns if row.mtime else None,
             row.mtime.precision if row.mtime else None,
-            _fits(held.etag),
-            _fits(held.source) or "",
-            _fits(held.verified) or "",
+            fits(held.etag),
+            fits(held.source) or "",
+            fits(held.verified) or "",
         ]
     )
 
@@ -205,8 +205,8 @@ def claim(told: Claim) -> bytes:
     row = told.row
     stamp = (row.mtime.ns, row.mtime.precision) if row.mtime else (None, None)
     idle = min(round(told.idle * 1000), fields.MAX_INT)
-    part = (told.first, told.end, _fits(told.etag))
-    return pack([told.name, row.size, _fits(row.rounded), *stamp, told.received, idle, told.started, *part])
+    part = (told.first, told.end, fits(told.etag))
+    return pack([told.name, row.size, fits(row.rounded), *stamp, told.received, idle, told.started, *part])
 
 
 def array(parts: Sequence[bytes]) -> bytes:
@@ -240,7 +240,7 @@ def journal(
 
 def record(r: Record | JournalRecord) -> bytes:
     """One record of a journal, packed: 8 elements, the same in pages and on a line."""
-    return pack([r.seq, r.at, r.action, r.path, CODES[r.kind], r.size, r.sha256, _fits(r.source) or ""])
+    return pack([r.seq, r.at, r.action, r.path, CODES[r.kind], r.size, r.sha256, fits(r.source) or ""])
 
 
 def digests(told: Digests) -> bytes:

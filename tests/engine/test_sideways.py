@@ -332,3 +332,54 @@ async def test_hard_links_are_kept_whoever_delivers_the_body(world: World) -> No
     world.equal()
     assert report.outcome == "complete"
     assert len({(world.public / p).stat().st_ino for p in ("a/one", "b/two", "a/three")}) == 1
+
+
+async def test_files_that_wait_are_asked_for_together_when_an_answer_has_been_dealt_with(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A question for each of many small directories would cost more than their files."""
+    monkeypatch.setattr(asking, "GATHER", 3600.0)
+    for i in range(60):
+        world.memory.put(b"%02d/file" % i, b"x" * i)
+    sibling, questions = world.sibling(), 0
+    sibling.hold_all(world.memory)
+    real = sibling.bundle
+
+    async def bundle(mirror: str, wishes: Sequence[Wish], patience: float) -> AsyncIterator[Told | Bodies]:
+        nonlocal questions
+        questions += 1
+        async for one in real(mirror, wishes, patience):
+            yield one
+            while len(world.memory.asked("listing")) < 61:  # noqa: ASYNC110  # of another part
+                await asyncio.sleep(0.01)
+
+    sibling.bundle = bundle  # type: ignore[method-assign]
+    report = await world.run()
+    world.equal()
+    assert (report.files.sideways, questions) == (60, 2)
+
+
+async def test_what_siblings_turn_out_to_lack_is_claimed_only_as_far_as_it_is_soon_fetched(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(Pace, "ahead", lambda self, most: 3000)
+    monkeypatch.setattr(asking, "MANY", 200)
+    world.mirror = replace(world.mirror, order=Order.FORWARD)
+    for i in range(40):
+        world.memory.put(b"a/%03d" % i, b"x" * 100)
+    sibling = world.sibling()
+    sibling.hold_all(world.memory)
+    for i in range(200):
+        world.memory.put(b"b/%03d" % i, b"y" * 1000)
+    real, together = sibling.bundle, []
+
+    def bundle(mirror: str, wishes: Sequence[Wish], patience: float) -> AsyncIterator[Told | Bodies]:
+        names = {claim.name for claim in world.claims.within(mirror, b"b", 0.0)}
+        together.append(sum(wish.entry.name in names for wish in wishes))
+        return real(mirror, wishes, patience)
+
+    sibling.bundle = bundle  # type: ignore[method-assign]
+    report = await world.run()
+    world.equal()
+    assert (report.files.origin, report.files.sideways) == (200, 40)
+    assert max(together) == 3

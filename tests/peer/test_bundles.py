@@ -18,7 +18,7 @@ from cluster.peer.client import Bodies, Told, Wish
 from cluster.peer.codec import WireError, pack
 from tests.peer.cluster import Station, held, running
 from tests.peer.hostile import always, hostile, nothing, whole
-from tests.peer.test_wire import digests, names, sizes, stamps
+from tests.peer.test_wire import digests, names, sizes, stamps, texts
 
 SECOND = 10**9
 
@@ -115,16 +115,109 @@ def test_an_answer_can_arrive_in_any_pieces(step):
         list(answer.feed(b"x"))
 
 
+records = st.builds(
+    Held,
+    names,
+    st.just(Kind.FILE),
+    sizes,
+    st.binary(min_size=32, max_size=32),
+    stamps,
+    st.builds(Row, st.none() | sizes, st.none(), stamps),
+    etag=texts,
+    source=texts.map(lambda text: text or ""),
+    verified=texts.map(lambda text: text or ""),
+)
+
+
+@given(st.lists(records, max_size=20), st.integers(0, 3))
+@settings(deadline=None)
+def test_columns_tell_what_entries_tell(files, first):
+    """But for the size in the listing's row, by which nothing is decided."""
+    asked = [Wish(b"", Entry(b"other"))] * first + asked_for(*files)
+    held = dict(enumerate(files, first))
+    frames, places = bundlewire.told(held, {}, columns=True)
+    assert places == set(held)
+    (columns,) = Answer(asked).feed(frames)
+    (entries,) = Answer(asked).feed(bundlewire.told(held, {})[0])
+    assert columns.held == {
+        place: replace(offer, row=Row(offer.size, None, offer.row.mtime))
+        for place, offer in entries.held.items()
+    }
+
+
+def test_more_than_fits_into_a_message_is_left_out_of_its_columns():
+    held = dict(enumerate(Held(b"f", Kind.FILE, 1, bytes(32), etag="x" * 4000) for _ in range(100)))
+    frame, places = bundlewire.told(held, {}, columns=True)
+    assert len(frame) < 2**20 and places == set(range(len(places))) and 0 < len(places) < 100
+    (told,) = Answer(asked_for(*held.values())).feed(frame)
+    assert set(told.held) == places
+
+
+def columns(**changed: object) -> bytes:
+    told = {"places": [0, 1], "sizes": [1, 2], "digests": [bytes(32)] * 2} | dict.fromkeys(
+        ("time", "width", "listed", "wide", "etag")
+    )
+    told |= {"source": "origin", "verified": "origin"} | changed
+    return pack({"v": [1, 3], "columns": list(told.values()), "claims": []})
+
+
+@pytest.mark.parametrize(
+    ("message", "says"),
+    [
+        (columns(places=0), "not an array"),
+        (columns(places=[1, 0]), "ascending"),
+        (columns(places=[0, 0]), "ascending"),
+        (columns(places=[-1, 0]), "ascending"),
+        (columns(places=[0, 2]), "not asked for"),
+        (columns(places=[0, True]), "another kind"),
+        (columns(places=[0]), "different lengths"),
+        (columns(sizes=[1]), "different lengths"),
+        (columns(sizes=-1), "below 0"),
+        (columns(sizes=None), "another kind"),
+        (columns(digests=None), "another kind"),
+        (columns(digests=[bytes(32), bytes(31)]), "digest"),
+        (columns(time=5), "precision"),
+        (columns(time=5, width=0), "precision"),
+        (columns(listed=[None, 5], wide=[1, None]), "precision"),
+        (columns(time="5"), "another kind"),
+        (columns(etag=["a", b"b"]), "another kind"),
+        (columns(etag=["a", "b\n"]), "not printable"),
+        (columns(source=None), "another kind"),
+        (columns(verified=[[], []]), "another kind"),
+        (pack({"v": [1, 3], "columns": [[]] * 9, "claims": []}), "not an array"),
+        (pack({"v": [1, 3], "columns": {}, "claims": []}), "not an array"),
+    ],
+    ids=lambda value: value if isinstance(value, str) else "",
+)
+def test_columns_that_break_the_rules_are_refused(message, says):
+    with pytest.raises(WireError, match=says):
+        list(Answer([Wish(b"", Entry(b"a")), Wish(b"", Entry(b"b"))]).feed(framed(message)))
+
+
+def test_whoever_does_not_ask_for_columns_is_told_entries():
+    """A site of version 1.2."""
+    asked = {"v": [1, 2], "mirror": "m", "wanted": []}
+    assert not bundlewire.question_read(pack(asked)).columns
+    assert bundlewire.question_read(bundlewire.question("m", [])).columns
+    assert bundlewire.told({}, {})[0] == framed(
+        b"\x83\xa1v\x92\x01\x03\xa4held\xdd\0\0\0\0\xa6claims\xdd\0\0\0\0"
+    )
+
+
+def framed(header: bytes) -> bytes:
+    return len(header).to_bytes(4, "big") + header
+
+
 def test_an_answer_is_byte_for_byte_what_the_protocol_page_shows():
     digest = hashlib.sha256(b"hi").digest()
     file = Held(b"a", Kind.FILE, size=2, sha256=digest, source="")
     assert bundlewire.told({0: file}, {})[0].hex(" ") == (
-        "00 00 00 4f 83 a1 76 92 01 02 a4 68 65 6c 64 dd 00 00 00 01 92 00 "
+        "00 00 00 4f 83 a1 76 92 01 03 a4 68 65 6c 64 dd 00 00 00 01 92 00 "
         f"9d c4 01 61 00 02 c4 20 {digest.hex(' ')} c0 c0 c0 c0 c0 c0 c0 a0 a0 "
         "a6 63 6c 61 69 6d 73 dd 00 00 00 00"
     )
     assert bundlewire.group([(0, b"hi")]).hex(" ") == "00 00 00 02 91 00 68 69"
-    assert bundlewire.last(1).hex(" ") == "00 00 00 0c 82 a1 76 92 01 02 a4 73 65 6e 74 01"
+    assert bundlewire.last(1).hex(" ") == "00 00 00 0c 82 a1 76 92 01 03 a4 73 65 6e 74 01"
 
 
 FILES = sizes_of(1, 1, 1, 2**20, 2**20 + 1)
@@ -370,5 +463,5 @@ async def test_a_sibling_that_does_not_begin_to_answer_costs_the_patience(cluste
                 pass
 
 
-def test_the_minor_version_says_that_there_are_bundles():
-    assert (wire.MAJOR, wire.MINOR) >= (1, 2)
+def test_the_minor_version_says_that_there_are_bundles_with_columns():
+    assert (wire.MAJOR, wire.MINOR) >= (1, 3)

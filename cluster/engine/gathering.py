@@ -34,6 +34,7 @@ from cluster.store.growing import Growing
 
 ORIGIN_AT_ONCE = 2  # pieces, of one file or of two: what is on its way is lost with the site
 SIDEWAYS_AT_ONCE = 3
+UNCOPIED = 2  # pieces that are here or on their way here, and at no sibling, until another one is begun
 BEGINNINGS = 4  # in so many steps a piece is read that is still on its way to a sibling
 TICK = 0.1  # s between two looks at what siblings say on their lines
 CONTEST = 0.05  # s after which a claim on a piece of somebody else's share is looked at again
@@ -81,6 +82,7 @@ class Gathering:
         self._beside = Beside(context, growing, self._pieces, self._changed.set)
         self._beside_others: set[int] = set()  # pieces that we fetch although a slow sibling does
         self._pace = 0.0  # bytes/s of the last piece that came from the origin
+        self._spread = context.claims.arriving.spread(context.mirror.name)
         self._failed: BaseException | None = None
         self._renewed = (-1, 0.0)  # claims: bytes from the origin by then, when next (monotonic)
         self._at_once = min(ORIGIN_AT_ONCE, max(1, context.mirror.limits.connections))
@@ -162,7 +164,9 @@ class Gathering:
         claims, held = self._beside.claims(now), self._beside.perhaps_held()
         files = self._context.claims.arriving.count(self._context.mirror.name)
         at_once = max(1, self._at_once // max(1, files))
-        while sum(f.site == "" for f in self._fetching.values()) < at_once:
+        while (busy := sum(f.site == "" for f in self._fetching.values())) < at_once:
+            if busy + self._spread.alone(now) >= UNCOPIED:
+                return
             shares: dict[str, list[Piece]] = {site: [] for site in sites}
             for piece in self._missing():
                 if piece.start not in held:
@@ -297,6 +301,7 @@ class Gathering:
                 complete = await part.done()
             if not complete:
                 raise Unreachable(href(growing.path), "less arrived than was asked for")
+            self._spread.came(growing.path, fetching.piece.start, stop, self._context.clock.monotonic())
             self._pace = (stop - start) / max(self._context.clock.monotonic() - began, 1e-6)
 
     async def _from_sibling(self, fetching: _Fetching, known: Known, stop: int) -> None:

@@ -19,11 +19,72 @@ if TYPE_CHECKING:
     from cluster.store.mirror import Reader
 
 
+IDLE = 1.0  # s after which a sibling that has read nothing is not about to
+COPYING = 10.0  # s for one range
+
+
+@dataclass(slots=True)
+class Spread:
+    """Which ranges came here from the origin and are nowhere else, as far as siblings have read them here.
+
+    One per mirror and pass. Times are monotonic.
+    """
+
+    _alone: dict[bytes, dict[int, int]] = field(default_factory=dict)  # by path: first byte, end
+    _copied: dict[bytes, set[int]] = field(default_factory=dict)  # by path: blocks
+    _read: float = float("-inf")  # when anything was last read
+    _advanced: float = 0.0  # when a range was last copied, or reading began
+    _slow: bool = False
+
+    def came(self, path: bytes, first: int, end: int, now: float) -> None:
+        """All of this range is here."""
+        self._alone.setdefault(path, {})[first] = end
+        self._look(path, now)
+
+    def copied(self, path: bytes, first: int, end: int, now: float) -> None:
+        """A sibling has been sent the bytes from `first`, where a block begins, to `end`."""
+        if now - self._read >= IDLE:
+            self._advanced = now
+        self._read = now
+        self._copied.setdefault(path, set()).update(_whole(first, end))
+        self._look(path, now)
+
+    def alone(self, now: float) -> int:
+        """How many ranges there are that siblings are about to copy. None, where they read nothing for `IDLE`
+        s; nor from then on where they copied no range for `COPYING` s: the origin is faster than they are."""
+        waiting = sum(map(len, self._alone.values()))
+        if now - self._read >= IDLE or not waiting:
+            return 0
+        self._slow = self._slow or now - self._advanced >= COPYING
+        return 0 if self._slow else waiting
+
+    def forget(self, path: bytes) -> None:
+        """It arrives no more."""
+        self._alone.pop(path, None)
+        self._copied.pop(path, None)
+
+    def _look(self, path: bytes, now: float) -> None:
+        waiting, copied = self._alone.get(path, {}), self._copied.get(path, set())
+        for first in [first for first, end in waiting.items() if copied.issuperset(_whole(first, end))]:
+            del waiting[first]
+            self._advanced = now
+
+
+def _whole(first: int, end: int) -> range:
+    """The blocks from `first`, where one begins, that are complete at `end`, a block's or the file's."""
+    return range(first // blocks.BLOCK, -(-end // blocks.BLOCK))
+
+
 @dataclass(slots=True)
 class Arriving:
     """One per site; `Claims.arriving` is it. The engine writes, the peer server reads."""
 
     _files: dict[str, dict[bytes, Growing]] = field(default_factory=dict)
+    _spread: dict[str, Spread] = field(default_factory=dict)
+
+    def spread(self, mirror: str) -> Spread:
+        """What siblings have copied of it."""
+        return self._spread.setdefault(mirror, Spread())
 
     def begin(self, mirror: str, growing: Growing) -> None:
         """From now on its blocks may be read."""
@@ -31,10 +92,12 @@ class Arriving:
 
     def end(self, mirror: str, path: bytes) -> Growing | None:
         """It is published, or given up. Whoever began it closes it."""
+        self.spread(mirror).forget(path)
         return self._files.get(mirror, {}).pop(path, None)
 
     def clear(self, mirror: str) -> None:
         """The pass over this mirror has ended: what is left is closed."""
+        self._spread.pop(mirror, None)
         for growing in self._files.pop(mirror, {}).values():
             growing.close()
 

@@ -9,7 +9,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import os
-from collections.abc import Awaitable, Iterator, Sequence
+from collections.abc import Awaitable, Callable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from typing import TYPE_CHECKING
 
@@ -42,10 +42,16 @@ class Sender:
         self._threads.shutdown(wait=False, cancel_futures=True)
 
     async def file(
-        self, response: web.StreamResponse, request: web.Request, descriptor: int, first: int, end: int
+        self,
+        response: web.StreamResponse,
+        request: web.Request,
+        descriptor: int,
+        first: int,
+        end: int,
+        sent: Callable[[int], None] = lambda at: None,
     ) -> None:
         """Bytes `first` to `end` of an open file, which is closed afterwards. The next piece is read while
-        one is being written.
+        one is being written. `sent` is told how far it has come.
 
         A file that turns out shorter than its record cuts the connection: the reader must not take what it
         got for the whole.
@@ -61,6 +67,7 @@ class Sender:
                     return
                 reading = self._threads.submit(os.pread, descriptor, min(PIECE, end - at), at)
                 await write(response, request, piece)
+                sent(at)
         finally:
             # A thread may still be reading: the number must not stand for another file before it is done.
             reading.add_done_callback(lambda _: os.close(descriptor))

@@ -386,7 +386,14 @@ class PeerServer:
         if first % blocks.BLOCK or not ends or not first < end <= min(version.size, first + steal.RANGE):
             raise ValueError("not blocks of this file")
         reader = await self._reader_or_none(request, mirror)
-        found = await part_here(self._claims.arriving.of(mirror, version), reader, version, first, end)
+        growing, spread = self._claims.arriving.of(mirror, version), self._claims.arriving.spread(mirror)
+
+        def sent(at: int) -> None:
+            whole = at if at == version.size else at - at % blocks.BLOCK
+            if growing is not None and whole > first:
+                spread.copied(version.path, first, whole, self._clock())
+
+        found = await part_here(growing, reader, version, first, end)
         if found is None:
             raise web.HTTPNotFound
         descriptor, hashes = found
@@ -397,7 +404,7 @@ class PeerServer:
             await response.prepare(request)
             await response.write(hashes)
             unsent.pop_all()
-        await delivered(request, self._sender.file(response, request, descriptor, first, end))
+        await delivered(request, self._sender.file(response, request, descriptor, first, end, sent))
         return response
 
     async def _files(self, request: web.Request) -> web.StreamResponse:

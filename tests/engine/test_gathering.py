@@ -20,6 +20,7 @@ from cluster.errors import Refused, Unreachable
 from cluster.model import Claim, Facts, Limits, Row, Sideways, Stamp, Trust
 from cluster.origin.base import Body, Want
 from cluster.origin.memory import EPOCH, validator
+from cluster.peer import arriving
 from cluster.plan import steal
 from cluster.plan.order import owner
 from cluster.plan.steal import Piece, pieces, successors
@@ -549,6 +550,39 @@ async def test_few_pieces_are_on_their_way_from_the_origin_at_once(world: World,
     world.equal()
     assert report.outcome == "complete"
     assert 2 <= most <= 1 + files, "the first of two may have begun two before the other was there"
+
+
+async def test_no_more_is_fetched_than_siblings_copy(big: World, monkeypatch: pytest.MonkeyPatch) -> None:
+    """What is here and nowhere else would be lost with this site."""
+    for limit in ("IDLE", "COPYING"):
+        monkeypatch.setattr(arriving, limit, 1e9)
+    spread, begun, most = big.claims.arriving.spread("deb"), list[int](), 0
+    big.sibling()
+
+    async def before(method: str, path: bytes) -> None:
+        if method == "read":
+            begun.append(len(begun))
+
+    async def copy() -> None:
+        """A sibling that reads one range after the other."""
+        nonlocal most
+        spread.copied(PATH, 0, 0, time.monotonic())
+        copied = 0
+        while True:
+            await asyncio.sleep(0.03)
+            most = max(most, len(begun) - copied)
+            if waiting := spread._alone.get(PATH):
+                first = min(waiting)
+                spread.copied(PATH, first, waiting[first], time.monotonic())
+                copied += 1
+
+    big.memory.before = before
+    copying = asyncio.create_task(copy())
+    report = await big.run()
+    copying.cancel()
+    big.equal()
+    assert (report.outcome, len(begun)) == ("complete", 21)
+    assert most <= gathering.UNCOPIED
 
 
 @pytest.mark.parametrize("first", ["kent", "oslo"])

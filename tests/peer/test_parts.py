@@ -95,6 +95,20 @@ async def test_what_arrives_at_a_sibling_is_told_and_read_with_its_hashes(cluste
         assert sibling.traffic.bytes - before == RANGE + RANGE - BLOCK + 99
 
 
+async def test_what_a_sibling_has_read_is_known_to_be_copied(cluster):
+    async with running(cluster, "kent", "oslo") as (kent, oslo):
+        oslo.claims.arriving.begin("debian", Arrived((0, SIZE)))
+        sibling, spread = await kent.meets("oslo"), oslo.claims.arriving.spread("debian")
+        for first in (0, RANGE, 10 * RANGE):
+            spread.came(PATH, first, min(first + RANGE, SIZE), 0.0)
+        await read(sibling, 0, RANGE)
+        await read(sibling, RANGE, 2 * RANGE - BLOCK)
+        assert spread.alone(0.0) == 2
+        await read(sibling, 2 * RANGE - BLOCK, 2 * RANGE)
+        await read(sibling, 10 * RANGE, SIZE)
+        assert spread.alone(0.0) == 0
+
+
 async def test_a_file_that_is_here_whole_is_told_and_read_by_parts_too(cluster):
     async with running(cluster, "kent", "oslo") as (kent, oslo):
         oslo.files.put(PATH, BODY)

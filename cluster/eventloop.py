@@ -59,10 +59,12 @@ def _nobody_waits(context: dict[str, Any]) -> bool:
 
 
 def _is_closed(context: dict[str, Any]) -> bool:
-    """TLS had something to answer on a connection that was closed in the same turn of the loop."""
-    transport = context.get("transport")
-    ended = isinstance(context.get("exception"), RuntimeError | ConnectionError)
-    return ended and transport is not None and bool(transport.is_closing())
+    """TLS had something to answer on a connection that was closed in the same turn of the loop. Where libuv's
+    handle went first, only uvloop's words tell: the transport does not know yet that it is closing."""
+    transport, error = context.get("transport"), context.get("exception")
+    if transport is None or not isinstance(error, RuntimeError | ConnectionError):
+        return False
+    return bool(transport.is_closing()) or str(error).endswith("; the handler is closed")
 
 
 def _identity(descriptor: int) -> tuple[int, int] | None:

@@ -112,6 +112,7 @@ def test_a_task_that_broke_is_always_told(caplog):
 @pytest.mark.parametrize(
     ("error", "closed", "told"),
     [(RuntimeError("the handler is closed"), True, False), (RuntimeError("mistake"), False, True),
+     (RuntimeError("unable to perform operation on <T closed=True>; the handler is closed"), False, False),
      (ValueError("mistake"), True, True)],
 )  # fmt: skip
 def test_what_is_left_to_say_on_a_closed_connection_is_no_mistake(caplog, error, closed, told):

@@ -421,6 +421,11 @@ class Sideways:
     delta: Delta = Delta.AUTO
     listings: float = 0.0  # s that a sibling's listing may be old to be used instead of asking; 0: never
 
+    @property
+    def relays(self) -> bool:
+        """Whether passes may rest on what siblings were told by the origin."""
+        return self.enabled and self.listings > 0 and self.trust is Trust.SIBLINGS
+
 
 @value
 class Attributes:

@@ -15,6 +15,7 @@ from cluster.peer.cursors import Cursors
 from cluster.peer.differences import differing
 from cluster.peer.journals import Journals
 from cluster.peer.lines import Lines
+from cluster.peer.listings import Listings
 from cluster.peer.siblings import Siblings
 from cluster.scheduler.loop import Scheduler
 from cluster.scheduler.news import News
@@ -32,6 +33,7 @@ class Following:
         cluster: Cluster,
         siblings: Siblings,
         claims: Claims,
+        listings: Listings,
         scheduler: Scheduler,
         open_reader: Callable[[str], Awaitable[Reader]],
         clock: Clock,
@@ -47,7 +49,7 @@ class Following:
             clock,
         )
         self._journals = Journals(cursors, open_reader, self._followed, self._news.take, self._news.lost)
-        self.lines = Lines(site, cluster, siblings, claims, time.monotonic, self._journals)
+        self.lines = Lines(site, cluster, siblings, claims, time.monotonic, self._journals, listings)
         self._tasks: set[asyncio.Task[None]] = set()
 
     def start(self) -> None:

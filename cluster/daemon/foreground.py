@@ -128,7 +128,7 @@ async def _siblings(
     async def open_reader(name: str) -> Reader:
         return await Reader.open(name, site)
 
-    lines = Lines(site, cluster, siblings, claims, time.monotonic)
+    lines = Lines(site, cluster, siblings, claims, time.monotonic, listings=listings)
     server = PeerServer(
         site,
         cluster,

@@ -167,6 +167,7 @@ class Daemon:
             self._cluster,
             self._siblings,
             self._claims,
+            self._runner.listings,
             self._scheduler,
             self._open_reader,
             self._clock,

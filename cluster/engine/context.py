@@ -8,13 +8,13 @@ from dataclasses import dataclass, field
 
 from cluster.engine.batch import Batcher
 from cluster.engine.clock import Clock
+from cluster.engine.listings import Relays
 from cluster.engine.report import Report, Reporter
 from cluster.errors import Changed, Vanished
 from cluster.model import Entry, Held, Mirror, join, shown
 from cluster.origin.base import Origin
 from cluster.peer.claims import Claims
 from cluster.peer.client import Sibling
-from cluster.peer.listings import Listings
 from cluster.plan.compare import Policy, Wanted
 from cluster.plan.select import Patterns
 from cluster.store.mirror import MirrorStore, PassRecord
@@ -47,7 +47,7 @@ class Visit:
     agrees: bool = True  # nothing of it is put off, unsettled, missing or waiting
     descended: bool = False  # what lies below is on its way by itself
     relayed: bool = False  # its listing came from a sibling
-    put_off: float | None = None  # since when (monotonic s) a sibling is expected to list it
+    put_off: float | None = None  # since when (monotonic s) it is left to a sibling to list it
     alone: bool = False  # listed again by itself: of what lies below, only what is new is walked
     pending: int = 0
     failures: tuple[tuple[bytes, str], ...] = ()
@@ -92,7 +92,7 @@ class Context:
     origin: Origin
     siblings: Sequence[Sibling]
     claims: Claims
-    listings: Listings
+    relays: Relays
     clock: Clock
     reporter: Reporter
     report: Report
@@ -101,7 +101,6 @@ class Context:
     policy: Policy
     last: Patterns
     dry: bool = False
-    news: float | None = None  # s since 1970: what was listed before is of no use to this pass
     rules: bytes = b""  # a digest of everything in the descriptor that bears on comparing
     relist: set[bytes] = field(default_factory=set)  # directories whose listing turned out to be old
     relisted: set[bytes] = field(default_factory=set)  # those that have been listed once more since

@@ -17,7 +17,7 @@ from math import inf
 from cluster.engine.clock import Clock
 from cluster.engine.report import Report
 from cluster.errors import PeerError
-from cluster.model import Mirror, Trust, join
+from cluster.model import Mirror, join
 from cluster.peer.client import Agreement, Sibling
 from cluster.store.agreement import Agreed
 from cluster.store.mirror import MirrorStore
@@ -141,12 +141,6 @@ class Following:
             return await sibling.agreement(self.mirror.name, path, self.origin, known, after, ANSWER)
         except PeerError:
             return None  # its breaker knows; or it is of a former version
-
-
-def allowed(mirror: Mirror) -> bool:
-    """Whether the descriptor lets passes rest on what siblings were told by the origin."""
-    sideways = mirror.sideways
-    return sideways.enabled and sideways.listings > 0 and sideways.trust is Trust.SIBLINGS
 
 
 def _age(told: Agreement) -> float:

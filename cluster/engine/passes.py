@@ -10,6 +10,7 @@ from collections.abc import Set as AbstractSet
 from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
+from math import inf
 from typing import Any
 
 from cluster.engine import parting, suspicion
@@ -17,11 +18,12 @@ from cluster.engine.batch import Batcher
 from cluster.engine.clock import Clock, SystemClock
 from cluster.engine.context import Context, Stage, Visit, renewal
 from cluster.engine.fetcher import Fetcher
-from cluster.engine.following import Due, Followed, Following, allowed, outermost
+from cluster.engine.following import Due, Followed, Following, outermost
+from cluster.engine.listings import First, Relays
 from cluster.engine.report import Report, Reporter
 from cluster.engine.walker import Walker
 from cluster.errors import OriginError, StoreError, Vanished
-from cluster.model import SECOND, Held, Kind, Listing, Mirror, OriginSpec, Site, Trust, shown, split
+from cluster.model import SECOND, Held, Kind, Mirror, OriginSpec, Site, Trust, shown, split
 from cluster.origin.base import Origin
 from cluster.peer.claims import Claims
 from cluster.peer.client import Sibling
@@ -117,8 +119,32 @@ class _Pass:
         self._news = news
         self._root_own: Held | None = None
         self._began = 0.0  # s, monotonic
+        self._siblings = [] if dry else list(around.siblings(mirror))
+        self._relays: Relays
 
     async def run(self) -> None:
+        clock, listings = self._around.clock, self._around.listings
+        ended = await self._store.last_ended()
+        after = -inf if ended is None else min(clock.now(), ended + 1)
+        self._relays = Relays(
+            self._mirror,
+            self._around.site.name,
+            self._siblings,
+            listings,
+            clock,
+            self._report,
+            after,
+            self._news,
+            empty=ended is None,
+        )
+        try:
+            await self._run()
+        finally:
+            self._relays.end()
+            if not self._dry:
+                listings.compared(self._mirror.name, self._scope, clock.monotonic())
+
+    async def _run(self) -> None:
         if await self._follow():
             return
         origin, known = await self._first_listing()
@@ -134,7 +160,7 @@ class _Pass:
     async def _follow(self) -> bool:
         """Follow a sibling that has just been through, where there is one (`cluster.engine.following`)."""
         spec = next((spec for spec in self._mirror.origins if not spec.paused), None)
-        if self._scope or self._dry or spec is None or not allowed(self._mirror):
+        if self._scope or self._dry or spec is None or not self._mirror.sideways.relays:
             return False
         origin = self._around.open_origin(spec, self._mirror)
         try:
@@ -146,7 +172,7 @@ class _Pass:
                 origin.url,
                 _rules(self._mirror),
             )
-            followed = await following.find(list(self._around.siblings(self._mirror)), self._news)
+            followed = await following.find(self._siblings, self._news)
             if followed is None:
                 return False
             self._report.origin, self._report.followed = origin.url, followed.site
@@ -161,9 +187,8 @@ class _Pass:
         await self._store.pass_end(record, "failed", self._report.as_json(), now)
         await self._store.write_status()
 
-    async def _first_listing(self) -> tuple[Origin | None, tuple[bytes, Listing, int] | None]:
+    async def _first_listing(self) -> tuple[Origin | None, First | None]:
         """The first origin that lists the directory where this pass begins."""
-        clock = self._around.clock
         asked = self._scope
         while self._scope and not await self._is_directory(self._scope):
             self._scope = split(self._scope)[0]
@@ -177,16 +202,15 @@ class _Pass:
             origin = self._around.open_origin(spec, self._mirror)
             try:
                 while True:
-                    listed_at = int(clock.now() * SECOND)
                     try:
-                        listing = await origin.listing(self._scope)
+                        first = await self._relays.first(origin, self._scope)
                     except Vanished:
                         if not self._scope:
                             raise
                         self._scope = split(self._scope)[0]
                     else:
                         self._report.origin = origin.url
-                        return origin, (self._scope, listing, listed_at)
+                        return origin, first
             except OriginError as error:
                 self._report.failed(f"{origin.url}: {error}")
                 self._reporter.failed(self._scope, str(error))
@@ -203,15 +227,15 @@ class _Pass:
 
     # -- stages
 
-    async def _with(
-        self, origin: Origin, known: tuple[bytes, Listing, int] | None, followed: Followed | None = None
-    ) -> None:
+    async def _with(self, origin: Origin, known: First | None, followed: Followed | None = None) -> None:
         mirror, clock = self._mirror, self._around.clock
         record = await self._store.pass_begin(
             int(clock.now()), _fingerprint(mirror, origin.url, self._scope), origin.url, scope=self._scope
         )
         if record.resumed:
             self._report.notes.append("went on where an interrupted pass had stopped")
+        if record.resumed or (followed is not None and followed.due):
+            await self._relays.resume(origin, self._scope)
         self._began = clock.monotonic() - max(0.0, clock.now() - record.started)
         await self._suspect()
         rules = _rules(mirror)
@@ -231,10 +255,9 @@ class _Pass:
                 site=self._around.site.name,
                 store=self._store,
                 origin=origin,
-                siblings=[] if self._dry else list(self._around.siblings(mirror)),
+                siblings=self._siblings,
                 claims=self._around.claims,
-                listings=self._around.listings,
-                news=self._news,
+                relays=self._relays,
                 clock=clock,
                 reporter=self._reporter,
                 report=self._report,
@@ -251,9 +274,8 @@ class _Pass:
             status = asyncio.create_task(self._status_now_and_then(), name="status files")
             try:
                 async with Fetcher(context, walker.over) as fetcher:
-                    with self._around.listings.walking(mirror.name):
-                        work = self._stages(context, walker, fetcher, known, followed)
-                        await self._unless_broken(fetcher, work)
+                    work = self._stages(context, walker, fetcher, known, followed)
+                    await self._unless_broken(fetcher, work)
             finally:
                 status.cancel()
                 await asyncio.gather(status, return_exceptions=True)
@@ -286,7 +308,7 @@ class _Pass:
         context: Context,
         walker: Walker,
         fetcher: Fetcher,
-        known: tuple[bytes, Listing, int] | None,
+        known: First | None,
         followed: Followed | None,
     ) -> None:
         if followed is not None:
@@ -294,6 +316,7 @@ class _Pass:
         else:
             begin = await self._beginning(context)
             await self._walk(walker, fetcher, begin, known)
+        self._relays.end()
         await self._through(context, walker, fetcher, FIRST)
         await parting.part(context)
         if context.last and (self._report.files.failed or context.sick):
@@ -349,7 +372,7 @@ class _Pass:
         walker: Walker,
         fetcher: Fetcher,
         visits: Sequence[Visit],
-        known: tuple[bytes, Listing, int] | None = None,
+        known: First | None = None,
         due: Due | None = None,
     ) -> None:
         walker.start(fetcher, visits, known, due)

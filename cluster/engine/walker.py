@@ -3,16 +3,14 @@
 from __future__ import annotations
 
 import asyncio
-from collections import deque
-from collections.abc import Collection, Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from itertools import islice
-from typing import Literal
 
 from cluster.engine.ahead import AT_ONCE, Ahead
 from cluster.engine.context import Context, Stage, Visit
 from cluster.engine.fetcher import Fetcher
-from cluster.engine.listings import AGAIN, Relays
+from cluster.engine.listings import First
 from cluster.errors import Blocked, IncompleteListing, OriginError, SourceMissing, Unreachable
 from cluster.listing import fingerprint, token
 from cluster.model import (
@@ -35,6 +33,7 @@ OPEN_VISITS = 4096  # directories with something outstanding, at most; their fil
 LOOP = 3  # ancestors with the very same listing: the origin's tree has no end (HAZARDS 20)
 CHECKPOINT = 10.0  # s between records of what is still to do
 GATHER = 64  # comparisons that are recorded together
+SAMPLE = 64  # directories left to siblings that are looked at together
 
 
 class Walker:
@@ -42,10 +41,10 @@ class Walker:
 
     def __init__(self, context: Context, seed: str) -> None:
         self._context, self._seed = context, seed
-        self._relays = Relays(context)
+        self._relays = context.relays
         self._fetcher: Fetcher | None = None
         self._stack: list[Visit] = []
-        self._aside: deque[Visit] = deque()  # what siblings list first, where they tell us
+        self._aside: dict[bytes, Visit] = {}  # what siblings are to list, and then tell us
         self._begun: set[bytes] = set()  # where the walk began: what lies there is not walked twice
         self._due: Mapping[bytes, bool] = {}
         self._open: dict[bytes, Visit] = {}
@@ -56,7 +55,7 @@ class Walker:
         self._tokens: dict[bytes, bytes] = {}
         self._seen: dict[bytes, tuple[bytes, bytes]] = {}  # by path: token and looks of what agreed
         self._changed = asyncio.Event()
-        self._listing: tuple[bytes, Listing, int] | None = None  # fetched already when the origin was chosen
+        self._listing: First | None = None  # known already when the origin was chosen
         self.kinds_wait: set[bytes] = set()  # directories where a name waits for another kind to go
         self.groups: dict[str, list[int]] = {}  # hard-link groups: [names at the origin, names seen]
         self.directories = 0
@@ -67,7 +66,7 @@ class Walker:
         self,
         fetcher: Fetcher,
         paths: Sequence[Visit],
-        known: tuple[bytes, Listing, int] | None,
+        known: First | None,
         due: Mapping[bytes, bool] | None = None,
     ) -> None:
         """Begin with these visits, the last one first; `known` is a listing that was fetched already. Of what
@@ -77,17 +76,16 @@ class Walker:
         self._begun = {visit.path for visit in paths}
         self._listing = known
         self._due = due or {}
-        if self._due and self._relays.enabled:
-            ours = self._relays.ours([visit.path for visit in paths])
-            self._aside.extend(visit for visit in reversed(paths) if visit.path not in ours)
-            self._stack = [visit for visit in paths if visit.path in ours]
 
     async def run(self) -> None:
         """Walk until every directory has been compared; its files may still be on their way. Raises
         StoreError when this site's disk gives up.
         """
         workers = max(2, self._context.mirror.limits.connections)
-        checkpoints = asyncio.create_task(self._checkpoints(), name="checkpoints")
+        beside = [asyncio.create_task(self._checkpoints(), name="checkpoints")]
+        if self._relays.enabled:
+            self._relays.listen(self._said)
+            beside.append(asyncio.create_task(self._patience(), name="patience"))
         try:
             async with asyncio.TaskGroup() as group:
                 for _ in range(workers):
@@ -96,8 +94,9 @@ class Walker:
             raise failed.exceptions[0] from None
         finally:
             self._ahead.close()
-            checkpoints.cancel()
-            await asyncio.gather(checkpoints, return_exceptions=True)
+            for task in beside:
+                task.cancel()
+            await asyncio.gather(*beside, return_exceptions=True)
 
     def over(self, visit: Visit) -> None:
         """A visit has nothing outstanding any more."""
@@ -109,26 +108,25 @@ class Walker:
 
     def _upcoming(self) -> Iterator[bytes]:
         """What is visited next, the nearest first: a few more than are looked at together."""
-        near = (*reversed(self._stack[-2 * AT_ONCE :]), *islice(self._aside, AT_ONCE))
+        near = (*reversed(self._stack[-2 * AT_ONCE :]), *islice(self._aside.values(), AT_ONCE))
         return (visit.path for visit in near)
 
     def remaining(self) -> list[bytes]:
         """What a pass that is interrupted now must still walk."""
-        waiting = [visit.path for visit in (*self._stack, *self._aside)]
-        return [*waiting, *self._open, *self._context.relist]
+        return [*(visit.path for visit in self._stack), *self._aside, *self._open, *self._context.relist]
 
     async def _worker(self) -> None:
         while True:
-            while not (self._stack or self._aside):
-                if not self._visiting:
+            while not self._stack:
+                if not (self._visiting or self._aside):
                     return
                 self._changed.clear()
                 await self._changed.wait()
             await self._slots.acquire()
-            if not (self._stack or self._aside):
+            visit = self._next()
+            if visit is None:
                 self._slots.release()
                 continue
-            visit = self._stack.pop() if self._stack else self._aside.popleft()
             self._open[visit.path] = visit
             self._visiting += 1
             visit.pending += 1  # and stays so where the visit is cut off: it is still to do
@@ -139,30 +137,65 @@ class Walker:
                 self._changed.set()
             visit.pending -= 1
             if not done:
-                self._put_off(visit)
-                await self._context.clock.sleep(AGAIN)
+                del self._open[visit.path]
+                self._slots.release()
+                self._leave(visit)
             elif visit.pending == 0:
                 self.over(visit)
 
-    def _put_off(self, visit: Visit) -> None:
-        """A sibling is about to list it: come back to it after everything else."""
+    # -- what siblings are to list
+
+    def _next(self) -> Visit | None:
+        """The next one that is ours to list, or has been told; what a sibling is to list is put aside."""
+        while self._stack:
+            visit = self._stack.pop()
+            if not self._left(visit):
+                return visit
+            self._leave(visit)
+        return None
+
+    def _left(self, visit: Visit) -> bool:
+        """Whether it is left to a sibling to list it."""
+        return self._relayed(visit) and self._relays.elsewhere(visit.path)
+
+    def _leave(self, visit: Visit) -> None:
         if visit.put_off is None:
             visit.put_off = self._context.clock.monotonic()
-        del self._open[visit.path]
-        self._slots.release()
-        self._aside.append(visit)
+        self._aside[visit.path] = visit
+
+    def _relayed(self, visit: Visit) -> bool:
+        """Whether a sibling's listing may do for it."""
+        known = self._listing is not None and self._listing.path == visit.path
+        return not known and (not visit.alone or bool(self._due))
+
+    def _said(self, directories: Iterable[bytes] | None) -> None:
+        """Siblings said something of these; None: of who walks, so that everything is looked at once more."""
+        again = list(self._aside) if directories is None else [d for d in directories if d in self._aside]
+        self._stack.extend(self._aside.pop(path) for path in reversed(again))
+        if again:
+            self._changed.set()
+
+    async def _patience(self) -> None:
+        """Wait for no sibling longer than it deserves."""
+        relays = self._relays
+        while True:
+            await relays.patience.tick()
+            relays.idle(not self._stack and bool(self._aside))
+            relays.look()
+            for visit in list(islice(self._aside.values(), SAMPLE)):
+                relays.overdue(visit.path, visit.put_off or 0.0)
 
     # -- one directory
 
     async def _visit(self, visit: Visit) -> bool:
-        """False where it has to be done again later."""
+        """False where it turns out to be left to a sibling."""
         glance = await self._ahead.glance(visit.path)
         view = None if glance else await self._view(visit)
         if glance is None and view is None:
             return True
-        listing = await self._list(visit, self._known(glance or view))
-        if listing == "later":
+        if self._left(visit):  # a sibling has begun to walk meanwhile
             return False
+        listing = await self._list(visit, self._known(glance or view))
         if listing is not None and listing.same:
             self.directories += 1
             self._same(visit, listing, glance, view)
@@ -263,42 +296,34 @@ class Walker:
         self._descend(visit, glance.directories, listing.token, None)
         self._context.reporter.directory(visit.path)
 
-    async def _list(self, visit: Visit, known: bytes) -> Listing | Literal["later"] | None:
-        context = self._context
-        if self._listing is not None and self._listing[0] == visit.path:
-            _, listing, visit.listed_at = self._listing
+    async def _list(self, visit: Visit, known: bytes) -> Listing | None:
+        first = self._listing
+        if first is not None and first.path == visit.path:
             self._listing = None
-            ago = context.clock.now() - visit.listed_at / SECOND
-            self._relays.keep(visit.path, listing, context.clock.monotonic() - ago)
-            return listing
-        relayed = None
-        if self._relays.enabled and (not visit.alone or self._due):
-            waited = 0.0 if visit.put_off is None else context.clock.monotonic() - visit.put_off
-            relayed = await self._relays.find(visit.path, known, waited)
-        if relayed == "later":
-            return "later"
-        if relayed is not None:
-            listing, visit.listed_at = relayed
-            visit.relayed = True
-            since = visit.listed_at // SECOND
-            context.since = since if context.since is None else min(since, context.since)
-            return listing
-        return await self._from_origin(visit, known)
+            found = (first.listing, first.listed_at) if first.relayed else None
+            if found is None:
+                visit.listed_at = first.listed_at
+                return first.listing
+        else:
+            found = await self._relays.find(visit.path, known) if self._relayed(visit) else None
+        if found is None:
+            return await self._from_origin(visit, known)
+        listing, visit.listed_at = found
+        visit.relayed = True
+        context, since = self._context, visit.listed_at // SECOND
+        context.since = since if context.since is None else min(since, context.since)
+        return listing
 
     async def _from_origin(self, visit: Visit, known: bytes) -> Listing | None:
         context, visit.relayed = self._context, False
         visit.listed_at = int(context.clock.now() * SECOND)
-        asked = context.clock.monotonic()
         try:
-            with self._relays.asking(visit.path):
-                listing = await context.origin.listing(visit.path, known)
+            return await self._relays.ask(context.origin, visit.path, known)
         except OriginError as error:
             context.fail(visit, b"", error.message)
             if isinstance(error, Unreachable | IncompleteListing | SourceMissing):
                 context.sick = context.sick or f"{shown(visit.path) or '/'}: {error.message}"
             return None
-        self._relays.keep(visit.path, listing, asked)
-        return listing
 
     async def _carry_out(
         self, visit: Visit, view: View, listing: Listing, difference: Difference, digest: bytes
@@ -358,10 +383,6 @@ class Walker:
             Visit(path, Stage.WALK, records.get(path), digests=digests, alone=path in alone)
             for path in reversed(paths)
         ]
-        if self._relays.enabled:
-            ours = self._relays.ours(by_path)
-            self._aside.extend(visit for visit in reversed(visits) if visit.path not in ours)
-            visits = [visit for visit in visits if visit.path in ours]
         self._stack.extend(visits)
         self._changed.set()
 

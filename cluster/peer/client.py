@@ -13,24 +13,12 @@ from cluster.store.agreement import Agreed
 
 
 @dataclass(frozen=True, slots=True)
-class State:
-    """A site and the listings of one mirror: is a pass under way, how old (s) is the newest it has, and the
-    newest of a directory that another site ranks first for."""
-
-    walking: bool = False
-    newest: float | None = None
-    strayed: float | None = None
-
-
-@dataclass(frozen=True, slots=True)
 class Relayed:
     """What a sibling said when it was asked for a listing: None where it has none that is fresh enough, else
-    how long ago (s) it asked the origin for it; `asking` where it has asked and waits for the answer."""
+    how long ago (s) it asked the origin for it."""
 
     listing: Listing | None
     age: float = 0.0
-    state: State = State()
-    asking: bool = False
 
 
 @dataclass(frozen=True, slots=True)

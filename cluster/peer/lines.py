@@ -20,7 +20,10 @@ from cluster.peer.claims import Changes, Claims
 from cluster.peer.codec import WireError
 from cluster.peer.https import HttpsSibling
 from cluster.peer.line import KEPT, LEFT, Line, Socket, ended
+from cluster.peer.listings import Listings
+from cluster.peer.relaying import Relaying
 from cluster.peer.siblings import Siblings
+from cluster.peer.walkwire import Known, Listed, Walk
 
 FLUSH = 0.01  # s in which changes are gathered: a word for many costs what a word for one does
 BEHIND = 0.5  # s until a sibling that reads slowly is looked at again
@@ -56,14 +59,16 @@ class Lines:
         claims: Claims,
         clock: Callable[[], float],
         ear: Ear | None = None,
+        listings: Listings | None = None,
     ) -> None:
         self._site, self._cluster, self._siblings = site, cluster, siblings
         self._claims, self._clock, self._ear = claims, clock, ear
+        self._relaying = Relaying(listings or Listings(), clock)
         self._lines: dict[str, Line] = {}
         self._without: dict[str, asyncio.Event] = {}  # by sibling: set while there is no line to it
         self._dialling: dict[HttpsSibling, asyncio.Task[None]] = {}
         self._changed = asyncio.Event()
-        self._telling: asyncio.Task[None] | None = None
+        self._telling: list[asyncio.Task[None]] = []
         self._talking: set[asyncio.Task[object]] = set()
         self._stopping = False
         self.shares: Callable[[str, linewire.Shares], None] | None = None  # hears of what is shared
@@ -72,13 +77,14 @@ class Lines:
     # -- life
 
     def start(self) -> None:
-        self._telling = asyncio.create_task(self._tell(), name="claims")
+        work = {"claims": self._tell(), "listings": self._relaying.run()}
+        self._telling = [asyncio.create_task(telling, name=name) for name, telling in work.items()]
         self._dial_all()
 
     async def stop(self) -> None:
         self._stopping = True
         self._claims.listen(None)
-        tasks = [*self._dialling.values(), *([self._telling] if self._telling else ())]
+        tasks = [*self._dialling.values(), *self._telling]
         for task in tasks:
             if task not in self._talking:
                 task.cancel()
@@ -98,6 +104,8 @@ class Lines:
             line.behind = True  # which mirrors are shared may be different now
             if name not in self._siblings.all:
                 line.end(LEFT, "not a sibling any more")
+            else:
+                self._relaying.begun(line, self._relayed(name))
         self._changed.set()
         self._dial_all()
 
@@ -119,6 +127,10 @@ class Lines:
         for mirror in self._cluster.mirrors_of(self._site.name):
             if site in mirror.sites:
                 yield mirror.name
+
+    def _relayed(self, site: str) -> Iterator[str]:
+        """Those of them of which listings may be taken, and are told."""
+        return (name for name in self.shared(site) if self._cluster.mirrors[name].sideways.relays)
 
     def _shares(self, site: str, mirror: str) -> bool:
         known = self._cluster.mirrors.get(mirror)
@@ -215,6 +227,7 @@ class Lines:
         self._claims.heard.begin(line.site)
         self._snapshot(line)
         self._carries(line, line.channels)
+        self._relaying.begun(line, self._relayed(line.site))
         if self._ear is not None:
             self._ear.begun(line)
         log.info("%s: a line, dialled by %s", line.site, line.dialler)
@@ -227,6 +240,7 @@ class Lines:
         self._no_line(line.site).set()
         self._claims.heard.gone(line.site)
         self._carries(line, None)
+        self._relaying.ended(line)
         if not self._lines:
             self._claims.listen(None)
         if self._ear is not None:
@@ -278,6 +292,8 @@ class Lines:
                 self._ear.news(line, message)
             case linewire.Shares() if self.shares is not None:
                 self.shares(site, message)
+            case Walk() | Listed() | Known():
+                self._relaying.hear(line, message)
             case linewire.Greeting():
                 raise WireError("greets twice")
 

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from cluster.model import Claim, value
-from cluster.peer import fields, wire
+from cluster.peer import fields, walkwire, wire
 from cluster.peer.codec import WireError, pack, unpack
 
 if TYPE_CHECKING:
@@ -118,7 +118,21 @@ class Shares:
     shares: tuple[Share, ...] = ()
 
 
-Message = Greeting | Sign | Anew | Whole | Fetching | Gone | Cleared | Follow | News | Shares
+Message = (
+    Greeting
+    | Sign
+    | Anew
+    | Whole
+    | Fetching
+    | Gone
+    | Cleared
+    | Follow
+    | News
+    | Shares
+    | walkwire.Walk
+    | walkwire.Listed
+    | walkwire.Known
+)
 
 
 # -- encoding --------------------------------------------------------------------------------
@@ -243,6 +257,12 @@ def read(data: bytes) -> Message | None:
                 tuple(_heard(item) for item in fields.array(hears, 0, "hears")),
                 tuple(_share(item) for item in fields.array(shares, 0, "shares")),
             )
+        case "walk", rest:
+            return walkwire.walk_read(rest)
+        case "listed", rest:
+            return walkwire.listed_read(rest)
+        case "known", rest:
+            return walkwire.known_read(rest)
         case "greeting" | "sign" | "cleared" | "fetching" | "gone" | "follow" | "news" | "shares", _:
             raise WireError(f"{row[0]}: only {len(row)} elements")
         case _:

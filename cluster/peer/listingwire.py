@@ -7,11 +7,11 @@ from __future__ import annotations
 
 from cluster.model import Entry, Listing, Rejected
 from cluster.peer import fields, wire
-from cluster.peer.client import Relayed, State
-from cluster.peer.codec import MAX_ARRAY, MAX_PAGE, MAX_TEXT, WireError, pack
+from cluster.peer.client import Relayed
+from cluster.peer.codec import MAX_ARRAY, MAX_PAGE, MAX_TEXT, WireError, pack, unpack
+from cluster.peer.walkwire import TOKEN
 
 MARGIN = 4096  # bytes of a message beside its rows
-TOKEN = 64  # bytes of a listing's token, at most
 
 
 def packed(listing: Listing) -> bytes | None:
@@ -46,18 +46,13 @@ def _entry(one: Entry) -> list[object]:
     return [one.name, wire.CODES[one.kind], one.size, one.rounded, *stamp, *who, *links]
 
 
-def told(
-    state: State, age: float = 0.0, token: bytes = b"", rows: bytes = b"", *, asking: bool = False
-) -> bytes:
+def told(age: float = 0.0, token: bytes = b"", rows: bytes = b"", *, walking: bool = False) -> bytes:
     """The answer: without `token` there is no listing that is fresh enough, without `rows` whoever asks has
     what the token stands for."""
     message: dict[str, object] = {
         "v": [wire.MAJOR, wire.MINOR],
-        "walking": state.walking,
-        "newest": _milliseconds_or_none(state.newest),
-        "strayed": _milliseconds_or_none(state.strayed),
-        "asking": asking,
-        "age": _milliseconds(age),
+        "walking": walking,
+        "age": min(round(age * 1000), fields.MAX_INT),
         "token": token,
         "rows": None,
     }
@@ -65,50 +60,36 @@ def told(
     return packed[:-1] + b"\x94" + rows if rows else packed  # the last byte is the None of `rows`
 
 
-def _milliseconds(seconds: float) -> int:
-    return min(round(seconds * 1000), fields.MAX_INT)
-
-
-def _milliseconds_or_none(seconds: float | None) -> int | None:
-    return None if seconds is None else _milliseconds(seconds)
-
-
-def _seconds_or_none(value: object, what: str) -> float | None:
-    milliseconds = fields.integer_or_none(value, what)
-    return None if milliseconds is None else milliseconds / 1000
-
-
 def told_read(data: bytes) -> Relayed:
     """An answer. Names are plain, ascending, each once."""
     message = wire.message(data)
-    state = State(
-        fields.boolean(message.get("walking"), "walking"),
-        _seconds_or_none(message.get("newest"), "newest"),
-        _seconds_or_none(message.get("strayed"), "strayed"),
-    )
     if message.get("token") == b"":
-        return Relayed(None, state=state, asking=fields.boolean(message.get("asking", False), "asking"))
+        return Relayed(None)
     age = fields.integer(message.get("age"), "age") / 1000
     token = fields.binary(message.get("token"), "token")
     if not 0 < len(token) <= TOKEN:
         raise WireError(f"token: {len(token)} bytes")
     rows = message.get("rows")
-    if rows is None:
-        return Relayed(Listing((), token=token, same=True), age, state)
+    listing = Listing((), token=token, same=True) if rows is None else _listing_read(rows, token)
+    return Relayed(listing, age)
+
+
+def rows_read(rows: bytes, token: bytes) -> Listing:
+    """What `packed` made of a listing, by itself."""
+    return _listing_read(unpack(b"\x94" + rows), token)
+
+
+def _listing_read(rows: object, token: bytes) -> Listing:
     entries, rejected, own, rest = fields.array(rows, 4, "rows")[:4]
     zone_known, form, size = fields.array(rest, 3, "listing")[:3]
-    return Relayed(
-        Listing(
-            _entries_read(entries),
-            tuple(_rejected_read(one) for one in fields.array(rejected, 0, "rejected")),
-            fields.boolean(zone_known, "zone"),
-            fields.text(form, "format"),
-            fields.integer(size, "size"),
-            own=None if own is None else _entry_read(own, nameless=True),
-            token=token,
-        ),
-        age,
-        state,
+    return Listing(
+        _entries_read(entries),
+        tuple(_rejected_read(one) for one in fields.array(rejected, 0, "rejected")),
+        fields.boolean(zone_known, "zone"),
+        fields.text(form, "format"),
+        fields.integer(size, "size"),
+        own=None if own is None else _entry_read(own, nameless=True),
+        token=token,
     )
 
 

@@ -295,15 +295,13 @@ class PeerServer:
         mirror, now = query.text("mirror"), self._clock()
         self._granted(request, mirror)
         directory, origin = query.path("directory"), query.text("origin")
-        self._listings.asked_by(mirror, request[SITE], now)
-        state = self._listings.state(mirror, now)
         kept = self._listings.fresh(mirror, directory, origin, query.integer("age", 0) / 1000, now)
         same = kept is not None and query.text("known") == kept.token.hex()
+        walking = mirror in self._listings.walking()
         if kept is None or not (same or kept.packed):
-            asking = self._listings.is_asking(mirror, directory, origin)
-            return _answer(listingwire.told(state, asking=asking))
+            return _answer(listingwire.told(walking=walking))
         rows = b"" if same else kept.packed
-        return _answer(listingwire.told(state, now - kept.asked, kept.token, rows))
+        return _answer(listingwire.told(now - kept.asked, kept.token, rows, walking=walking))
 
     async def _agreement(self, request: web.Request) -> web.Response:
         query = Query(request)

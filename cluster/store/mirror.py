@@ -287,6 +287,11 @@ class MirrorStore:
         None where it never did, or where a pass is open, to be gone on with."""
         return await self._records.read(passes.last_through)
 
+    async def last_ended(self) -> float | None:
+        """When (s) a pass last ended, over whatever part; infinity where one is open, to be gone on with;
+        None where there was none."""
+        return await self._records.read(passes.last_ended)
+
     async def frontier_save(
         self, record: PassRecord, paths: Sequence[bytes], cursor: dict[str, object]
     ) -> None:

@@ -11,6 +11,7 @@ import json
 import sqlite3
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import replace
+from math import inf
 from typing import Any
 
 import msgpack  # type: ignore[import-untyped]
@@ -149,6 +150,12 @@ def last_through(connection: sqlite3.Connection) -> tuple[int, int] | None:
         f"{through} AND coalesce(json_extract(counts, '$.followed'), '') = '' ORDER BY id DESC LIMIT 1"
     ).fetchone()
     return None if walked is None else (newest[0], walked[0])
+
+
+def last_ended(connection: sqlite3.Connection) -> float | None:
+    """See `MirrorStore.last_ended`."""
+    open_one, newest = connection.execute("SELECT max(ended IS NULL), max(ended) FROM passes").fetchone()
+    return inf if open_one else None if newest is None else float(newest)
 
 
 # -- when a directory was compared

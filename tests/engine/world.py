@@ -46,7 +46,7 @@ from cluster.origin.local import LocalOrigin
 from cluster.origin.memory import EPOCH, MemoryOrigin
 from cluster.peer import caught, client, deltawire
 from cluster.peer.claims import Claims
-from cluster.peer.client import Agreement, Bodies, Parts, Relayed, State, Wish
+from cluster.peer.client import Agreement, Bodies, Parts, Relayed, Wish
 from cluster.peer.listings import Listings
 from cluster.plan.source import same_version
 from cluster.store import blocks
@@ -144,9 +144,7 @@ class FakeSibling:
         self.asked: list[bytes] = []
         self.asked_listings: list[bytes] = []
         self.listings: dict[bytes, tuple[Listing, float]] = {}  # and how many s ago it had them
-        self.state = State()
         self.lag: Callable[[], None] = lambda: None  # called before each piece of a body
-        self.asking: set[bytes] = set()  # listings that are on their way to it when it is asked first
         self.delivered: list[bytes] = []
         self.grown: dict[tuple[bytes, int, str], tuple[Sequence[tuple[int, int]], bytes]] = {}
         self.part_claims: list[Claim] = []
@@ -199,15 +197,12 @@ class FakeSibling:
         if self.silent is not None:
             await asyncio.sleep(min(self.silent, patience))
             raise PeerSilent(self.name, "no answer")
-        if directory in self.asking:
-            self.asking.remove(directory)
-            return Relayed(None, state=self.state, asking=True)
         listing, old = self.listings.get(directory, (None, 0.0))
         if listing is None or old > age:
-            return Relayed(None, state=self.state)
+            return Relayed(None)
         if known and known == listing.token:
             listing = Listing((), token=known, same=True)
-        return Relayed(listing, old, self.state)
+        return Relayed(listing, old)
 
     async def agreement(
         self, mirror: str, directory: bytes, origin: str, known: bytes, after: bytes, patience: float

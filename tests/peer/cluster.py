@@ -156,7 +156,7 @@ class Station:
         self.claims, self.listings = Claims(), Listings()
         self.woken: list[tuple[str, str, bytes]] = []
         self.siblings = Siblings(site, cluster, time.monotonic)
-        self.lines = Lines(site, cluster, self.siblings, self.claims, time.monotonic)
+        self.lines = Lines(site, cluster, self.siblings, self.claims, time.monotonic, listings=self.listings)
         self.server = PeerServer(
             site,
             cluster,

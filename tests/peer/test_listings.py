@@ -13,9 +13,9 @@ from cluster.errors import PeerError
 from cluster.model import Entry, Kind, Listing, Rejected, Stamp
 from cluster.peer import listings as listings_module
 from cluster.peer import listingwire
-from cluster.peer.client import State
 from cluster.peer.codec import WireError, pack
 from cluster.peer.listings import Listings
+from cluster.peer.walkwire import Walk
 from tests.peer.cluster import make_cluster, running
 
 ORIGIN = "http://origin.example/pub/"
@@ -61,15 +61,15 @@ def _name(entry: Entry) -> bytes:
 def test_a_listing_arrives_as_it_was(listing: Listing, age: int) -> None:
     packed = listingwire.packed(listing)
     assert packed is not None
-    told = listingwire.told_read(listingwire.told(State(True, 3.0, 4.0), age, listing.token, packed))
-    assert (told.listing, told.age, told.state) == (listing, age, State(True, 3.0, 4.0))
+    told = listingwire.told_read(listingwire.told(age, listing.token, packed))
+    assert (told.listing, told.age) == (listing, age)
+    assert listingwire.rows_read(packed, listing.token) == listing
 
 
 def test_without_rows_it_is_the_one_that_is_known_and_without_a_token_there_is_none() -> None:
-    same = listingwire.told_read(listingwire.told(State(), 2.0, b"token"))
+    same = listingwire.told_read(listingwire.told(2.0, b"token"))
     assert same.listing == Listing((), token=b"token", same=True)
-    assert listingwire.told_read(listingwire.told(State(newest=7.5))).listing is None
-    assert listingwire.told_read(listingwire.told(State(newest=7.5))).state == State(False, 7.5)
+    assert listingwire.told_read(listingwire.told()).listing is None
 
 
 def test_a_listing_that_does_not_fit_into_a_message_is_not_told() -> None:
@@ -83,6 +83,8 @@ def test_a_listing_that_does_not_fit_into_a_message_is_not_told() -> None:
 def test_junk_is_no_listing(junk: bytes) -> None:
     with pytest.raises(WireError):
         listingwire.told_read(junk)
+    with pytest.raises(WireError):
+        listingwire.rows_read(junk, b"token")
 
 
 @pytest.mark.parametrize(
@@ -106,7 +108,7 @@ def test_what_is_no_listing_is_refused(rows: object) -> None:
 def test_the_oldest_go_where_there_is_no_more_room(monkeypatch: pytest.MonkeyPatch) -> None:
     kept = Listings()
     one = Listing(tuple(Entry(b"%03d" % i) for i in range(100)), token=b"t")
-    each = len(listingwire.packed(one) or b"") + listings_module.RECORD
+    each = listings_module.RECORD + len(listingwire.packed(one) or b"")
     monkeypatch.setattr(listings_module, "MOST", 3 * each)
     for i in range(5):
         kept.keep("m", b"%d" % i, ORIGIN, one, 100.0 + i)
@@ -152,29 +154,44 @@ async def test_a_sibling_is_told_what_the_origin_said_and_how_long_ago(tmp_path:
         told = await sibling.listing("debian", b"pool/m", ORIGIN, 60, b"", 2)
         assert told.listing == listing
         assert 20 <= told.age < 23
-        assert told.state.newest is not None
         same = await sibling.listing("debian", b"pool/m", ORIGIN, 60, b"token", 2)
         assert same.listing is not None
         assert same.listing.same
         assert (await sibling.listing("debian", b"pool/m", ORIGIN, 15, b"", 2)).listing is None
         assert (await sibling.listing("debian", b"pool/x", ORIGIN, 60, b"", 2)).listing is None
-        assert kent.listings.last_asked_by("debian", "oslo") is not None
 
 
-async def test_a_sibling_is_told_what_is_under_way_and_that_we_took_of_its_share(tmp_path: Path) -> None:
-    async with running(make_cluster(str(tmp_path)), "kent", "oslo") as (kent, oslo):
-        sibling = await oslo.meets("kent")
-        with kent.listings.asking("debian", b"pool", ORIGIN):
-            told = await sibling.listing("debian", b"pool", ORIGIN, 60, b"", 2)
-            assert (told.listing, told.asking, told.state.strayed) == (None, True, None)
-            assert not (await sibling.listing("debian", b"other", ORIGIN, 60, b"", 2)).asking
-        listing = Listing((Entry(b"a"),), token=b"token")
-        kent.listings.keep("debian", b"pool", ORIGIN, listing, time.monotonic() - 5, strayed=True)
-        told = await sibling.listing("debian", b"pool", ORIGIN, 60, b"", 2)
-        assert (told.listing, told.asking) == (listing, False)
-        assert told.state.strayed is not None
-        with kent.listings.walking("debian"):
-            assert (await sibling.listing("debian", b"", ORIGIN, 60, b"", 2)).state.walking
+def test_what_a_sibling_told_is_known_and_not_told_on() -> None:
+    kept = Listings()
+    kept.learnt("m", b"d", Listing((Entry(b"a"),), token=b"t"), 90.0)
+    assert kept.rows("m", b"d", b"t")
+    assert kept.rows("m", b"d", b"u") is None
+    assert kept.fresh("m", b"d", ORIGIN, 1e9, 100.0) is None
+    assert not list(kept.newest(Walk("m", 1, ORIGIN, age=10**15), 100.0))
+    kept.keep("m", b"d", ORIGIN, Listing((), token=b"t", same=True), 100.0)
+    fresh = kept.fresh("m", b"d", ORIGIN, 60.0, 110.0)
+    assert fresh is not None
+    assert fresh.packed
+
+
+def test_a_directory_was_compared_with_the_newest_pass_over_it() -> None:
+    kept = Listings()
+    assert kept.last_compared("m", b"a") is None
+    kept.compared("m", b"", 100.0)
+    kept.compared("m", b"a", 200.0)
+    kept.compared("m", b"a/b", 150.0)
+    assert [kept.last_compared("m", path) for path in (b"", b"a", b"a/b/c", b"ab", b"b")] == [
+        100.0,
+        200.0,
+        200.0,
+        100.0,
+        100.0,
+    ]
+    kept.compared("m", b"", 300.0)
+    assert kept.last_compared("m", b"a") == 300.0
+    for number in range(2 * listings_module.MOST_SCOPES):
+        kept.compared("m", b"%d" % number, 400.0)
+    assert kept.last_compared("m", b"a") == 400.0
 
 
 async def test_a_mirror_that_is_not_shared_is_not_told_of(tmp_path: Path) -> None:

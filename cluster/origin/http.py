@@ -15,6 +15,7 @@ from cluster.model import Facts, Kind, Limits, Listing, OriginSpec, Stamp, href,
 from cluster.origin import http_file
 from cluster.origin.base import Body, Plain, Properties, Traffic, Want
 from cluster.origin.http_dial import Dialer
+from cluster.origin.http_headers import facts_of
 from cluster.origin.http_listing import page
 from cluster.origin.http_pages import Pages
 from cluster.origin.http_session import HttpSession, Patience
@@ -83,6 +84,9 @@ class HttpOrigin:
     async def facts(self, path: bytes) -> Facts:
         """What the origin says of one file: HEAD, or a GET of one byte where it has no HEAD."""
         async with self._session.places:
+            answer = await self._pages.head(path) if self._session.has_head else None
+            if answer is not None:
+                return facts_of(answer.headers)
             return await http_file.facts(self._session, path)
 
     def read(self, path: bytes, want: Want) -> AbstractAsyncContextManager[Body]:

@@ -28,10 +28,12 @@ class Answer:
     """Feed it until it is complete. `begun`: its header is. `received` counts bytes of the body; `rest` is
     what came after its end, bytes that nobody asked for."""
 
-    __slots__ = ("_buffer", "_left", "_pieces", "begun", "complete", "headers", "keep", "reason", "received",
-                 "status")  # fmt: skip
+    __slots__ = ("_bodiless", "_buffer", "_left", "_pieces", "begun", "complete", "headers", "keep", "reason",
+                 "received", "status")  # fmt: skip
 
-    def __init__(self) -> None:
+    def __init__(self, *, bodiless: bool = False) -> None:
+        """`bodiless`: to HEAD, whose framing is that of a body which does not come (RFC 9110, 9.3.2)."""
+        self._bodiless = bodiless
         self.begun = self.complete = False
         self.keep = True
         self.status, self.reason, self.received = 0, "", 0
@@ -90,6 +92,8 @@ class Answer:
         self.keep = "close" not in ",".join(self.headers.getall("Connection", ())).lower()
         if self.status < 200 or self.status in (204, 304):
             raise Odd("an answer without a body")
+        if self._bodiless:
+            return 0
         if coding is not None:
             if coding.lower() != "chunked" or length is not None:
                 raise Odd("two framings")

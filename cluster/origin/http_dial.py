@@ -1,4 +1,4 @@
-"""Connections of our own to an origin that has answered an ordinary request, by the rules of its session."""
+"""Connections of our own to an origin, by the rules of its session."""
 
 from __future__ import annotations
 
@@ -11,6 +11,7 @@ if TYPE_CHECKING:
     from cluster.origin.http_session import HttpSession, Way
 
 SPOILT, SHARE = 3, 16  # odd answers until nothing is asked this way any more: so many, and one in so many
+QUICK = 3.0  # s for a connection to an origin that was never asked: the ordinary client waits again
 
 _P = TypeVar("_P", bound=asyncio.BaseProtocol)
 
@@ -43,9 +44,10 @@ class Dialer:
         self.way = way = await session.way() if self.usable else None
         if way is None:
             return None
+        patience = session.patience.connect if session.answered else min(QUICK, session.patience.connect)
         for address in way.addresses[self._address :]:
             try:
-                async with asyncio.timeout(session.patience.connect):
+                async with asyncio.timeout(patience):
                     return await self._connected(way, address, protocol)
             except (OSError, TimeoutError, ValueError):
                 self._address += 1

@@ -13,11 +13,9 @@ import time
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
-import aiohttp
-
 from cluster.errors import Unreachable
 from cluster.model import href
-from cluster.origin.http_session import classified, too_slow
+from cluster.origin.http_session import told, too_slow
 
 if TYPE_CHECKING:
     from cluster.origin.base import Vessel
@@ -54,8 +52,8 @@ class Drain:
         except BlockingIOError:
             silent = f"silent for {self._silence:g} s after {self.received} bytes"
             raise Unreachable(href(self._path), silent) from None
-        except (OSError, aiohttp.ClientError) as error:
-            raise classified(self._path, error, self.received) from None
+        except OSError as error:
+            raise told(self._path, error, self.received) from None
 
     def stop(self) -> None:
         """Let `run` end soon."""
@@ -87,7 +85,7 @@ class Drain:
             count = connection.recv_into(room)
             waited += clock() - before
             if not count:
-                raise aiohttp.ClientPayloadError("the connection was closed")
+                raise ConnectionError("the connection broke")
             vessel.took(count)
             self.received += count
             if waited >= self._patience.low_window:

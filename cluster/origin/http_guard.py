@@ -13,10 +13,9 @@ import socket
 from ipaddress import IPv4Address, IPv6Address, IPv6Network, ip_address
 from typing import TYPE_CHECKING
 
-from aiohttp.abc import AbstractResolver, ResolveResult
-
 if TYPE_CHECKING:
     from aiohappyeyeballs import AddrInfoType
+    from aiohttp.abc import AbstractResolver, ResolveResult
     from yarl import URL
 
     from cluster.model import OriginSpec
@@ -110,10 +109,43 @@ class Guard:
         return socket.socket(family, kind, protocol)
 
 
-class GuardedResolver(AbstractResolver):
+class SystemResolver:
+    """The system's own, on a thread. It has the shape of aiohttp's resolvers, and needs no import of it."""
+
+    async def resolve(
+        self, host: str, port: int = 0, family: socket.AddressFamily = socket.AF_INET
+    ) -> list[ResolveResult]:
+        """Raises OSError. An address that is good on one link only (`%eth0`) keeps that."""
+        loop = asyncio.get_running_loop()
+        found = await loop.getaddrinfo(
+            host, port, family=family, type=socket.SOCK_STREAM, flags=socket.AI_ADDRCONFIG
+        )
+        numeric = socket.AI_NUMERICHOST | socket.AI_NUMERICSERV
+        results: list[ResolveResult] = []
+        for its_family, _, protocol, _, where in found:
+            address = str(where[0])
+            if its_family == socket.AF_INET6 and len(where) > 3 and where[3]:
+                address = f"{address.partition('%')[0]}%{socket.if_indextoname(int(where[3]))}"
+            results.append(
+                {
+                    "hostname": host,
+                    "host": address,
+                    "port": int(where[1]),
+                    "family": its_family,
+                    "proto": protocol,
+                    "flags": numeric,
+                }
+            )
+        return results
+
+    async def close(self) -> None:
+        """There is nothing to be closed."""
+
+
+class GuardedResolver:
     """`inner` with its answers judged by `guard`, and with a bound on the time it takes (HAZARDS 82)."""
 
-    def __init__(self, inner: AbstractResolver, guard: Guard, patience: float) -> None:
+    def __init__(self, inner: AbstractResolver | SystemResolver, guard: Guard, patience: float) -> None:
         self._inner, self._guard, self._patience = inner, guard, patience
 
     async def resolve(

@@ -12,8 +12,6 @@ from datetime import UTC
 from email.utils import parsedate_to_datetime
 from typing import NamedTuple
 
-from aiohttp import hdrs
-
 from cluster.model import SECOND, Facts, Kind, Stamp
 from cluster.origin.http_fields import fixed_date, kept, strong
 
@@ -62,13 +60,13 @@ def seconds(value: str | None) -> int | None:
 
 def modified(headers: Mapping[str, str]) -> Stamp | None:
     """Last-Modified, to the second."""
-    at = kept(seconds(headers.get(hdrs.LAST_MODIFIED)))
+    at = kept(seconds(headers.get("Last-Modified")))
     return None if at is None else Stamp(at * SECOND, SECOND)
 
 
 def length(headers: Mapping[str, str]) -> int | None:
     """Content-Length: the bytes on the wire. None where the answer is chunked or delimited by its end."""
-    value = headers.get(hdrs.CONTENT_LENGTH)
+    value = headers.get("Content-Length")
     if value is None or len(value) > 18 or not (value.isascii() and value.isdecimal()):
         return None
     return int(value)
@@ -76,7 +74,7 @@ def length(headers: Mapping[str, str]) -> int | None:
 
 def content_range(headers: Mapping[str, str]) -> ContentRange | None:
     """The part that a 206 carries, or None: several parts, an unknown total, or nonsense (HAZARDS 62)."""
-    found = _CONTENT_RANGE.fullmatch(headers.get(hdrs.CONTENT_RANGE, ""))
+    found = _CONTENT_RANGE.fullmatch(headers.get("Content-Range", ""))
     if found is None:
         return None
     first, last, total = map(int, found.groups())
@@ -88,15 +86,15 @@ def facts_of(headers: Mapping[str, str], *, part: ContentRange | None = None) ->
     return Facts(
         part.total if part else length(headers),
         modified(headers),
-        strong(headers.get(hdrs.ETAG)),
+        strong(headers.get("ETag")),
         Kind.FILE,
-        part is not None or headers.get(hdrs.ACCEPT_RANGES) == "bytes",
+        part is not None or headers.get("Accept-Ranges") == "bytes",
     )
 
 
 def coding(headers: Mapping[str, str]) -> str | None:
     """The content coding in lower case, or None for identity."""
-    value = headers.get(hdrs.CONTENT_ENCODING)
+    value = headers.get("Content-Encoding")
     if not value:
         return None
     value = value.strip().lower()
@@ -114,7 +112,7 @@ def retry_after(headers: Mapping[str, str], now: float) -> float | None:
     A date is taken relative to the answer's own Date: only their difference means anything to us.
     `now` (s since 1970) stands in where the answer has no Date.
     """
-    value = headers.get(hdrs.RETRY_AFTER, "").strip()
+    value = headers.get("Retry-After", "").strip()
     if not value:
         return None
     if value.isascii() and value.isdecimal():
@@ -122,5 +120,5 @@ def retry_after(headers: Mapping[str, str], now: float) -> float | None:
     at = seconds(value)
     if at is None:
         return None
-    said = seconds(headers.get(hdrs.DATE))
+    said = seconds(headers.get("Date"))
     return min(max(at - (now if said is None else said), 0.0), RETRY_CAP)

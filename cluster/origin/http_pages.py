@@ -22,6 +22,7 @@ if TYPE_CHECKING:
     from cluster.origin.http_dial import Dialer
     from cluster.origin.http_session import HttpSession
 
+MISSING, NO_HEAD = (404, 410), (405, 501)
 IDLE = 10.0  # s after which a connection is not used again: servers close them without a word
 
 
@@ -65,7 +66,29 @@ class Pages:
         finally:
             self._session.traffic.listings += connection.answer.received
         dialer.answered()
+        self._session.answered = self._session.answered or answer.status == 200
         return self._judged(answer, directory, self._session.prefix + target)
+
+    async def head(self, path: bytes) -> Answer | None:
+        """The answer to HEAD for one file, 200 or that it is missing; None where it has to be asked in the
+        ordinary way. Raises OriginError."""
+        if not self._dialer.usable:
+            return None
+        connection = self._idle_one() or await self._dialer.open(_Connection)
+        if connection is None:
+            return None
+        self._session.traffic.requests += 1
+        try:
+            answer = await self._asked(connection, href(path).encode("ascii"), head=True)
+        except Odd:
+            self._dialer.odd()
+            return None
+        except _Broken:
+            return None
+        self._session.has_head = answer.status not in NO_HEAD
+        if answer.status in MISSING:
+            raise refused(answer.status, answer.reason, answer.headers, path)
+        return answer if answer.status == 200 else None
 
     def _judged(self, answer: Answer, directory: bytes, url: str) -> Page:
         if answer.status != 200:
@@ -85,7 +108,7 @@ class Pages:
 
     # -- one request
 
-    async def _asked(self, connection: _Connection, target: bytes) -> Answer:
+    async def _asked(self, connection: _Connection, target: bytes, *, head: bool = False) -> Answer:
         """Raises Odd, _Broken, _TooLong."""
         way = self._dialer.way
         assert way is not None, "there is a connection"
@@ -94,7 +117,10 @@ class Pages:
             self._look_again()
         kept = False
         try:
-            answer = await connection.ask(b"%s%s%s" % (way.head, target, way.tail))
+            request = b"%s%s%s" % (way.head, target, way.tail)
+            if head:
+                request = b"HEAD" + request.removeprefix(b"GET")
+            answer = await connection.ask(request, bodiless=head)
             if 300 <= answer.status < 400 or answer.status < 200 or 200 < answer.status < 300:
                 raise Odd(f"{answer.status}")
             kept = answer.keep and not answer.rest
@@ -170,9 +196,9 @@ class _Connection(asyncio.Protocol):
         self._transport: asyncio.Transport
         self._waiting: asyncio.Future[Answer] | None = None
 
-    def ask(self, request: bytes) -> asyncio.Future[Answer]:
+    def ask(self, request: bytes, *, bodiless: bool) -> asyncio.Future[Answer]:
         """Raises Odd, _Broken, _TooLong when awaited."""
-        self.answer = Answer()
+        self.answer = Answer(bodiless=bodiless)
         self.since = self.marked = time.monotonic()
         self.arrived = self.mark = 0
         self._waiting = asyncio.get_running_loop().create_future()

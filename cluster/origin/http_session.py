@@ -7,7 +7,6 @@ wrote them. Whatever aiohttp raises leaves here as an OriginError (`docs/decisio
 from __future__ import annotations
 
 import asyncio
-import errno
 import os
 import socket
 import ssl
@@ -18,7 +17,6 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, NamedTuple
 
-import aiohttp
 from yarl import URL
 
 from cluster import __version__
@@ -26,11 +24,12 @@ from cluster.errors import Changed, OriginError, Refused, Unreachable, Vanished
 from cluster.model import href, shown
 from cluster.origin.base import Plain
 from cluster.origin.http_deadline import Deadline
-from cluster.origin.http_guard import ForbiddenAddress, Guard, GuardedResolver
+from cluster.origin.http_guard import Guard, GuardedResolver, SystemResolver
 from cluster.origin.http_headers import retry_after
 from cluster.origin.http_redirect import MAX_REDIRECTS, REDIRECTS, next_url
 
 if TYPE_CHECKING:
+    import aiohttp
     from aiohttp.abc import AbstractResolver, ResolveResult
 
     from cluster.model import Limits, OriginSpec
@@ -97,9 +96,12 @@ class HttpSession:
         self._guard = Guard(spec, self.base)
         self._resolver = resolver
         self._client: aiohttp.ClientSession | None = None
-        self._guarded: GuardedResolver  # with the client
+        self._guarded: GuardedResolver | None = None  # with the first request, as what follows
+        self._fields = {"User-Agent": self._agent, "Accept": "*/*", "Accept-Encoding": "identity"}
         self._home: dict[str, str] | None = None  # with credentials, for the origin alone
-        self._answered = False  # by itself, without a redirect
+        self._proxy: URL | None = None
+        self._asked = False
+        self.answered = False  # by itself, without a redirect
         self._context: ssl.SSLContext | None = None  # for connections of our own
         self._resolved: tuple[float, list[ResolveResult]] = (0.0, [])  # for `plain`; s, monotonic
         self.has_head = True  # until an answer says otherwise
@@ -129,12 +131,13 @@ class HttpSession:
         The caller holds a place, judges the status (`refusal`) and releases the answer. `path` is what
         errors name. Raises OriginError.
         """
+        self._asked = True
         client = self._client or self._opened(path)
         headers = self._home if extra is None else {**(self._home or {}), **extra}
         url = URL(target, encoded=True)
         answer = await self._once(client, method, url, path, headers)
         if answer.status not in REDIRECTS:
-            self._answered = self._answered or answer.status == 200
+            self.answered = self.answered or answer.status == 200
             return answer
         for _ in range(MAX_REDIRECTS):
             answer.release()
@@ -156,22 +159,23 @@ class HttpSession:
 
     async def way(self) -> Way | None:
         """How to ask over connections of one's own: where no proxy is between, and an answer has shown that
-        the origin can be asked as it is configured."""
-        if self._client is None or not self._answered or self._spec.proxy:
+        the origin can be asked as it is configured; or nothing was asked before."""
+        if self._spec.proxy or (self._asked and not self.answered):
             return None
+        self._asked = True
         host, port = self.base.raw_host or "", self.base.port or 80
         resolved, found = self._resolved
         if not found or time.monotonic() - resolved >= NAMES_HOLD:
             try:
-                found = await self._guarded.resolve(host, port, self._guard.family)
-            except OSError:
+                found = await self._prepared(b"").resolve(host, port, self._guard.family)
+            except (OSError, OriginError):
                 return None  # aiohttp says why
             self._resolved = time.monotonic(), found
         try:
             tls = self._own_tls()
         except OSError:
             return None  # the file of its authorities went away meanwhile
-        fields = {"Host": self.base.host_port_subcomponent, **self._client.headers, **(self._home or {})}
+        fields = {"Host": self.base.host_port_subcomponent, **self._fields, **(self._home or {})}
         lines = "\r\n".join(f"{name}: {value}" for name, value in fields.items())
         return Way(
             tuple((int(one["family"]), one["host"], one["port"]) for one in found),
@@ -182,8 +186,9 @@ class HttpSession:
         )
 
     async def plain(self, connections: int) -> Plain | None:
-        """How small files are asked for by the courier. The caller holds as many places."""
-        way = await self.way()
+        """How small files are asked for by the courier, where the origin has answered. The caller holds as
+        many places."""
+        way = await self.way() if self.answered else None
         if way is None:
             return None
         return Plain(
@@ -237,8 +242,8 @@ class HttpSession:
             if self.deadline.expired(waiting):
                 raise Unreachable(href(path), f"no answer in {self.deadline.within:g} s") from None
             raise
-        except (aiohttp.ClientError, OSError, ValueError) as error:
-            raise classified(path, error) from None
+        except Exception as error:  # noqa: BLE001  # sorted there
+            raise told(path, error) from None
         finally:
             self.deadline.end(waiting)
 
@@ -249,50 +254,52 @@ class HttpSession:
 
     # -- opening -------------------------------------------------------------------------------
 
+    def _prepared(self, path: bytes) -> GuardedResolver:
+        """What every connection needs. Raises Refused where this site's own files are not usable, or the URL
+        may not be asked."""
+        if self._guarded is None:
+            if objection := self._guard.objection(self.base):
+                raise Refused(href(path), objection)
+            proxy = URL(self._spec.proxy) if self._spec.proxy else None
+            for who, user, password in self._credentials(path):
+                if who == "origin":
+                    token = b64encode(f"{user}:{password}".encode()).decode()
+                    self._home = {"Authorization": f"Basic {token}"}
+                elif proxy is not None:
+                    proxy = proxy.with_user(user).with_password(password)
+            self._proxy = proxy
+            inner = self._resolver or SystemResolver()
+            self._guarded = GuardedResolver(inner, self._guard, self.patience.connect)
+        return self._guarded
+
     def _opened(self, path: bytes) -> aiohttp.ClientSession:
-        """The session, made inside the running loop. Raises Refused where its own files are not usable."""
-        if objection := self._guard.objection(self.base):
-            raise Refused(href(path), objection)
-        spec, patience = self._spec, self.patience
-        proxy = URL(spec.proxy) if spec.proxy else None
-        for who, user, password in self._credentials(path):
-            if who == "origin":
-                token = b64encode(f"{user}:{password}".encode()).decode()
-                self._home = {"Authorization": f"Basic {token}"}
-            elif proxy is not None:
-                proxy = proxy.with_user(user).with_password(password)
-        guarded = GuardedResolver(self._resolver or aiohttp.ThreadedResolver(), self._guard, patience.connect)
-        self._guarded = guarded
-        connector = aiohttp.TCPConnector(
-            limit=0,
-            limit_per_host=self._limits.connections,
-            ttl_dns_cache=NAMES_HOLD,
-            family=self._guard.family,
-            local_addr=(spec.bind, 0) if spec.bind else None,
-            resolver=guarded,
-            ssl=self._tls(path),
-            socket_factory=self._guard.open_socket,
-        )
-        self._client = aiohttp.ClientSession(
-            connector=connector,
-            headers={"User-Agent": self._agent, "Accept": "*/*", "Accept-Encoding": "identity"},
-            cookie_jar=aiohttp.DummyCookieJar(),
-            # No total: an image takes hours. No sock_read: `Deadline` does it for less than half the time.
-            timeout=aiohttp.ClientTimeout(total=None, sock_connect=patience.connect),
-            auto_decompress=False,
-            trust_env=False,
-            proxy=proxy,
+        """The general client. Raises Refused as `_prepared`."""
+        from cluster.origin import http_client
+
+        resolver = self._prepared(path)
+        self._client = http_client.opened(
+            self._spec,
+            self._limits,
+            self._guard,
+            resolver,
+            fields=self._fields,
+            proxy=self._proxy,
+            connect=self.patience.connect,
+            names=NAMES_HOLD,
+            tls=self._tls(path),
         )
         return self._client
 
     def _tls(self, path: bytes) -> ssl.SSLContext | bool:
         """Verified against the system's authorities, or against `ca` alone. Fails closed (HAZARDS 78)."""
+        if self._context is not None:
+            return self._context
         if self._spec.ca is None:
             return True  # aiohttp's: the system's authorities and host names checked, TLS 1.2 or newer
         try:
             return ssl.create_default_context(cafile=self._spec.ca)
         except OSError as error:
-            raise Refused(href(path), f"{self._spec.ca}: not usable as CA file: {_reason(error)}") from None
+            raise Refused(href(path), f"{self._spec.ca}: not usable as CA file: {worded(error)}") from None
 
     def _credentials(self, path: bytes) -> list[tuple[str, str, str]]:
         """`(for whom, user, password)` of each line: `user:password`, or `proxy user:password`.
@@ -308,7 +315,7 @@ class HttpSession:
                     raise Refused(href(path), f"{file}: open to others, must have mode 0600")
                 words = [line.strip().split(" ") for line in lines if line.strip()]
         except (OSError, UnicodeDecodeError) as error:
-            raise Refused(href(path), f"{file}: {_reason(error)}") from None
+            raise Refused(href(path), f"{file}: {worded(error)}") from None
         found = []
         for number, line in enumerate(words, 1):
             user, colon, password = line[-1].partition(":")
@@ -320,7 +327,7 @@ class HttpSession:
 
 def refused(status: int, reason: str, headers: Mapping[str, str], path: bytes) -> OriginError:
     """The error that an unwelcome status means."""
-    name, said = href(path), f"{status} {_reason(reason)}"
+    name, said = href(path), f"{status} {worded(reason)}"
     if status in (404, 410):
         return Vanished(name, said)
     if status in (408, 425, 429) or status >= 500:
@@ -351,8 +358,8 @@ class Reader:
             piece = content.read_nowait()
             if not piece and not content.at_eof():
                 piece = await self._wait()
-        except (aiohttp.ClientError, OSError, ValueError) as error:
-            raise classified(self._path, error, self.received) from None
+        except Exception as error:  # noqa: BLE001  # sorted there
+            raise told(self._path, error, self.received) from None
         self.received += len(piece)
         if self._waited >= self._patience.low_window and piece:
             self._judge()
@@ -390,53 +397,14 @@ def too_slow(path: bytes, came: int, waited: float, received: int, patience: Pat
         raise Unreachable(href(path), f"{rate:.0f} bytes/s for {waited:.0f} s, after {received} bytes")
 
 
-def classified(path: bytes, error: Exception, received: int | None = None) -> OriginError:
-    """What one of aiohttp's errors means for whoever asked for `path`. Never repeats a header or a URL."""
-    name = href(path)
-    cause = getattr(error, "os_error", None) or error
-    after = "" if received is None else f" after {received} bytes"
-    if isinstance(cause, ForbiddenAddress):
-        return Refused(name, _reason(cause))
-    if isinstance(error, aiohttp.ClientConnectorCertificateError):
-        return Refused(name, f"its certificate is not valid: {_reason(error.certificate_error)}")
-    if isinstance(cause, ssl.SSLError) and not isinstance(cause, ssl.SSLEOFError | ssl.SSLZeroReturnError):
-        return Refused(name, f"no secure connection: {_reason(cause)}")
-    if isinstance(error, aiohttp.InvalidURL):
-        return Refused(name, "the URL is not one that may be asked")
-    if isinstance(error, aiohttp.ClientHttpProxyError):
-        kind = Refused if error.status in (401, 403, 407) else Unreachable
-        return kind(name, f"the proxy answered {error.status}")
-    if isinstance(error, aiohttp.ConnectionTimeoutError):
-        return Unreachable(name, "no connection in time")
-    if isinstance(error, aiohttp.ServerDisconnectedError):
-        return Unreachable(name, "the connection was closed without an answer")
-    if isinstance(error, aiohttp.ClientPayloadError):
-        return Unreachable(name, f"the connection broke{after}")
-    if isinstance(error, aiohttp.ClientResponseError):
-        return Unreachable(name, f"the answer is not HTTP: {_reason(error.message)}")
-    if isinstance(error, aiohttp.ClientConnectorDNSError):
-        return Unreachable(name, f"no address: {_reason(cause)}")
-    if isinstance(error, aiohttp.ClientProxyConnectionError):
-        return Unreachable(name, f"no connection to the proxy: {_reason(cause)}")
-    if isinstance(error, aiohttp.ClientConnectorError):
-        return Unreachable(name, f"cannot connect to {_address(error)}: {_connecting(cause)}")
-    return Unreachable(name, f"{_reason(cause)}{after}")
+def told(path: bytes, error: Exception, received: int | None = None) -> Exception:
+    """What the general client or the system raised, as an OriginError; a mistake of ours stays what it is."""
+    from cluster.origin.http_client import FAILURES, classified
+
+    return classified(path, error, received) if isinstance(error, FAILURES) else error
 
 
-def _address(error: aiohttp.ClientConnectorError) -> str:
-    host = f"[{error.host}]" if ":" in error.host else error.host
-    return f"{host}:{error.port}"
-
-
-def _connecting(cause: object) -> str:
-    """Why there is no connection. asyncio words it otherwise for each address that it tried."""
-    number = getattr(cause, "errno", None)
-    if number == errno.ECONNREFUSED:
-        return "refused"
-    return os.strerror(number) if number else _reason(cause)
-
-
-def _reason(error: object) -> str:
+def worded(error: object) -> str:
     """One short line of an error's own words."""
     text = getattr(error, "strerror", None) or getattr(error, "verify_message", None) or str(error)
     text = text.strip().partition("\n")[0]

@@ -13,8 +13,6 @@ import socket
 from collections import deque
 from typing import TYPE_CHECKING, cast
 
-import aiohttp
-
 from cluster.errors import Unreachable
 from cluster.model import href
 from cluster.origin.http_answer import MAX_HEADER, Answer, Odd
@@ -206,7 +204,7 @@ class Stream(asyncio.BufferedProtocol):
         return False
 
     def connection_lost(self, error: Exception | None) -> None:
-        self._error = self._error or error or aiohttp.ClientPayloadError("the connection was closed")
+        self._error = self._error or error or ConnectionError("the connection broke")
         if not self._begun and not isinstance(self._error, OSError):
             self._error = Odd("no answer")
         self._wake()

@@ -9,7 +9,6 @@ from typing import TYPE_CHECKING
 
 from cluster.model import Kind
 from cluster.peer.client import Parts
-from cluster.peer.sending import open_file
 from cluster.plan.chain import version_held
 from cluster.store import blocks
 
@@ -146,6 +145,8 @@ async def part_here(
         return None
     every = await reader.blocks(version.path)
     hashes = every[32 * (first // blocks.BLOCK) : 32 * count(0, end)]
+    from cluster.peer.sending import open_file  # with aiohttp's server, which a pass by itself has no use for
+
     opened = await open_file(reader, version.path)
     if opened is None:
         return None

@@ -192,7 +192,7 @@ async def test_a_large_file_has_a_connection_of_its_own(hostile: Hostile) -> Non
     assert await received(origin, b"f", Want(size=SIZE)) == BODY
     assert await received(origin, b"g") == b"small"
     first, second = hostile.requests[before:]
-    assert (first.target, first.connection, second.connection) == ("/f", 2, 1)
+    assert (first.target, first.connection, second.connection) == ("/f", 2, 3)
     assert first.headers == second.headers
     assert origin.traffic.requests == len(hostile.requests)
     assert origin.traffic.bytes == SIZE + 5

@@ -26,6 +26,7 @@ from cluster.store.rows import ancestors
 ANSWER = 5.0  # s that a sibling has to answer
 QUESTIONS = 1000  # to one sibling; beyond that a walk of our own is as good
 MOST = 2000  # directories that are looked at; as above
+TELLING = 120.0  # s for all questions; as above
 OWN = 24 * 3600.0  # s until this site walks itself: nothing else looks at what its disk holds
 
 Due = dict[bytes, bool]  # directories to be looked at, and whether all below them is walked as well
@@ -52,6 +53,7 @@ class Following:
     origin: str
     rules: bytes
     _questions: int = 0
+    _until: float = inf  # monotonic s: no question is asked any more
 
     async def find(self, siblings: Sequence[Sibling], news: float | None) -> Followed | None:
         """A sibling whose pass ours may follow; None where this site walks itself. By `news` (s since 1970)
@@ -60,6 +62,7 @@ class Following:
         One that is no newer than our last comparison tells nothing new: of all sites, that which
         compared last always walks.
         """
+        self._until = self.clock.monotonic() + TELLING
         up = [sibling for sibling in siblings if sibling.up]
         last = await self.store.last_through()
         if not up or last is None or not 0 <= self.clock.now() - last[1] < OWN:
@@ -89,7 +92,7 @@ class Following:
         while left:
             path, told = left.pop()
             ours = await self._ours(path)
-            theirs = await self._theirs(sibling, path, ours.sum, told)
+            theirs = await self._theirs(sibling, path, ours, told)
             if theirs is None or len(due) + len(left) > MOST:
                 return None
             if theirs.sum == ours.sum:
@@ -113,18 +116,18 @@ class Following:
         return whole
 
     async def _theirs(
-        self, sibling: Sibling, path: bytes, known: bytes, told: Agreement | None
+        self, sibling: Sibling, path: bytes, ours: Agreed, told: Agreement | None
     ) -> Agreed | None:
         """The same of a sibling, which has `told` the beginning; its subdirectories only where its sum is not
-        the one that we know."""
+        ours. None where it has so many more of them that it differs anyway."""
         if told is None:
-            told = await self._asked(sibling, path, known)
+            told = await self._asked(sibling, path, ours.sum)
         if told is None or told.through is None:
             return None
         page = whole = told.found
         while page.more:
-            more = await self._asked(sibling, path, known, page.below[-1][0])
-            if more is None:
+            more = await self._asked(sibling, path, ours.sum, page.below[-1][0])
+            if more is None or len(whole.below) > len(ours.below) + MOST:
                 return None
             page = more.found
             whole = replace(whole, below=whole.below + page.below)
@@ -134,7 +137,7 @@ class Following:
         self, sibling: Sibling, path: bytes, known: bytes, after: bytes = b""
     ) -> Agreement | None:
         self._questions += 1
-        if self._questions > QUESTIONS:
+        if self._questions > QUESTIONS or self.clock.monotonic() > self._until:
             return None
         self.report.requests_sideways += 1
         try:

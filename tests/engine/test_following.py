@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import random
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from dataclasses import replace
 from pathlib import Path
 
@@ -14,6 +14,8 @@ from cluster.engine.following import outermost
 from cluster.engine.report import Report
 from cluster.errors import Unreachable
 from cluster.model import Deletion, Kind, OriginSpec, Rule, Sideways, Trust
+from cluster.peer.client import Agreement
+from cluster.store.agreement import Agreed
 from cluster.store.mirror import Reader
 from tests.engine.world import FakeSibling, World
 
@@ -214,6 +216,55 @@ async def test_where_much_differs_this_site_walks_itself(
     await goes(beside)
     assert (await world.run()).followed == ""
     world.equal()
+
+
+def says(
+    world: World, beside: World, monkeypatch: pytest.MonkeyPatch, told: Callable[[bytes, bytes], Agreed]
+) -> None:
+    """Its sibling has just been through, it says, and answers with what `told` makes of our sum."""
+
+    async def agreement(
+        mirror: str, directory: bytes, origin: str, known: bytes, after: bytes, patience: float
+    ) -> Agreement:
+        through = beside.listings.passed.told(mirror, origin, world.clock.monotonic())
+        assert through is not None
+        sibling(world).asked_agreements.append(directory)
+        return Agreement(replace(through, age=0.0), told(known, after))
+
+    monkeypatch.setattr(sibling(world), "agreement", agreement)
+
+
+async def test_a_sibling_that_lies_about_its_pass_delays_what_is_new_by_a_day_and_breaks_nothing(
+    world: World, beside: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The descriptor trusts siblings with listings; what is here is what the origin had, all the same."""
+    says(world, beside, monkeypatch, lambda known, after: Agreed(known))
+    before = world.bodies()
+    world.memory.update(b"pool/0/0/file0", b"a new body")
+    assert (await goes(world)).followed == "oslo"
+    assert world.bodies() == before
+    world.clock.moved += following.OWN
+    assert (await goes(world)).followed == ""
+    world.equal()
+
+
+@pytest.mark.parametrize(("page", "seconds"), [(10, 0.0), (1, 4.9)], ids=["endless", "slow"])
+async def test_a_sibling_that_does_not_come_to_an_end_is_left_after_a_while(
+    world: World, beside: World, monkeypatch: pytest.MonkeyPatch, page: int, seconds: float
+) -> None:
+    monkeypatch.setattr(following, "MOST", 100)
+
+    def told(known: bytes, after: bytes) -> Agreed:
+        world.clock.moved += seconds
+        first = int(after or b"0")
+        names = tuple((b"%09d" % (first + n), bytes(32)) for n in range(1, page + 1))
+        return Agreed(bytes(31) + b"x", None, names, more=True)
+
+    says(world, beside, monkeypatch, told)
+    world.memory.update(b"pool/0/0/file0", b"a new body")
+    assert (await goes(world)).followed == ""
+    world.equal()
+    assert len(sibling(world).asked_agreements) < 30
 
 
 async def test_a_sibling_that_walks_has_finished_nothing(world: World, beside: World) -> None:

@@ -19,6 +19,7 @@ from cluster.engine.transfer import Transfer
 from cluster.errors import PeerError
 from cluster.model import Claim, Offer, Trust
 from cluster.peer.client import Bodies, Sibling, Told, Wish
+from cluster.peer.pace import LEAST
 from cluster.plan.order import SPLIT, owner
 from cluster.plan.source import FromOrigin, FromSibling, PutOff, Source, decide, same_version
 
@@ -31,15 +32,18 @@ ANSWER = 2.0  # s that a sibling has to tell what it holds
 CONTEST = 0.05  # s until a contested claim is looked at again
 WATCHED = 2.0  # s after which a claim's progress tells how fast it is
 SLOW = 60.0  # s for which a sibling that was too slow is not asked to send
+UNTOLD = 180.0  # s that a file takes at most, as far as is known, where its size or our own pace is not
+LENIENT = 10  # times as long as a file should take, and no claim on it is worth waiting for any more
 
 Taking = Callable[[Sequence[Job]], Awaitable[None]]
 
 
 @dataclass(slots=True)
 class _Watched:
-    """A claim as it was when we first saw something of it arrive, and when it last moved: bytes received, and
-    our own clock."""
+    """When we first saw a claim; how it was when something of it began to arrive, and when it last moved:
+    bytes received, and our own clock."""
 
+    begun: float
     first: tuple[int, float]
     last: tuple[int, float]
 
@@ -60,8 +64,13 @@ class PutOffs:
         """
         sites = self.seen.setdefault(job.path, {})
         watched = sites.get(site)
-        if watched is None or watched.last[0] > received:
-            sites[site] = _Watched((received, now), (received, now))
+        if watched is None:
+            sites[site] = _Watched(now, (received, now), (received, now))
+            return False
+        if now - watched.begun >= self._longest(job.entry.size, patience):
+            return True
+        if watched.last[0] > received:  # it begins again
+            watched.first = watched.last = (received, now)
             return False
         if not received:
             waits = now - watched.last[1]
@@ -72,6 +81,13 @@ class PutOffs:
             watched.last = received, now
             return self._drips(watched, job.entry.size)
         return now - watched.last[1] >= patience
+
+    def _longest(self, size: int | None, patience: float) -> float:
+        """Seconds after which no claim on so many bytes is worth waiting for, however it moves."""
+        ours = None if size is None else self.pace.patience(size)
+        if ours is None:
+            ours = UNTOLD if size is None else min(UNTOLD, size / LEAST)
+        return max(patience, self.pace.in_line() or IN_LINE) + LENIENT * ours
 
     def _drips(self, watched: _Watched, size: int | None) -> bool:
         (before, since), (received, now) = watched.first, watched.last

@@ -363,22 +363,25 @@ def offer_read(item: object) -> Offer | None:
 
 
 def claim_read(item: object) -> Claim:
-    """One claim. What version 1.0 sends has no range and no validator: it is for the whole file."""
+    """One claim. What version 1.0 sends has no range and no validator: it is for the whole file. More than
+    all of it cannot have been received: a claim that goes on beyond that makes no progress."""
     row = fields.array(item, 8, "claim")
     listed = Row(
         fields.integer_or_none(row[1], "row size"),
         fields.text_or_none(row[2], "row"),
         fields.stamp(row[3], row[4]),
     )
-    idle = fields.integer(row[6], "idle") / 1000
+    first = fields.integer(row[8], "first") if len(row) > 8 else 0
+    end = fields.integer_or_none(row[9], "end") if len(row) > 9 else None
+    received, whole = fields.integer(row[5], "received"), listed.size if end is None else end - first
     return Claim(
         fields.name(row[0]),
         listed,
-        fields.integer(row[5], "received"),
-        idle,
+        received if whole is None else min(received, max(whole, 0)),
+        fields.integer(row[6], "idle") / 1000,
         fields.boolean(row[7], "started"),
-        fields.integer(row[8], "first") if len(row) > 8 else 0,
-        fields.integer_or_none(row[9], "end") if len(row) > 9 else None,
+        first,
+        end,
         fields.text_or_none(row[10], "etag") if len(row) > 10 else None,
     )
 

@@ -178,6 +178,43 @@ async def test_a_sibling_that_claims_everything_forever_delays_by_its_patience(w
     assert time.monotonic() - began < 5
 
 
+@pytest.mark.parametrize("how", ["a byte each time", "again and again", "more than all", "any speed"])
+@pytest.mark.parametrize("sized", [True, False])
+async def test_a_claim_that_moves_and_never_ends_is_done_without_in_the_end(
+    world: World, monkeypatch: pytest.MonkeyPatch, how: str, sized: bool
+) -> None:
+    some(world, 10, 5_000)
+    sibling, rounds = world.sibling(), 0
+    real = sibling.bundle
+    world.memory.properties = replace(world.memory.properties, exact_sizes=sized)
+
+    async def bundle(mirror: str, wishes: Sequence[Wish], patience: float) -> AsyncIterator[Told | Bodies]:
+        nonlocal rounds
+        rounds += 1
+        for wish in wishes:
+            size, name = wish.entry.size, wish.entry.name
+            received = {
+                "a byte each time": rounds,
+                "again and again": 1 + rounds % 20,
+                "more than all": (size or 0) + rounds,
+                "any speed": rounds * 10**6,
+            }[how]
+            sibling.claims[join(wish.directory, name)] = Claim(name, Row(size, None, STAMP), received)
+        async for one in real(mirror, wishes, patience):
+            yield one
+
+    async def sleep(seconds: float) -> None:
+        world.clock.moved += 50 * seconds
+        await asyncio.sleep(0)
+
+    monkeypatch.setattr(sibling, "bundle", bundle)
+    monkeypatch.setattr(world.clock, "sleep", sleep)
+    report = await world.run()
+    world.equal()
+    assert (report.outcome, report.files.origin) == ("complete", 10)
+    assert world.clock.moved < 3600
+
+
 async def test_a_sibling_that_dies_in_the_middle_costs_no_file(world: World) -> None:
     some(world, 200)
     sibling = world.sibling()

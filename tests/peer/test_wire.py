@@ -2,6 +2,7 @@
 
 import resource
 import time
+from dataclasses import replace
 
 import msgpack
 import pytest
@@ -28,7 +29,16 @@ digests = st.none() | st.binary(min_size=32, max_size=32)
 offers = st.builds(
     Offer, names, st.sampled_from(Kind), sizes, digests, stamps, rows, texts, texts.map(str), texts.map(str)
 )
-claims = st.builds(Claim, names, rows, sizes, st.integers(0, 10**9).map(lambda ms: ms / 1000), st.booleans())
+
+
+def possible(claim: Claim) -> Claim:
+    """With no more received than there is."""
+    whole = claim.row.size if claim.end is None else claim.end - claim.first
+    return claim if whole is None else replace(claim, received=min(claim.received, whole))
+
+
+idle = st.integers(0, 10**9).map(lambda ms: ms / 1000)
+claims = st.builds(Claim, names, rows, sizes, idle, st.booleans()).map(possible)
 
 
 def page_of(*entries: object, **fields: object) -> bytes:
@@ -53,6 +63,19 @@ def test_a_page_says_what_was_put_into_it(held, claimed, known):
     held.sort(key=lambda o: o.name)
     read = wire.page_read(wire.page(held, claimed, known=known, more=False))
     assert read == wire.Page(tuple(held), tuple(claimed), known, more=False)
+
+
+@pytest.mark.parametrize(
+    ("claim", "received"),
+    [
+        (Claim(b"a", Row(10), 11), 10),
+        (Claim(b"a", Row(), 11), 11),
+        (Claim(b"a", Row(10), 2**63 - 1, first=4, end=9), 5),
+        (Claim(b"a", Row(10), 3, first=9, end=4), 0),
+    ],
+)
+def test_more_than_all_of_it_was_not_received(claim, received):
+    assert wire.claim_read(msgpack.unpackb(wire.claim(claim))).received == received
 
 
 @settings(deadline=None)

@@ -11,11 +11,12 @@ from contextlib import AbstractContextManager, ExitStack
 from typing import Any
 
 import pytest
-from hypothesis import settings
+from hypothesis import HealthCheck, settings
 
 from tests import servers
 
-settings.register_profile("any machine", deadline=None)  # how long an example takes says nothing about us
+# How long an example takes, or takes to be made, says nothing about us.
+settings.register_profile("any machine", deadline=None, suppress_health_check=[HealthCheck.too_slow])
 settings.load_profile("any machine")
 
 Start = Callable[..., servers.Server]

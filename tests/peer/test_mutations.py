@@ -14,8 +14,8 @@ from hypothesis import strategies as st
 
 from cluster.errors import MAX_TOLD, PeerBroke
 from cluster.model import Claim, Entry, Kind, Listing, Rejected, Row, Stamp
-from cluster.peer import agreedwire, bundlewire, linewire, listingwire, partwire, wire
-from cluster.peer.client import Parts, State, Through, Wish
+from cluster.peer import agreedwire, bundlewire, linewire, listingwire, partwire, walkwire, wire
+from cluster.peer.client import Parts, Through, Wish
 from cluster.peer.codec import WireError
 from cluster.plan.saving import Received
 from cluster.store.agreement import Agreed
@@ -37,6 +37,7 @@ CARRIED = wire.Carried(
     "debian", DIGEST, "e", 9, 1, 2, 3, 4, "complete", received=Received(1, 2), days={5: Received(1, 2)}
 )
 SHARE = linewire.Share("connections", "host", 8, 1, 1, 0, 0)
+ROWS = listingwire.packed(LISTING) or b""
 HELD = held(b"a", b"12345")
 
 
@@ -61,7 +62,7 @@ MESSAGES = {
         functools.partial(partwire.told_read, size=9),
     ),
     "listing": (
-        listingwire.told(State(True, 1.0, 2.0), 3.0, b"t", listingwire.packed(LISTING) or b""),
+        listingwire.told(3.0, b"t", ROWS),
         listingwire.told_read,
     ),
     "agreement": (
@@ -76,6 +77,16 @@ MESSAGES = {
     "cleared": (linewire.cleared("debian"), linewire.read),
     "follow": (linewire.follow(linewire.Follow("debian", "e", 3)), linewire.read),
     "news": (linewire.news("debian", "e", 9, [RECORD])[0], linewire.read),
+    "walk": (
+        walkwire.walk(walkwire.Walk("debian", 1, "http://a/", b"pool", 2, 3, True, True)),
+        linewire.read,
+    ),
+    "listed": (
+        next(walkwire.listed("debian", "http://a/", [walkwire.Word(b"pool", 5, b"t", ROWS)])),
+        linewire.read,
+    ),
+    "known": (walkwire.known(walkwire.Known("debian", 1, True)), linewire.read),
+    "rows": (b"\x94" + ROWS, lambda data: listingwire.rows_read(data[1:], b"t")),
     "shares": (linewire.shares(linewire.Shares(1, 2, 3, 4, (("york", 5),), (SHARE,))), linewire.read),
 }
 

@@ -92,6 +92,9 @@ class Started:
                 },
             )
 
+    def ended(self) -> bool:
+        return self._process.poll() is not None
+
     def wait(self) -> Run:
         """Raises Unusable where a command failed or took too long."""
         try:

@@ -7,7 +7,7 @@ import os
 import signal
 from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack, contextmanager, suppress
 
 from cluster import control
 from cluster.errors import SidewaysError
@@ -102,15 +102,20 @@ async def _by_holding(victim: sites.Place, pid: int, _origin: servers.Server, go
 
 
 async def _by_log(victim: sites.Place, pid: int, origin: servers.Server, goal: float) -> float:
-    """A pass of the victim, which is killed as soon as the origin has sent so many bytes."""
-    working = asyncio.ensure_future(_to_its_end(victim, lambda _event: None))
-    while (reached := sum(row.sent for row in origin.requests())) < goal:
-        if working.done():
-            raise Unusable(f"{victim.name}: complete before it could be killed; this needs a larger --scale")
-        await asyncio.sleep(LOOKS)
-    os.kill(pid, signal.SIGKILL)
-    await working
-    return reached
+    """A pass of the victim, which is killed as soon as the origin has sent so many bytes. It is asked for as
+    those of the others are, so that it is not ahead of them by the time in which a program starts."""
+    working = Started(victim.name, [victim.one_pass()])
+    try:
+        while (reached := sum(row.sent for row in origin.requests())) < goal:
+            if working.ended():
+                complete = f"{victim.name}: complete before it could be killed"
+                raise Unusable(f"{complete}; this needs a larger --scale")
+            await asyncio.sleep(LOOKS)
+        os.kill(pid, signal.SIGKILL)
+        return reached
+    finally:
+        with suppress(Unusable):
+            working.wait()
 
 
 async def _to_its_end(place: sites.Place, look: control.Tell) -> None:

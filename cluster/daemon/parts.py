@@ -78,7 +78,8 @@ class Events(Reporter):
     def file(self, path: bytes, size: int, source: str) -> None:
         self.files += 1
         self._recorded(self._mirror)
-        log.debug("%s: published path=%s size=%d source=%s", self._mirror, shown(path), size, source)
+        if log.isEnabledFor(logging.DEBUG):
+            log.debug("%s: published path=%s size=%d source=%s", self._mirror, shown(path), size, source)
         if source == "origin":
             self.origin_bytes += size
         elif source != "link":

@@ -441,20 +441,22 @@ class Asking:
         coming: set[int] = set()
         for talk in talks:
             site, told = talk.sibling.name, talk.told.result() or Told({}, {})
+            verified = f"sibling {site}"
             for place, job in enumerate(talk.jobs):
-                offer, claim = told.held.get(place), told.claims.get(place)
-                asked[id(job)] = site
-                if claim is not None:
-                    claims.setdefault(id(job), []).append((site, claim))
+                key, offer = id(job), told.held.get(place)
+                if not all_of_them:
+                    asked[key] = site
+                if told.claims and (claim := told.claims.get(place)) is not None:
+                    claims.setdefault(key, []).append((site, claim))
                 if offer is None:
                     continue
                 if talk.wishes[place].send and same_version(job.entry, offer):
-                    talk.expected[place] = job, FromSibling(site, offer, verified=f"sibling {site}")
-                    coming.add(id(job))
+                    talk.expected[place] = job, FromSibling(site, offer, verified=verified)
+                    coming.add(key)
                     if claimed:
                         self._ways.unclaim(job)
                 else:
-                    holders.setdefault(id(job), []).append((site, offer))
+                    holders.setdefault(key, []).append((site, offer))
         decided = _Decided()
         for job in jobs:
             if id(job) not in coming:

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
 from typing import Self
 
@@ -44,9 +44,9 @@ class Batcher:
     stopped has PATIENCE for it."""
 
     def __init__(
-        self, store: MirrorStore, clock: Clock, renew: Callable[[Change], None], every: float = 1.0
+        self, store: MirrorStore, clock: Clock, renew: Callable[[Iterable[Change]], None], every: float = 1.0
     ) -> None:
-        """`renew` is called for each change that waits, `every` so many seconds."""
+        """`renew` is called with the changes that wait, `every` so many seconds."""
         self._store, self._clock, self._renew, self._every = store, clock, renew, every
         self._filling = _Batch()
         self._more = asyncio.Event()
@@ -169,6 +169,6 @@ class Batcher:
         for them."""
         while True:
             for batch in (self._filling, self._publishing):
-                for change in batch.changes if batch is not None else ():
-                    self._renew(change)
+                if batch is not None and batch.changes:
+                    self._renew(batch.changes)
             await asyncio.sleep(self._every)

@@ -67,14 +67,12 @@ class Job:
     started: bool = False  # its bytes are on their way, or asked for
     tries: int = 0
     opened: bool = False  # the origin began to send: what fails now broke off
+    entry: Entry = field(init=False)  # of `wanted`
+    path: bytes = field(init=False)
 
-    @property
-    def entry(self) -> Entry:
-        return self.wanted.entry
-
-    @property
-    def path(self) -> bytes:
-        return join(self.visit.path, self.wanted.entry.name)
+    def __post_init__(self) -> None:
+        self.entry = self.wanted.entry
+        self.path = join(self.visit.path, self.entry.name)
 
 
 def renewal(patience: float) -> float:

@@ -106,9 +106,12 @@ class Fetcher:
         alive = [context.site, *(s.name for s in context.siblings if s.up)]
         share = visit.stage is Stage.WALK and context.mirror.order is Order.RENDEZVOUS and len(alive) > 1
         whole = owner(visit.path, alive) if share and len(wanted) <= SPLIT else None
+        early = visit.stage < Stage.LAST and bool(context.last)
+        if not (early or share):
+            return list(wanted)
         for want in wanted:
             path = join(visit.path, want.entry.name)
-            if visit.stage < Stage.LAST and context.last and context.last.match(path):
+            if early and context.last.match(path):
                 last.append(want)
             elif self._by_parts(want):
                 now.append(want)  # each of its ranges has an owner of its own
@@ -123,8 +126,8 @@ class Fetcher:
     def _by_parts(self, want: Wanted) -> bool:
         """Whether it is fetched by parts, where the origin allows that, and siblings do the same."""
         context = self._context
-        sideways, size = context.mirror.sideways, want.entry.size
-        if size is None or size <= steal.LARGE or want.ask or not context.origin.properties.network:
+        sideways = context.mirror.sideways
+        if not _is_large(want) or want.ask or not context.origin.properties.network:
             return False
         shared = sideways.enabled and sideways.trust is Trust.SIBLINGS
         return shared and any(sibling.up for sibling in context.siblings)
@@ -149,11 +152,12 @@ class Fetcher:
                 self._finished(job)
             elif want.ask:
                 await self._origin.put(job)
-            elif not await self._linked(job):
-                if self._by_parts(want) or await self._begun(job):
-                    await self._parted.put(job)
-                else:
-                    jobs.append(job)
+            elif want.entry.link is not None and await self._linked(job, want.entry.link):
+                pass
+            elif _is_large(want) and (self._by_parts(want) or await self._begun(job)):
+                await self._parted.put(job)
+            else:
+                jobs.append(job)
         if not jobs:
             return
         if context.mirror.sideways.enabled and any(s.up for s in context.siblings):
@@ -165,18 +169,14 @@ class Fetcher:
 
     async def _begun(self, job: Job) -> bool:
         """Whether parts of it are here from an earlier attempt."""
-        large = job.entry.size is not None and job.entry.size > steal.LARGE
         return (
-            large
+            _is_large(job.wanted)
             and self._context.origin.properties.network
             and await self._context.store.is_growing(job.path)
         )
 
-    async def _linked(self, job: Job) -> bool:
+    async def _linked(self, job: Job, link: str) -> bool:
         """Whether a hard link settles this job, or it must wait for the first file of its group."""
-        link = job.entry.link
-        if link is None:
-            return False
         store = self._context.store
         to = await store.by_link(link)
         if to is not None and to != job.path:
@@ -451,6 +451,10 @@ def _chunks(wanted: Sequence[Wanted]) -> Iterable[list[Wanted]]:
             chunk, size = [], 0
     if chunk:
         yield chunk
+
+
+def _is_large(want: Wanted) -> bool:
+    return want.entry.size is not None and want.entry.size > steal.LARGE
 
 
 def _size(want: Wanted) -> str:

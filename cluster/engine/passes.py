@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import hashlib
 import os
-from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Mapping, Sequence
 from collections.abc import Set as AbstractSet
 from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass, field
@@ -243,10 +243,11 @@ class _Pass:
             self._around.listings.passed.begins(mirror.name, origin.url, rules)
         context_of: list[Context] = []
 
-        def renew(change: Change) -> None:
-            context_of[0].claims.progress(
-                mirror.name, change.directory, change.held.name, change.held.size, clock.monotonic()
-            )
+        def renew(changes: Iterable[Change]) -> None:
+            claims, now = context_of[0].claims, clock.monotonic()
+            for change in changes if claims.any(mirror.name) else ():
+                held = change.held
+                claims.progress(mirror.name, change.directory, held.name, held.size, now)
 
         every = renewal(mirror.sideways.patience)
         async with Batcher(self._store, clock, renew, every) as batcher:

@@ -124,6 +124,10 @@ class Claims:
             self._cleared[mirror] = None
             self._changed()
 
+    def any(self, mirror: str) -> bool:
+        """Whether anything of a mirror is claimed."""
+        return bool(self._mirrors.get(mirror))
+
     def _fetch(self, mirror: str, directory: bytes, name: bytes, first: int) -> _Fetch | None:
         return self._mirrors.get(mirror, {}).get(directory, {}).get((name, first))
 

@@ -31,7 +31,7 @@ class Kept:
     origin: str  # its URL; empty: a sibling told it, and it is for ourselves
     asked: float
     token: bytes
-    packed: bytes  # empty where the rows were not read: they are for those who know them by the token
+    packed: bytes  # empty where the rows were not read, or do not fit: for those who know them by the token
     same: bool = False  # this site knew it already: who walks as we do is likely to know it as well
 
 
@@ -125,7 +125,7 @@ class Listings:
 
     def keep(self, mirror: str, directory: bytes, origin: str, listing: Listing, asked: float) -> None:
         """`listing` is the origin's answer to a request that was sent at `asked`. One that is too large for a
-        message is not kept."""
+        message is kept without its rows."""
         key = (mirror, directory)
         old = self._kept.get(key)
         if not listing.token:
@@ -134,15 +134,11 @@ class Listings:
         from cluster.peer import listingwire  # with a first listing that siblings may want
 
         if not listing.same:
-            packed = listingwire.packed(listing)
+            packed = listingwire.packed(listing) or b""
         elif old is not None and old.token == listing.token:
             packed = old.packed
         else:
             packed = b""
-        if packed is None:
-            self._forget(key)
-            self.failed(mirror, directory, origin, asked)
-            return
         kept = Kept(origin, asked, listing.token, packed, listing.same)
         self._put(key, kept)
         self._told(mirror, directory, kept)

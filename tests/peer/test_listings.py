@@ -161,6 +161,15 @@ async def test_a_sibling_is_told_what_the_origin_said_and_how_long_ago(tmp_path:
         assert (await sibling.listing("debian", b"pool/x", ORIGIN, 60, b"", 2)).listing is None
 
 
+def test_a_listing_without_room_for_its_rows_is_kept_for_those_who_know_its_token() -> None:
+    kept = Listings()
+    many = Listing(tuple(Entry(b"%05d" % i) for i in range(10_001)), token=b"t")
+    kept.keep("m", b"d", ORIGIN, many, 100.0)
+    found = kept.fresh("m", b"d", ORIGIN, 60.0, 110.0)
+    assert found is not None
+    assert (found.token, found.packed) == (b"t", b"")
+
+
 def test_what_a_sibling_told_is_known_and_not_told_on() -> None:
     kept = Listings()
     kept.learnt("m", b"d", Listing((Entry(b"a"),), token=b"t"), 90.0)

@@ -238,6 +238,29 @@ class Asking:
         patience = self._pace.patience(sum(source.offer.size for _, source in talk.expected.values()))
         return float("inf") if patience is None else self._context.clock.monotonic() + patience
 
+    async def copy(self, site: str, jobs: Sequence[Job]) -> tuple[list[tuple[Job, FromSibling]], list[Job]]:
+        """Take of these files what one sibling holds; nothing is claimed, and nobody else asked. Returns the
+        larger ones that it holds, to be read one by one, and those that did not come."""
+        sibling = next((s for s in self._context.siblings if s.name == site and s.up), None)
+        if sibling is None or self.is_slow(site):
+            return [], list(jobs)
+        small = [job.entry.size is not None and job.entry.size <= SMALL for job in jobs]
+        wishes = [Wish(job.visit.path, job.entry, send=send) for job, send in zip(jobs, small, strict=True)]
+        talk, larger = self._talk(sibling, list(jobs), wishes), dict[int, tuple[Job, FromSibling]]()
+        try:
+            async with asyncio.TaskGroup() as group:
+                group.create_task(self._hold(talk))
+                told = await talk.told
+                for place, offer in told.held.items() if told is not None else ():
+                    if same_version(jobs[place].entry, offer):
+                        found = jobs[place], FromSibling(site, offer, verified=f"sibling {site}")
+                        (talk.expected if small[place] else larger)[place] = found
+                left = {*range(len(jobs))} - {*talk.expected, *larger}
+                talk.decided.set()
+        except ExceptionGroup as failed:
+            raise failed.exceptions[0] from None
+        return list(larger.values()), [jobs[place] for place in sorted(left | {*talk.expected})]
+
     # -- one round: ask, decide, take
 
     @property

@@ -11,6 +11,7 @@ from cluster.engine.asking import ANSWER, Asking, Ways
 from cluster.engine.bulk import Bulk
 from cluster.engine.context import SMALL, Context, Job, Stage, Visit, renewal
 from cluster.engine.pace import Pace
+from cluster.engine.trailing import Accounts, Trailing
 from cluster.engine.transfer import Transfer
 from cluster.errors import PeerError
 from cluster.model import Held, Offered, Order, Trust, join
@@ -38,6 +39,8 @@ class Fetcher:
         self._bulk = Bulk(context, self.transfer, self._pace, self._alone, self._stop)
         ways = Ways(self._claim, self._unclaim, self._from_origin, self._put_off, self._send)
         self._asking = Asking(context, self.transfer, ways, self._pace, self._stop)
+        accounts = Accounts(self._begin, self._not_copied, self._larger, self.book_later)
+        self.trailing = Trailing(context, self._asking, accounts, self._stop)
         connections = max(1, context.mirror.limits.connections)
         self._origin: asyncio.Queue[Job] = asyncio.Queue(connections)
         self._sideways: asyncio.Queue[tuple[Job, FromSibling]] = asyncio.Queue(4 * SIDEWAYS_SLOTS)
@@ -49,7 +52,7 @@ class Fetcher:
         self._alone_now = 0  # files that are being asked for one by one
         self._waiting: dict[int, Job] = {}  # claimed, and not yet asked for
         self._links: dict[str, Job] = {}  # hard-link groups whose first file is on its way
-        self.done_later: list[tuple[Stage, bytes, bytes]] = []  # work of later stages that is over
+        self._done_later: list[tuple[Stage, bytes, bytes]] = []  # work of later stages that is over
         self.stopped: Exception | None = None
         self.broken = asyncio.Event()  # set with `stopped`
 
@@ -58,6 +61,7 @@ class Fetcher:
         self._workers = [asyncio.create_task(self._origin_worker()) for _ in range(self._connections)]
         self._workers += [asyncio.create_task(self._sideways_worker()) for _ in range(SIDEWAYS_SLOTS)]
         self._asking.start()
+        self.trailing.start()
         self._workers.append(asyncio.create_task(self._renewing(), name="renew claims"))
         self._workers += [asyncio.create_task(self._parted_worker()) for _ in range(PARTED_AT_ONCE)]
         return self
@@ -67,7 +71,10 @@ class Fetcher:
             worker.cancel()
         try:
             await asyncio.gather(*self._workers, return_exceptions=True)
+            await self.trailing.close()
             await self._asking.stop()
+            if self.stopped is None:
+                await self.book_later()
         finally:
             await self._bulk.close()
             await self.transfer.__aexit__(*error)
@@ -87,11 +94,20 @@ class Fetcher:
                 raise self.stopped
             await self._chunk(visit, chunk)
 
+    async def walked(self) -> None:
+        """Return when this is so of what the walk has handed over. What is being copied beside it may still
+        be on its way; nothing more of that is begun."""
+        await self._drained(lambda: self.trailing.under_way)
+        self.trailing.end()
+
     async def drained(self) -> None:
         """Return when every file that was taken is published, put off or has failed, and every directory
         and link is made."""
+        await self._drained(lambda: 0)
+
+    async def _drained(self, down_to: Callable[[], int]) -> None:
         batcher = self._context.batcher
-        while self._outstanding and self.stopped is None:
+        while self._outstanding > down_to() and self.stopped is None:
             if self._outstanding <= batcher.pending:  # directories and links are pending there as well
                 await batcher.flush()
             else:
@@ -102,7 +118,8 @@ class Fetcher:
 
     async def _deferred(self, visit: Visit, wanted: Sequence[Wanted]) -> list[Wanted]:
         """What is not for this stage is kept in the store; the rest is returned."""
-        context, now, last, rest = self._context, [], [], []
+        context, now, last = self._context, [], []
+        rest: dict[str, list[Wanted]] = {}  # by who ranks first
         alive = [context.site, *(s.name for s in context.siblings if s.up)]
         share = visit.stage is Stage.WALK and context.mirror.order is Order.RENDEZVOUS and len(alive) > 1
         whole = owner(visit.path, alive) if share and len(wanted) <= SPLIT else None
@@ -115,12 +132,13 @@ class Fetcher:
                 last.append(want)
             elif self._by_parts(want):
                 now.append(want)  # each of its ranges has an owner of its own
-            elif share and not want.ask and (whole or owner(path, alive)) != context.site:
-                rest.append(want)
+            elif share and not want.ask and (first := whole or owner(path, alive)) != context.site:
+                rest.setdefault(first, []).append(want)
             else:
                 now.append(want)
         await self._later(Stage.LAST, visit, last)
-        await self._later(Stage.REST, visit, rest)
+        await self._later(Stage.REST, visit, [want for some in rest.values() for want in some])
+        self.trailing.left(visit, Stage.REST, rest)
         return now
 
     def _by_parts(self, want: Wanted) -> bool:
@@ -144,8 +162,7 @@ class Fetcher:
         jobs: list[Job] = []
         for want in wanted:
             job = Job(visit, want)
-            self._outstanding += 1
-            visit.pending += 1
+            self._begin(job)
             if context.dry:
                 context.reporter.planned("fetch", job.path, _size(want))
                 context.report.files.origin += 1
@@ -261,6 +278,7 @@ class Fetcher:
             await self._context.store.later_add(self._context.record, stage, items)
         for job in jobs:
             self._unclaim(job)
+            self.trailing.left(job.visit, Stage.PUT_OFF, {"": [job.wanted]})
             self._finished(job, keep=job.visit.stage in kept)
 
     async def _renewing(self) -> None:
@@ -385,15 +403,9 @@ class Fetcher:
 
     async def _from_sibling(self, job: Job, source: FromSibling) -> None:
         """Where it does not deliver, somebody else may, and else the origin does."""
-        sibling = next(s for s in self._context.siblings if s.name == source.site)
-        # The link to it is shared by all the files that come at once.
-        patience = self._pace.patience(SIDEWAYS_SLOTS * source.offer.size)
-        began = self._context.clock.monotonic()
-        if await self.transfer.from_sibling(sibling, job, source, patience):
+        if await self._larger(job, source):
             return
-        if patience is not None and self._context.clock.monotonic() - began > patience:
-            self._asking.too_slow(sibling.name)
-        others = [s for s in self._context.siblings if s.up and s is not sibling]
+        others = [s for s in self._context.siblings if s.up and s.name != source.site]
         self._claim(job)
         source_now = self._choose(job, await self._ask(job.visit.path, [job], others))
         if isinstance(source_now, FromSibling):
@@ -407,12 +419,39 @@ class Fetcher:
         self._claim(job)
         await self.transfer.from_origin(job)
 
+    async def _larger(self, job: Job, source: FromSibling) -> bool:
+        sibling = next(s for s in self._context.siblings if s.name == source.site)
+        # The link to it is shared by all the files that come at once.
+        patience = self._pace.patience(SIDEWAYS_SLOTS * source.offer.size)
+        began = self._context.clock.monotonic()
+        if await self.transfer.from_sibling(sibling, job, source, patience):
+            return True
+        if patience is not None and self._context.clock.monotonic() - began > patience:
+            self._asking.too_slow(sibling.name)
+        return False
+
     def _stop(self, error: Exception) -> None:
         if self.stopped is None:
             self.stopped = error
             self.broken.set()
 
-    # -- the end of a job
+    # -- the beginning and the end of a job
+
+    def _begin(self, job: Job) -> None:
+        self._outstanding += 1
+        job.visit.pending += 1
+
+    def _not_copied(self, job: Job) -> None:
+        """Beside the walk: it comes in its stage."""
+        self._finished(job, keep=True)
+
+    async def book_later(self) -> None:
+        """Record which work of later stages is over."""
+        over, self._done_later = self._done_later, []
+        if over:
+            await self._context.store.later_done(self._context.record, over)
+        for _, path, name in over:
+            self.trailing.booked(path, name)
 
     def _finished(self, job: Job, *, keep: bool = False) -> None:
         self._outstanding -= 1
@@ -421,9 +460,11 @@ class Fetcher:
         visit.pending -= 1
         if job.entry.link is not None and self._links.get(job.entry.link) is job:
             del self._links[job.entry.link]
+        if visit.stage is not Stage.WALK:
+            self.trailing.over(job)
         if visit.stage is not Stage.WALK and not keep:
             self._asking.put_offs.forget(job.path)
-            self.done_later.append((visit.stage, visit.path, job.entry.name))
+            self._done_later.append((visit.stage, visit.path, job.entry.name))
         if visit.pending == 0:
             self._visit_over(visit)
 

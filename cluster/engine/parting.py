@@ -24,7 +24,7 @@ async def part(context: Context) -> None:
         for path in paths:
             for entry in await store.later_take(context.record, Stage.LINKS, path):
                 await _part_one(context, path, entry)
-                await store.later_done(context.record, Stage.LINKS, path, [entry.name])
+                await store.later_done(context.record, [(Stage.LINKS, path, entry.name)])
 
 
 async def _part_one(context: Context, directory: bytes, entry: Entry) -> None:

@@ -378,7 +378,7 @@ class _Pass:
     ) -> None:
         walker.start(fetcher, visits, known, due)
         await walker.run()
-        await fetcher.drained()
+        await fetcher.walked()
         for visit in visits:
             if visit.path == b"" and visit.own is not None:
                 self._root_own = visit.own
@@ -421,30 +421,23 @@ class _Pass:
                 await asyncio.gather(
                     *(self._later_directory(context, fetcher, stage, path) for path in group)
                 )
-                await self._book_later(context, fetcher)
+                await fetcher.book_later()
             await fetcher.drained()
-            await self._book_later(context, fetcher)
+            await fetcher.book_later()
             if stage in (Stage.PUT_OFF, Stage.LAST_PUT_OFF):
                 done = self._report.files.origin + self._report.files.sideways
                 if done == before:
                     await self._around.clock.sleep(WAIT_ROUND)
 
     async def _later_directory(self, context: Context, fetcher: Fetcher, stage: Stage, path: bytes) -> None:
+        coming = fetcher.trailing.names(path)
         entries = await self._store.later_take(context.record, stage, path)
         own = await self._store.held(path) if path else self._root_own
         visit = Visit(path, stage, own, listed_at=context.record.started * SECOND)
         view = await self._store.view(path)
-        have = ((entry, view.held.get(entry.name)) for entry in entries)
+        have = ((entry, view.held.get(entry.name)) for entry in entries if entry.name not in coming)
         wanted = [again(e, h) if h and e.name in view.suspects else Wanted(e, h) for e, h in have]
         await fetcher.take(visit, wanted)
-
-    async def _book_later(self, context: Context, fetcher: Fetcher) -> None:
-        over, fetcher.done_later = fetcher.done_later, []
-        grouped: dict[tuple[Stage, bytes], list[bytes]] = {}
-        for stage, path, name in over:
-            grouped.setdefault((stage, path), []).append(name)
-        for (stage, path), names in grouped.items():
-            await self._store.later_done(context.record, stage, path, names)
 
     # -- the end
 

@@ -11,6 +11,7 @@ from dataclasses import dataclass, field, replace
 
 from cluster.model import Claim, split, value
 from cluster.peer.codec import WireError
+from cluster.peer.ended import Ended
 
 MAX_CLAIMS = 10_000  # of one sibling: some 5 MB
 MAX_PARTS = 1_024  # of one file: 64 GiB in parts of 64 MiB
@@ -48,9 +49,10 @@ class _Site:
 
 
 class Heard:
-    """One per site of ours; `Claims.heard` is it."""
+    """One per site of ours; `Claims.heard` is it. `ended` is what they fetch no more."""
 
     def __init__(self) -> None:
+        self.ended = Ended()
         self._sites: dict[str, _Site] = {}
 
     # -- asking
@@ -92,6 +94,7 @@ class Heard:
     def gone(self, site: str) -> None:
         """Its line has ended: what it said there counts no longer."""
         self._sites.pop(site, None)
+        self.ended.forget(site)
 
     def claimed(self, site: str, mirror: str, directory: bytes, claims: Sequence[Claim], now: float) -> None:
         """Raises WireError for more than MAX_CLAIMS of one sibling, MAX_PARTS of one file."""
@@ -116,20 +119,27 @@ class Heard:
         known = self._sites[site]
         directories = known.claims.get(mirror, {})
         names = directories.get(directory, {})
+        ended: list[bytes] = []
         for name, first in parts:
             of_name = names.get(name, {})
-            if of_name.pop(first, None) is not None:
+            said = of_name.pop(first, None)
+            if said is not None:
                 known.count -= 1
+                if said.claim.started and said.claim.end is None:
+                    ended.append(name)
             if not of_name:
                 names.pop(name, None)
         if not names:
             directories.pop(directory, None)
+        if ended:
+            self.ended.add(site, mirror, directory, ended)
 
     def cleared(self, site: str, mirror: str) -> None:
         """It fetches nothing of this mirror any more."""
         known = self._sites[site]
         gone = known.claims.pop(mirror, {})
         known.count -= sum(len(parts) for names in gone.values() for parts in names.values())
+        self.ended.forget(site, mirror)
 
     def __repr__(self) -> str:
         told = ", ".join(f"{name} {known.count}" for name, known in sorted(self._sites.items()))

@@ -356,11 +356,9 @@ class MirrorStore:
         """What is kept of one name for a stage, if anything."""
         return await self._records.read(lambda c: passes.later_entry(c, record, stage, directory, name))
 
-    async def later_done(
-        self, record: PassRecord, stage: int, directory: bytes, names: Iterable[bytes]
-    ) -> None:
-        done = list(names)
-        await self._records.write(lambda c, _: passes.later_done(c, record, stage, directory, done))
+    async def later_done(self, record: PassRecord, over: Sequence[tuple[int, bytes, bytes]]) -> None:
+        """Stage, directory and name of what nobody need come back to."""
+        await self._records.write(lambda c, _: passes.later_done(c, record, over))
 
     # -- siblings that were caught
 

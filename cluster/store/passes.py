@@ -372,9 +372,9 @@ def later_entry(
 
 
 def later_done(
-    connection: sqlite3.Connection, record: PassRecord, stage: int, directory: bytes, names: Iterable[bytes]
+    connection: sqlite3.Connection, record: PassRecord, over: Iterable[tuple[int, bytes, bytes]]
 ) -> None:
     connection.executemany(
         "DELETE FROM later WHERE pass = ? AND stage = ? AND directory = ? AND name = ?",
-        [(record.id, stage, directory, name) for name in names],
+        [(record.id, *one) for one in over],
     )

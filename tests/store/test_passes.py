@@ -72,7 +72,7 @@ async def test_work_for_later_stays_until_it_is_done(world):
         assert await store.later_directories(record, 1, reverse=True) == paths[::-1]
         assert await store.later_take(record, 1, b"a") == [entry]
         assert await store.later_take(record, 1, b"a") == [entry]
-        await store.later_done(record, 1, b"a", [entry.name])
+        await store.later_done(record, [(1, b"a", entry.name)])
         assert await store.later_directories(record, 1) == [b"", b"a/b", b"b"]
 
 

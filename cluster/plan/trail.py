@@ -1,0 +1,90 @@
+"""Which files a site copies from its siblings while its own walk still goes on.
+
+The walk leaves to a later stage what siblings rank first for, and a sibling tells when it has fetched
+something. What was both left and told, in whichever order, is copied at once, from whoever told it.
+
+Pure. Everything here is a shortcut: what is forgotten for want of room comes in its stage.
+"""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, field
+from typing import Generic, TypeVar
+
+from cluster.plan.compare import Wanted
+
+MOST = 2**15  # files that are left and not told, or the other way round: some 20 MB
+
+Where = TypeVar("Where")
+
+
+@dataclass(slots=True)
+class Trail(Generic[Where]):
+    """One for each walk. `Where` is what a caller knows of a directory that it has listed."""
+
+    owners: int  # how many there may be: none of them fills the room of the others
+    most: int = MOST
+    _left: dict[bytes, dict[bytes, tuple[str, Where, Wanted]]] = field(default_factory=dict)
+    _told: dict[bytes, dict[bytes, str]] = field(default_factory=dict)  # by directory, name: who
+    _ready: dict[str, deque[tuple[Where, Wanted]]] = field(default_factory=dict)
+    _counts: dict[str, int] = field(default_factory=dict)  # what is left, by owner
+    _names: int = 0  # that were told
+
+    def left(self, directory: bytes, where: Where, owner: str, wanted: Iterable[Wanted]) -> None:
+        """The walk leaves these files of a directory to their owner."""
+        told = self._told.get(directory, {})
+        for want in wanted:
+            site = told.pop(want.entry.name, None)
+            if site is not None:
+                self._names -= 1
+                self._ready.setdefault(site, deque()).append((where, want))
+            elif self._counts.get(owner, 0) < self.most // max(1, self.owners):
+                self._counts[owner] = self._counts.get(owner, 0) + 1
+                self._left.setdefault(directory, {})[want.entry.name] = owner, where, want
+        if not told:
+            self._told.pop(directory, None)
+
+    def told(self, site: str, directory: bytes, names: Iterable[bytes]) -> None:
+        """A sibling has fetched these."""
+        left = self._left.get(directory, {})
+        for name in names:
+            found = left.pop(name, None)
+            if found is None:
+                self._note(site, directory, name)
+                continue
+            owner, where, want = found
+            self._counts[owner] -= 1
+            self._ready.setdefault(site, deque()).append((where, want))
+        if not left:
+            self._left.pop(directory, None)
+
+    def _note(self, site: str, directory: bytes, name: bytes) -> None:
+        names = self._told.setdefault(directory, {})
+        if name not in names:
+            names[name] = site
+            self._names += 1
+        while self._names > self.most:  # the oldest: our walk has passed there, or is far behind
+            self._names -= len(self._told.pop(next(iter(self._told))))
+
+    def ready(self) -> dict[str, int]:
+        """For how many files somebody can be asked, whoever has the most first."""
+        counts = {site: len(ready) for site, ready in self._ready.items()}
+        return dict(sorted(counts.items(), key=lambda one: (-one[1], one[0])))
+
+    def take(self, site: str, files: int, size: int) -> Sequence[tuple[Where, Wanted]]:
+        """What to ask a sibling for: up to so many files and about so many bytes. It is forgotten here."""
+        ready = self._ready.get(site, deque())
+        taken: list[tuple[Where, Wanted]] = []
+        total = 0
+        while ready and len(taken) < files and total < size:
+            taken.append(ready.popleft())
+            total += taken[-1][1].entry.size or 0
+        if not ready:
+            self._ready.pop(site, None)
+        return taken
+
+    def __repr__(self) -> str:
+        ready = sum(map(len, self._ready.values()))
+        return f"<Trail {sum(self._counts.values())} left, {self._names} told, {ready} ready>"

@@ -9,21 +9,20 @@ import os
 import signal
 import time
 from collections.abc import AsyncIterator, Coroutine, Mapping, Sequence
-from dataclasses import asdict
 from typing import Any
 
-from cluster.config.expiry import ending
-from cluster.config.load import load_tolerant
-from cluster.control import ControlServer, Message, Tell
-from cluster.daemon.approval import approve_here
+from cluster.control import ControlServer
+from cluster.daemon.commands import Commands
+from cluster.daemon.configuration import Configuration
 from cluster.daemon.following import Following
+from cluster.daemon.neighbours import Neighbours
 from cluster.daemon.notify import notify, watchdog
 from cluster.daemon.parts import require_folders
 from cluster.daemon.runner import Runner, without_paused
 from cluster.daemon.sharing import Sharing
 from cluster.engine.clock import SystemClock
-from cluster.errors import ConfigError, ConfigErrors, PeerError, SidewaysError, StoreError, UsageError
-from cluster.model import Facts, Mirror, OriginSpec, Site, from_href, shown
+from cluster.errors import PeerError, SidewaysError, StoreError, UsageError
+from cluster.model import Cluster, Facts, Mirror, OriginSpec, Site
 from cluster.origin.open import Shared, open_origin
 from cluster.peer import keys
 from cluster.peer.claims import Claims
@@ -36,16 +35,12 @@ from cluster.scheduler.hooks import Ended
 from cluster.scheduler.loop import Scheduler, history_of, local_zone
 from cluster.scheduler.pauses import Pauses
 from cluster.store.mirror import Reader
-from cluster.store.summary import MirrorSummary
-from cluster.web.received import together
 from cluster.web.server import WebServer
 from cluster.web.view import Progress, SiblingSummary
 
 log = logging.getLogger("sideways.daemon")
 
 STOP_PATIENCE = 9.0  # s from the signal to the end (the unit's limit is above it)
-ASK_SIBLINGS = 10.0  # s between questions for the cluster page
-SETTLE = 0.5  # s of quiet in the configuration folder before it is read again
 
 
 async def run_site(folder: str, name: str) -> int:
@@ -75,14 +70,12 @@ class Daemon:
 
     def __init__(self, folder: str, name: str) -> None:
         self._folder, self._name = folder, name
-        self._cluster, self._bad = load_tolerant(folder, name)
+        self._configuration = Configuration(folder, name, self._take)
         self.stopping = asyncio.Event()
-        self._reload = asyncio.Event()
         self._claims, self._shared, self._clock = Claims(), Shared(), SystemClock()
         self._sharing = Sharing(name, self._shared.hosts, time.monotonic)
-        self._told: dict[str, SiblingSummary] = {}
+        self._neighbours = Neighbours(lambda: self._siblings)
         self._tasks: set[asyncio.Task[Any]] = set()
-        self._config_problem: list[str] = []
         self._siblings: Siblings | None = None
         self._peer: PeerServer | None = None
         self._following: Following | None = None
@@ -96,31 +89,25 @@ class Daemon:
             self._published,
             self._recorded,
         )
-        self._control = ControlServer(
-            self._site.state,
-            {
-                "pass": self._command_pass,
-                "push": self._command_push,
-                "pause": self._command_pause,
-                "resume": self._command_resume,
-                "approve": self._command_approve,
-                "reload": self._command_reload,
-                "siblings": self._command_siblings,
-                "received": self._command_received,
-                "budgets": self._command_budgets,
-            },
-        )
+
+    @property
+    def _cluster(self) -> Cluster:
+        return self._configuration.cluster
 
     @property
     def _site(self) -> Site:
-        return self._cluster.sites[self._name]
+        return self._configuration.site
+
+    def reload_soon(self) -> None:
+        """Read the configuration again (SIGHUP)."""
+        self._configuration.reload_soon()
 
     # -- life
 
     async def start(self) -> None:
         """Start every part; what started is stopped again when a later one cannot."""
         require_folders(self._site)
-        self._say_bad()
+        self._configuration.say_bad()
         self._scheduler = Scheduler(
             self._site,
             self._cluster.mirrors_of(self._name),
@@ -134,6 +121,7 @@ class Daemon:
             stopped=self._runner.stopped,
         )
         self._sharing.configure(self._cluster)
+        self._control = ControlServer(self._site.state, self._commands().by_name)
         try:
             await self._control.start()
             await self._start_peer()
@@ -148,11 +136,24 @@ class Daemon:
         for work in (
             self._schedule(),
             watchdog(),
-            self._follow_config(),
-            self._ask_siblings(),
+            self._configuration.run(),
+            self._neighbours.run(),
             self._sharing.run(),
         ):
             self._spawn(work)
+
+    def _commands(self) -> Commands:
+        return Commands(
+            self._name,
+            self._configuration,
+            self._runner,
+            self._scheduler,
+            self._sharing,
+            self._neighbours,
+            lambda: self._siblings,
+            self._definition,
+            self._recorded,
+        )
 
     async def _start_peer(self) -> None:
         if self._site.peer is None:
@@ -213,7 +214,7 @@ class Daemon:
                 log.warning("%s: while stopping: %r", self._name, outcome)
 
     def _spawn(self, work: Coroutine[Any, Any, None]) -> None:
-        task = asyncio.create_task(work, name=getattr(work, "__name__", "work"))
+        task = asyncio.create_task(work, name=getattr(work, "__qualname__", "work"))
         self._tasks.add(task)
         task.add_done_callback(self._ended)
 
@@ -238,6 +239,21 @@ class Daemon:
             finally:
                 await reader.close()
         return found
+
+    async def _take(self, cluster: Cluster) -> None:
+        """Every part takes up another configuration. Raises ConfigError for what it cannot take up."""
+        self._scheduler.reload(cluster.mirrors_of(self._name))
+        try:
+            if self._siblings is not None:
+                await self._siblings.reload(cluster)
+            if self._peer is not None:
+                await self._peer.reload(cluster)
+            if self._following is not None:
+                self._following.reload(cluster)
+            self._sharing.configure(cluster)
+        finally:
+            if self._web is not None:
+                await self._web.reload(cluster)
 
     # -- what parts ask of each other
 
@@ -314,142 +330,6 @@ class Daemon:
         with contextlib.suppress(UsageError):
             self._scheduler.wake(mirror, path, f"{site} published something new")
 
-    # -- commands of this site's operator
-
-    async def _command_pass(self, request: Message, tell: Tell) -> Message:
-        name, scope = self._asked(request)
-        if request.get("dry"):
-            return await self._runner.dry(name, scope, tell)
-        self._not_paused(name)
-        result = self._runner.watch(name, scope, tell)
-        self._scheduler.wake(name, scope, "asked for on the command line", urgent=True, news=False)
-        return await result
-
-    async def _command_push(self, request: Message, _tell: Tell) -> Message:
-        name, scope = self._asked(request)
-        self._not_paused(name)
-        self._scheduler.wake(name, scope, "push", urgent=True)
-        return {"message": f"a pass over {shown(scope) or 'everything'} is due now"}
-
-    async def _command_pause(self, request: Message, _tell: Tell) -> Message:
-        name, _ = self._asked(request)
-        if request.get("origin"):
-            self._scheduler.pause_origin(str(request["origin"]), "operator")
-            return {"message": f"{request['origin']} is not used until `resume`"}
-        self._scheduler.pause(name, "operator")
-        return {"message": "no pass begins until `resume`"}
-
-    async def _command_resume(self, request: Message, _tell: Tell) -> Message:
-        name, _ = self._asked(request)
-        if request.get("origin"):
-            self._scheduler.resume_origin(str(request["origin"]))
-            return {"message": f"{request['origin']} is used again"}
-        self._scheduler.resume(name)
-        return {"message": "passes begin again"}
-
-    async def _command_approve(self, request: Message, _tell: Tell) -> Message:
-        name, _ = self._asked(request)
-        answer = await approve_here(self._site, self._definition(name), str(request.get("hash")))
-        self._recorded(name)
-        return answer
-
-    async def _command_siblings(self, _request: Message, _tell: Tell) -> Message:
-        known = self._siblings.all.values() if self._siblings is not None else ()
-        return {"siblings": {sibling.name: sibling.up for sibling in known}}
-
-    async def _command_received(self, _request: Message, _tell: Tell) -> Message:
-        """What each sibling said last that it received."""
-        now = time.time()
-        return {"sites": {name: together(told.mirrors.values(), now) for name, told in self._told.items()}}
-
-    async def _command_budgets(self, _request: Message, _tell: Tell) -> Message:
-        return {"budgets": [asdict(standing) for standing in self.budgets()]}
-
-    async def _command_reload(self, _request: Message, _tell: Tell) -> Message:
-        await self._read_config()
-        return {"message": "; ".join(self.config_errors()) or "the configuration is read again"}
-
-    def _not_paused(self, name: str) -> None:
-        """Raises StoreError where an operator's pause is in the way. What the descriptor pauses is the
-        schedule; whoever asks for a pass has it."""
-        if name in self._scheduler.pauses.mirrors:
-            raise StoreError(f"{name}: paused; `sideways resume --site {self._name} {name}` first")
-        if not self._scheduler.origins(name):
-            raise StoreError(f"{name}: every origin of it is paused; `sideways resume --origin URL` first")
-
-    def _asked(self, request: Message) -> tuple[str, bytes]:
-        name = str(request.get("mirror"))
-        if name not in {m.name for m in self._cluster.mirrors_of(self._name)}:
-            raise UsageError(f"{name}: no such mirror at {self._name}" + self._why_not(name))
-        return name, from_href(str(request.get("path") or ""))
-
-    def _why_not(self, name: str) -> str:
-        errors = self._bad.get(name)
-        return f": {errors[0]}" if errors else ""
-
-    # -- configuration
-
-    def reload_soon(self) -> None:
-        """Read the configuration again (SIGHUP)."""
-        self._reload.set()
-
-    async def _follow_config(self) -> None:
-        """Read the configuration again after every change of it; what is invalid keeps its old definition."""
-        watching = asyncio.create_task(self._watch_config(), name="configuration")
-        try:
-            while True:
-                await self._reload.wait()
-                self._reload.clear()
-                await asyncio.sleep(SETTLE)
-                await self._read_config()
-        finally:
-            watching.cancel()
-
-    async def _watch_config(self) -> None:
-        from watchfiles import awatch
-
-        folders = [os.path.join(self._folder, name) for name in ("config", "sites")]
-        async for _ in awatch(*folders, step=200):
-            self._reload.set()
-
-    async def _read_config(self) -> None:
-        notify("RELOADING=1")
-        try:
-            cluster, self._bad = load_tolerant(self._folder, self._name, self._cluster.mirrors)
-        except (ConfigErrors, UsageError) as error:
-            self._config_problem = str(error).splitlines()
-            for line in self._config_problem:
-                log.error("%s (the old definition stays)", line)  # noqa: TRY400  # its line says all
-            notify("READY=1")
-            return
-        self._config_problem = []
-        self._cluster = cluster
-        self._say_bad()
-        self._scheduler.reload(cluster.mirrors_of(self._name))
-        try:
-            if self._siblings is not None:
-                await self._siblings.reload(cluster)
-            if self._peer is not None:
-                await self._peer.reload(cluster)
-            if self._following is not None:
-                self._following.reload(cluster)
-            self._sharing.configure(cluster)
-        except ConfigError as error:
-            self._config_problem = [str(error)]
-            log.error("%s", error)  # noqa: TRY400  # its line says all
-        if self._web is not None:
-            await self._web.reload(cluster)
-        notify("READY=1")
-        count = len(cluster.mirrors_of(self._name))
-        log.info("%s: configuration read: %d mirror%s", self._name, count, "" if count == 1 else "s")
-
-    def _say_bad(self) -> None:
-        for errors in self._bad.values():
-            for error in errors:
-                log.error("%s", error)
-        for line in ending(self._cluster.sites.values(), time.time()):
-            log.warning("%s", line)
-
     # -- what the pages show (SiteView)
 
     def running(self) -> Mapping[str, Progress]:
@@ -474,52 +354,16 @@ class Daemon:
             return ""
 
     def config_errors(self) -> Sequence[str]:
-        return [*self._config_problem, *(str(e) for errors in self._bad.values() for e in errors)]
+        return self._configuration.errors()
 
     def siblings(self) -> Mapping[str, SiblingSummary]:
-        return self._told
+        return self._neighbours.told
 
     def budgets(self) -> Sequence[Standing]:
         return self._sharing.standings()
 
     def wake(self, mirror: str) -> None:
         self._scheduler.wake(mirror, reason="webhook")
-
-    async def _ask_siblings(self) -> None:
-        """Keep what the cluster page says of the others."""
-        while True:
-            if self._siblings is not None:
-                everybody = list(self._siblings.all.values())
-                told = await asyncio.gather(*(self._summary(sibling) for sibling in everybody))
-                self._told = {s.name: t for s, t in zip(everybody, told, strict=True)}
-            await asyncio.sleep(ASK_SIBLINGS if self._told else 1.0)
-
-    async def _summary(self, sibling: HttpsSibling) -> SiblingSummary:
-        before = self._told.get(sibling.name)
-        told, mirrors = (before.told, before.mirrors) if before else (None, {})
-        if not sibling.up:
-            return SiblingSummary(False, told, mirrors, sibling.trouble)
-        try:
-            carried = await sibling.mirrors()
-        except PeerError as error:
-            return SiblingSummary(False, told, mirrors, error.message)
-        summaries = {
-            one.mirror: MirrorSummary(
-                fresh=one.complete,
-                files=one.files,
-                bytes=one.bytes,
-                outcome=one.outcome,
-                ended=one.ended,
-                origin_bytes=one.origin_bytes,
-                sideways_bytes=one.sideways_bytes,
-                errors=one.errors,
-                held=one.held,
-                received=one.received,
-                days=one.days,
-            )
-            for one in carried
-        }
-        return SiblingSummary(True, time.time(), summaries)
 
 
 async def _watch(spec: OriginSpec) -> AsyncIterator[set[bytes]]:

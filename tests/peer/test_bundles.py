@@ -360,7 +360,7 @@ async def test_before_it_has_records_it_tells_what_it_fetches(cluster):
         async def none(mirror: str) -> None:
             raise FileNotFoundError
 
-        lancaster.server._open_reader = none
+        lancaster.server._shared._open_reader = none
         told, got = await bundle(await kent.meets("lancaster"), [Wish(b"", Entry(b"a", size=7))])
         assert (list(told.claims), told.held, got) == ([0], {}, {})
 

@@ -15,7 +15,7 @@ from yarl import URL
 from cluster.errors import PeerSilent
 from cluster.model import Cluster, Entry
 from cluster.origin.base import Want
-from cluster.peer import bundlewire, listener, sending, server, tls, wire
+from cluster.peer import bundlewire, listener, sending, server, shared, tls, wire
 from cluster.peer.client import Wish
 from tests.peer.cluster import make_cluster, running, with_keys
 
@@ -339,7 +339,8 @@ async def test_one_sibling_holds_no_more_than_its_share_of_connections(cluster):
 )
 async def test_a_request_that_does_not_come_to_an_end_is_cut_off(cluster, monkeypatch, sent):
     """HAZARDS 126."""
-    monkeypatch.setattr(server, "DEADLINE", 0.5)
+    for module in (server, shared):
+        monkeypatch.setattr(module, "DEADLINE", 0.5)
     async with running(cluster, "oslo"):
         reader, writer = await raw_connection(cluster, "kent")
         started = time.perf_counter()

@@ -74,6 +74,22 @@ def test_a_site_that_hears_nobody_uses_its_fair_share() -> None:
     assert world.counts() == {"oslo": 2}
 
 
+def test_of_two_the_silent_one_keeps_its_half_for_ever_until_it_is_taken_out_of_the_configuration() -> None:
+    world = started(names=["kent", "oslo"])
+    for name in world.names:
+        world.demand(name, BUSY)
+    world.advance(15)
+    world.part(["kent"], ["oslo"])
+    world.advance(2000)
+    assert (world.counts(), world.most) == ({"kent": 4, "oslo": 4}, 8)
+    world.kill("oslo")
+    world.names.remove("oslo")
+    kent = world.up["kent"]
+    kent.leases.configure({POOL: Terms(8, ("kent",))}, world.clock(kent))
+    world.advance(5)
+    assert world.counts() == {"kent": 8}
+
+
 def test_a_site_whose_siblings_are_known_to_be_down_uses_everything() -> None:
     world = World(8, NAMES)
     world.refusing = set(NAMES) - {"oslo"}

@@ -128,8 +128,10 @@ class _Decided:
 
 @dataclass(frozen=True, slots=True)
 class Ways:
-    """What becomes of a file that siblings were asked for, beside being here."""
+    """What becomes of a file that siblings were asked for, beside being here. `room` waits while so much is
+    claimed before its turn that no more should be."""
 
+    room: Taking
     claim: Callable[[Job], None]
     unclaim: Callable[[Job], None]
     origin: Taking
@@ -293,6 +295,7 @@ class Asking:
         the origin yet: who has not heard of a claim may be about to. `last`: what is contested is ours."""
         jobs = await self._not_fetched(jobs)
         if claiming:
+            await self._ways.room(jobs)
             for job in jobs:
                 self._ways.claim(job)
         talks, all_of_them = self._talks(jobs, avoid)

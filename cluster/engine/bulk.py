@@ -28,7 +28,7 @@ if TYPE_CHECKING:
     from cluster.origin.base import Lending, Plain
 
 WORTH = 16  # files of a directory that are worth a process (30 ms, 16 MB)
-SLICE, LEAST_SLICE = 256, 2**20  # files of one errand, and bytes that make one in any case
+SLICE, LEAST_SLICE = 256, 2**18  # files of one errand, and bytes that make one in any case
 WAITING, WAITING_BYTES = 1024, 16 * 2**20  # files that are on their errands at once
 CONNECTIONS = 4
 _log = logging.getLogger(__name__)
@@ -42,8 +42,8 @@ class _Errand:
 
 
 class Bulk:
-    """See the module. `alone` takes the jobs that have to be asked for one by one, `broken` what the store
-    said when it failed."""
+    """See the module. `alone` takes the jobs that have to be asked for one by one, `begun` hears of those
+    whose turn has come, `broken` of what the store said when it failed."""
 
     def __init__(
         self,
@@ -51,9 +51,11 @@ class Bulk:
         transfer: Transfer,
         pace: Pace,
         alone: Callable[[Sequence[Job]], Awaitable[None]],
+        begun: Callable[[Sequence[Job]], None],
         broken: Callable[[Exception], None],
     ) -> None:
         self._context, self._transfer, self._alone, self._broken = context, transfer, alone, broken
+        self._begun = begun
         self._pace = pace
         self._usable = context.origin.properties.lends and not context.dry
         self._origin = cast("Lending", context.origin)
@@ -134,6 +136,7 @@ class Bulk:
         for job in jobs:
             job.started = True
             claims.start(mirror, job.visit.path, job.entry.name, now)
+        self._begun(jobs)
         files = [self._file(number, job) for number, job in enumerate(jobs)]
         with contextlib.suppress(OSError):  # the reader notices that the process is gone
             await courier.send((self._number, prefix, connections, files))

@@ -10,7 +10,7 @@ from typing import Self
 from cluster.engine.asking import ANSWER, Asking, Ways
 from cluster.engine.bulk import Bulk
 from cluster.engine.context import SMALL, Context, Job, Stage, Visit, renewal
-from cluster.engine.pace import Pace
+from cluster.engine.pace import InLine, Pace
 from cluster.engine.trailing import Accounts, Trailing
 from cluster.engine.transfer import Transfer
 from cluster.errors import PeerError
@@ -36,8 +36,9 @@ class Fetcher:
         self._context, self._visit_over = context, visit_over
         self.transfer = Transfer(context, self._finished, self._stop)
         self._pace = Pace()
-        self._bulk = Bulk(context, self.transfer, self._pace, self._alone, self._stop)
-        ways = Ways(self._claim, self._unclaim, self._from_origin, self._put_off, self._send)
+        self._line = InLine(self._pace)
+        self._bulk = Bulk(context, self.transfer, self._pace, self._alone, self._line.over, self._stop)
+        ways = Ways(self._line.room, self._claim, self._unclaim, self._from_origin, self._put_off, self._send)
         self._asking = Asking(context, self.transfer, ways, self._pace, self._stop)
         accounts = Accounts(self._begin, self._not_copied, self._larger, self.book_later)
         self.trailing = Trailing(context, self._asking, accounts, self._stop)
@@ -50,7 +51,6 @@ class Fetcher:
         self._connections = connections
         self._outstanding = 0
         self._alone_now = 0  # files that are being asked for one by one
-        self._waiting: dict[int, Job] = {}  # claimed, and not yet asked for
         self._links: dict[str, Job] = {}  # hard-link groups whose first file is on its way
         self._done_later: list[tuple[Stage, bytes, bytes]] = []  # work of later stages that is over
         self.stopped: Exception | None = None
@@ -217,7 +217,7 @@ class Fetcher:
     # -- asking siblings
 
     def _claim(self, job: Job) -> None:
-        self._waiting[id(job)] = job
+        self._line.add(job)
         job.claimed = self._context.clock.monotonic()
         self._context.claims.claim(
             self._context.mirror.name, job.visit.path, job.entry.name, job.entry.row, job.claimed
@@ -288,7 +288,6 @@ class Fetcher:
         while True:
             pause = renewal(context.mirror.sideways.patience)
             await asyncio.sleep(pause if self._pace.per_second is not None else min(pause, 0.1))
-            self._waiting = {key: job for key, job in self._waiting.items() if not job.started}
             self._pace.look(
                 context.clock.monotonic(),
                 context.origin.traffic.bytes,
@@ -298,11 +297,11 @@ class Fetcher:
                 continue
             seen, heard, now = context.origin.traffic.bytes, self._bulk.heard, context.clock.monotonic()
             self._bulk.renew(now)
-            for job in self._waiting.values():
+            for job in self._line.jobs():
                 context.claims.progress(context.mirror.name, job.visit.path, job.entry.name, 0, now)
 
     def _unclaim(self, job: Job) -> None:
-        self._waiting.pop(id(job), None)
+        self._line.over([job])
         self._context.claims.release(self._context.mirror.name, job.visit.path, job.entry.name)
 
     # -- workers
@@ -315,6 +314,7 @@ class Fetcher:
                     continue
                 if job.claimed:
                     self._pace.come(self._context.clock.monotonic() - job.claimed)
+                self._line.over([job])
                 self._alone_now += 1
                 try:
                     await self.transfer.from_origin(job)
@@ -417,6 +417,7 @@ class Fetcher:
             await self._put_off([job])
             return
         self._claim(job)
+        self._line.over([job])
         await self.transfer.from_origin(job)
 
     async def _larger(self, job: Job, source: FromSibling) -> bool:
@@ -455,7 +456,7 @@ class Fetcher:
 
     def _finished(self, job: Job, *, keep: bool = False) -> None:
         self._outstanding -= 1
-        self._waiting.pop(id(job), None)
+        self._line.over([job])
         visit = job.visit
         visit.pending -= 1
         if job.entry.link is not None and self._links.get(job.entry.link) is job:

@@ -4,9 +4,14 @@ and when a sibling is too slow to wait for.
 
 from __future__ import annotations
 
+import asyncio
+from collections.abc import Sequence
 from dataclasses import dataclass
 
-AHEAD = 3.0  # s of work that is claimed before its turn
+from cluster.engine.context import Job
+
+AHEAD = 1.0  # s of work that is claimed before its turn, and as much that is asked for at once
+CLAIMED = 48 * 2**20  # bytes of it, at most
 LEAST, FIRST = 2**18, 2**20  # bytes of it, at the least, and before the pace is known
 PATIENT = 5.0  # s that a slow sibling is given in any case
 SLOWER = 3.0  # times what the same would take us
@@ -49,3 +54,38 @@ class Pace:
         """Seconds that a file may wait for its turn at a sibling while we have nothing else to do; None where
         we cannot say."""
         return None if self.longest_line is None else max(PATIENT, SLOWER * self.longest_line)
+
+
+class InLine:
+    """The files that are claimed and not yet asked for, whoever holds them."""
+
+    def __init__(self, pace: Pace) -> None:
+        self._pace = pace
+        self._jobs: dict[int, Job] = {}
+        self._bytes = 0
+        self._less = asyncio.Event()
+
+    def __repr__(self) -> str:
+        return f"<InLine {len(self._jobs)} files>"
+
+    async def room(self, jobs: Sequence[Job]) -> None:
+        """Wait while so much is in line that nobody should have to wait for these as well."""
+        while self._bytes > self._pace.ahead(CLAIMED) // 2 and any(id(job) not in self._jobs for job in jobs):
+            self._less.clear()
+            await self._less.wait()
+
+    def add(self, job: Job) -> None:
+        """It is claimed."""
+        if id(job) not in self._jobs:
+            self._jobs[id(job)] = job
+            self._bytes += job.entry.size or 0
+
+    def over(self, jobs: Sequence[Job]) -> None:
+        """Their turn has come, or they need none."""
+        for job in jobs:
+            if self._jobs.pop(id(job), None) is not None:
+                self._bytes -= job.entry.size or 0
+        self._less.set()
+
+    def jobs(self) -> Sequence[Job]:
+        return list(self._jobs.values())

@@ -243,7 +243,7 @@ class Asking:
     async def copy(self, site: str, jobs: Sequence[Job]) -> tuple[list[tuple[Job, FromSibling]], list[Job]]:
         """Take of these files what one sibling holds; nothing is claimed, and nobody else asked. Returns the
         larger ones that it holds, to be read one by one, and those that did not come."""
-        sibling = next((s for s in self._context.siblings if s.name == site and s.up), None)
+        sibling = next((s for s in self._context.up() if s.name == site), None)
         if sibling is None or self.is_slow(site):
             return [], list(jobs)
         small = [job.entry.size is not None and job.entry.size <= SMALL for job in jobs]
@@ -363,9 +363,12 @@ class Asking:
         """Without what a sibling is fetching, as its line has told: that is put off without a question."""
         heard, now = self._context.claims.heard, self._context.clock.monotonic()
         claims: dict[bytes, dict[bytes, list[tuple[str, Claim]]]] = {}
+        without = self._context.claims.without(self._context.mirror.name)
         for directory in {job.visit.path for job in jobs}:
             told = heard.within(self._context.mirror.name, directory, now)
             for one in told:
+                if one.site in without:
+                    continue
                 by_name = claims.setdefault(directory, {})
                 by_name.setdefault(one.claim.name, []).append((one.site, one.claim))
         if not claims:
@@ -383,7 +386,7 @@ class Asking:
         """A question to each sibling, and whether each is asked for every file. One of them is to send it,
         the others tell. What a sibling ranks first for it has by the time of REST: only it is asked then.
         """
-        siblings = {s.name: s for s in self._context.siblings if s.up and s.name not in avoid}
+        siblings = {s.name: s for s in self._context.up() if s.name not in avoid}
         sending = self._context.mirror.sideways.trust is Trust.SIBLINGS
         rest = any(job.visit.stage is Stage.REST for job in jobs)
         alone = rest and sending and not avoid and len(siblings) > 1

@@ -71,7 +71,8 @@ class Beside:
         self.all = {sibling.name: Known(sibling) for sibling in context.siblings}
 
     def up(self) -> list[Known]:
-        return [known for known in self.all.values() if known.sibling.up and not known.useless]
+        asked = {sibling.name for sibling in self._context.up()}
+        return [known for known in self.all.values() if known.name in asked and not known.useless]
 
     # -- what they have
 

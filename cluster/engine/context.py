@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import enum
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 
 from cluster.engine.batch import Batcher
@@ -104,7 +105,22 @@ class Context:
     relisted: set[bytes] = field(default_factory=set)  # those that have been listed once more since
     late: dict[bytes, list[tuple[bytes, str]]] = field(default_factory=dict)  # failures not yet recorded
     since: int | None = None  # s since 1970: the oldest listing that a sibling had for us
+    ranges: int = 0  # of large files, that the origin is asked for now
     sick: str = ""  # the origin behaves as if it were not well: nothing is deleted by this pass
+
+    @contextmanager
+    def ranged(self) -> Iterator[None]:
+        """While the origin sends a range."""
+        self.ranges += 1
+        try:
+            yield
+        finally:
+            self.ranges -= 1
+
+    def up(self) -> list[Sibling]:
+        """The siblings that this pass asks: those that answer, and are not too slow for it."""
+        without = self.claims.without(self.mirror.name)
+        return [sibling for sibling in self.siblings if sibling.up and sibling.name not in without]
 
     def look_again(self, visit: Visit, error: Exception) -> bool:
         """Whether a directory is listed once more because of this, before anybody is told of a failure: what

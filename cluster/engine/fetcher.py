@@ -19,6 +19,7 @@ from cluster.peer.client import Sibling
 from cluster.plan import steal
 from cluster.plan.compare import Evidence, Wanted, evidence
 from cluster.plan.order import SPLIT, owner
+from cluster.plan.slow import Headway
 from cluster.plan.source import FromSibling, PutOff, Source, choose
 from cluster.store.mirror import Later
 
@@ -50,6 +51,7 @@ class Fetcher:
         self._workers: list[asyncio.Task[None]] = []
         self._connections = connections
         self._outstanding = 0
+        self._before = 0  # bytes that were here when the pass began
         self._alone_now = 0  # files that are being asked for one by one
         self._links: dict[str, Job] = {}  # hard-link groups whose first file is on its way
         self._done_later: list[tuple[Stage, bytes, bytes]] = []  # work of later stages that is over
@@ -58,6 +60,7 @@ class Fetcher:
 
     async def __aenter__(self) -> Self:
         await self.transfer.__aenter__()
+        self._before = (await self._context.store.totals()).bytes
         self._workers = [asyncio.create_task(self._origin_worker()) for _ in range(self._connections)]
         self._workers += [asyncio.create_task(self._sideways_worker()) for _ in range(SIDEWAYS_SLOTS)]
         self._asking.start()
@@ -120,7 +123,7 @@ class Fetcher:
         """What is not for this stage is kept in the store; the rest is returned."""
         context, now, last = self._context, [], []
         rest: dict[str, list[Wanted]] = {}  # by who ranks first
-        alive = [context.site, *(s.name for s in context.siblings if s.up)]
+        alive = [context.site, *(s.name for s in context.up())]
         share = visit.stage is Stage.WALK and context.mirror.order is Order.RENDEZVOUS and len(alive) > 1
         whole = owner(visit.path, alive) if share and len(wanted) <= SPLIT else None
         early = visit.stage < Stage.LAST and bool(context.last)
@@ -291,8 +294,11 @@ class Fetcher:
             self._pace.look(
                 context.clock.monotonic(),
                 context.origin.traffic.bytes,
-                busy=self._bulk.busy or self._alone_now > 0,
+                busy=self._bulk.busy or self._alone_now > 0 or context.ranges > 0,
             )
+            if self._pace.best is not None:
+                headway = Headway(int(self._pace.best), context.origin.traffic.bytes, self._before)
+                context.claims.goes(context.mirror.name, headway)
             if (seen, heard) == (context.origin.traffic.bytes, self._bulk.heard):
                 continue
             seen, heard, now = context.origin.traffic.bytes, self._bulk.heard, context.clock.monotonic()
@@ -331,7 +337,7 @@ class Fetcher:
         waited = context.clock.monotonic() - job.claimed
         if job.wanted.ask or waited < context.mirror.sideways.patience or (job.entry.size or 0) <= SMALL:
             return False
-        siblings = [s for s in context.siblings if s.up]
+        siblings = context.up()
         if not siblings:
             return False
         self._claim(job)
@@ -358,7 +364,7 @@ class Fetcher:
 
     async def _parts(self, job: Job) -> None:
         """One large file by parts, unless a sibling has all of it, or fetches it as a whole."""
-        siblings = [s for s in self._context.siblings if s.up]
+        siblings = self._context.up()
         if job.path in self._whole:
             await self._asking.take([job])
             return
@@ -405,7 +411,7 @@ class Fetcher:
         """Where it does not deliver, somebody else may, and else the origin does."""
         if await self._larger(job, source):
             return
-        others = [s for s in self._context.siblings if s.up and s.name != source.site]
+        others = [s for s in self._context.up() if s.name != source.site]
         self._claim(job)
         source_now = self._choose(job, await self._ask(job.visit.path, [job], others))
         if isinstance(source_now, FromSibling):

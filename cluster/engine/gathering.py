@@ -219,9 +219,12 @@ class Gathering:
         return self._owners[1][piece.start]
 
     def _give_way(self, now: float) -> None:
-        """Of two sites that fetch one piece from the origin, one stops."""
+        """Of two sites that fetch one piece from the origin, one stops. And nobody reads from a site that has
+        turned out to be too slow."""
+        without = self._context.claims.without(self._context.mirror.name)
         for fetching in self._fetching.values():
-            if fetching.site == "" and fetching.task is not None and self._outranked(fetching, now):
+            slow = fetching.site in without
+            if fetching.task is not None and (slow or (not fetching.site and self._outranked(fetching, now))):
                 fetching.task.cancel()
 
     def _outranked(self, fetching: _Fetching, now: float) -> bool:
@@ -262,7 +265,8 @@ class Gathering:
             return
         while True:
             try:
-                await self._one_try(fetching)
+                with context.ranged():
+                    await self._one_try(fetching)
             except OriginError as error:
                 tries += 1
                 await context.clock.sleep(pause_after(error, tries, context.mirror.limits.retries))

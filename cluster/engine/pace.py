@@ -15,16 +15,20 @@ CLAIMED = 48 * 2**20  # bytes of it, at most
 LEAST, FIRST = 2**18, 2**20  # bytes of it, at the least, and before the pace is known
 PATIENT = 5.0  # s that a slow sibling is given in any case
 SLOWER = 3.0  # times what the same would take us
+MEASURED = 3.0  # s for which the origin must have been asked for something, for a pace that siblings are told
 
 
 @dataclass(slots=True)
 class Pace:
     """A state object fed with the time. `per_second` is bytes/s while something was asked for, the last
-    seconds counting most; None before anything has come."""
+    seconds counting most; None before anything has come. `best` is the most that it ever was for `MEASURED`
+    s: who has little left to fetch is not slow."""
 
     per_second: float | None = None
     longest_line: float | None = None  # s at most from a file's being claimed to its turn, or its arrival
+    best: float | None = None
     _seen: tuple[float, int] | None = None
+    _measured: tuple[float, int] = (0.0, 0)  # s, and the bytes that came in them
 
     def look(self, now: float, received: int, *, busy: bool) -> None:
         """`received` are the bytes that came from the origin so far; `busy` whether more is outstanding."""
@@ -33,6 +37,11 @@ class Pace:
             return
         rate = (received - last[1]) / (now - last[0])
         self.per_second = rate if self.per_second is None else (self.per_second + rate) / 2
+        took, came = self._measured[0] + now - last[0], self._measured[1] + received - last[1]
+        self._measured = (took, came)
+        if took >= MEASURED:
+            self.best = max(self.best or 0.0, came / took)
+            self._measured = (0.0, 0)
 
     def come(self, waited: float) -> None:
         """A file's turn has come, or all of a small file, `waited` s after it was claimed."""

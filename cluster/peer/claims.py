@@ -11,6 +11,7 @@ from dataclasses import dataclass, field
 from cluster.model import Claim, Row
 from cluster.peer.arriving import Arriving
 from cluster.peer.heard import MAX_CLAIMS, Heard
+from cluster.plan.slow import Headway, done_without
 
 RETOLD = 0.5  # s between two words about the progress of one fetch: well below every patience
 MAX_TOLD = MAX_CLAIMS - 1_000  # at once; what is claimed beyond that is told to whoever asks
@@ -40,6 +41,7 @@ class Changes:
     cleared: list[str] = field(default_factory=list)
     released: list[tuple[str, bytes, Part]] = field(default_factory=list)
     claimed: list[tuple[str, bytes, Claim]] = field(default_factory=list)
+    going: dict[str, Headway] = field(default_factory=dict)  # by mirror
 
 
 @dataclass(slots=True)
@@ -53,10 +55,12 @@ class Claims:
 
     heard: Heard = field(default_factory=Heard)
     arriving: Arriving = field(default_factory=Arriving)
+    going: dict[str, Headway] = field(default_factory=dict)  # how our own passes go, by mirror
     _mirrors: dict[str, dict[bytes, dict[Part, _Fetch]]] = field(default_factory=dict)
     _changed: Callable[[], None] | None = None  # somebody wants to be told
     _dirty: dict[tuple[str, bytes, Part], None] = field(default_factory=dict)
     _cleared: dict[str, None] = field(default_factory=dict)
+    _went: dict[str, Headway] = field(default_factory=dict)
     _told: int = 0
 
     # -- the engine
@@ -114,9 +118,23 @@ class Claims:
             self._told -= 1
             self._touch(mirror, directory, (name, first))
 
+    def goes(self, mirror: str, headway: Headway) -> None:
+        """How our pass over this mirror goes."""
+        if self.going.get(mirror) != headway:
+            self.going[mirror] = headway
+            if self._changed is not None:
+                self._went[mirror] = headway
+                self._changed()
+
+    def without(self, mirror: str) -> frozenset[str]:
+        """The siblings that our pass does as if they were not there: they are too slow for it."""
+        return done_without(self.going.get(mirror), self.heard.going(mirror))
+
     def clear(self, mirror: str) -> None:
         """The pass over this mirror has ended: nothing is being fetched."""
         self.arriving.clear(mirror)
+        self.going.pop(mirror, None)
+        self._went.pop(mirror, None)
         gone = self._mirrors.pop(mirror, {})
         self._told -= sum(fetch.told is not None for parts in gone.values() for fetch in parts.values())
         if self._changed is not None:
@@ -165,12 +183,13 @@ class Claims:
         self._changed = changed
         self._dirty.clear()
         self._cleared.clear()
+        self._went.clear()
 
     def changes(self, now: float) -> Changes:
         """What changed since they were last asked for; a claim that came and went meanwhile is not among
         them."""
-        told = Changes(list(self._cleared))
-        dirty, self._dirty = self._dirty, {}
+        told = Changes(list(self._cleared), going=self._went)
+        dirty, self._dirty, self._went = self._dirty, {}, {}
         self._cleared.clear()
         for mirror, directory, part in dirty:
             fetch = self._fetch(mirror, directory, *part)

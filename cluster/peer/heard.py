@@ -12,6 +12,7 @@ from dataclasses import dataclass, field, replace
 from cluster.model import Claim, split, value
 from cluster.peer.codec import WireError
 from cluster.peer.ended import Ended
+from cluster.plan.slow import Headway
 
 MAX_CLAIMS = 10_000  # of one sibling: some 5 MB
 MAX_PARTS = 1_024  # of one file: 64 GiB in parts of 64 MiB
@@ -41,9 +42,10 @@ class _Said:
 
 @dataclass(slots=True)
 class _Site:
-    """`claims`: mirror, directory, name, first byte."""
+    """`claims`: mirror, directory, name, first byte. `going`: by mirror."""
 
     claims: dict[str, dict[bytes, dict[bytes, dict[int, _Said]]]] = field(default_factory=dict)
+    going: dict[str, Headway] = field(default_factory=dict)
     count: int = 0
     whole: bool = False
 
@@ -80,6 +82,11 @@ class Heard:
             for parts in known.claims.get(mirror, {}).get(directory, {}).values()
             for said in parts.values()
         ]
+
+    def going(self, mirror: str) -> dict[str, Headway]:
+        """How the passes over a mirror go, by site; those of whom nothing is known, or do nothing, are not
+        among them."""
+        return {site: known.going[mirror] for site, known in self._sites.items() if mirror in known.going}
 
     # -- hearing
 
@@ -134,9 +141,13 @@ class Heard:
         if ended:
             self.ended.add(site, mirror, directory, ended)
 
+    def goes(self, site: str, mirror: str, headway: Headway) -> None:
+        self._sites[site].going[mirror] = headway
+
     def cleared(self, site: str, mirror: str) -> None:
         """It fetches nothing of this mirror any more."""
         known = self._sites[site]
+        known.going.pop(mirror, None)
         gone = known.claims.pop(mirror, {})
         known.count -= sum(len(parts) for names in gone.values() for parts in names.values())
         self.ended.forget(site, mirror)

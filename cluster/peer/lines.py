@@ -280,6 +280,8 @@ class Lines:
             case linewire.Gone(groups):
                 for mirror, directory, parts in groups:
                     heard.released(site, mirror, directory, parts)
+            case linewire.Going(mirror, headway) if self._shares(site, mirror):
+                heard.goes(site, mirror, headway)
             case linewire.Cleared(mirror):
                 heard.cleared(site, mirror)
             case linewire.Anew():
@@ -319,13 +321,16 @@ class Lines:
                         line.behind = True
 
     def _snapshot(self, line: Line) -> None:
-        now = self._clock()
+        now, going = self._clock(), self._claims.going
         told = (
             (mirror, directory, claim)
             for mirror in self.shared(line.site)
             for directory, claim in self._claims.all(mirror, now)
         )
-        for message in (linewire.ANEW, *linewire.fetching(told), linewire.WHOLE):
+        passes = (
+            linewire.going(mirror, going[mirror]) for mirror in self.shared(line.site) if mirror in going
+        )
+        for message in (linewire.ANEW, *linewire.fetching(told), linewire.WHOLE, *passes):
             line.say(message, always=True)
         line.behind = False
 
@@ -338,6 +343,7 @@ def _mirrors(changes: Changes) -> set[str]:
         *changes.cleared,
         *(mirror for mirror, _, _ in changes.released),
         *(mirror for mirror, _, _ in changes.claimed),
+        *changes.going,
     }
 
 
@@ -345,5 +351,7 @@ def _messages(mirror: str, changes: Changes) -> Iterator[bytes]:
     """What is to be said about one mirror, in its order."""
     if mirror in changes.cleared:
         yield linewire.cleared(mirror)
+    if mirror in changes.going:
+        yield linewire.going(mirror, changes.going[mirror])
     yield from linewire.gone(one for one in changes.released if one[0] == mirror)
     yield from linewire.fetching(one for one in changes.claimed if one[0] == mirror)

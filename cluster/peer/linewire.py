@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING
 from cluster.model import Claim, value
 from cluster.peer import fields, walkwire, wire
 from cluster.peer.codec import WireError, pack, unpack
+from cluster.plan.slow import Headway
 
 if TYPE_CHECKING:
     from cluster.store.records import JournalRecord
@@ -71,6 +72,14 @@ class Cleared:
 
 
 @dataclass(frozen=True, slots=True)
+class Going:
+    """How a pass over this mirror goes."""
+
+    mirror: str
+    headway: Headway
+
+
+@dataclass(frozen=True, slots=True)
 class Follow:
     """The journal of this mirror is wanted from behind record `after` of `epoch`; from now on where there is
     no epoch."""
@@ -126,6 +135,7 @@ Message = (
     | Fetching
     | Gone
     | Cleared
+    | Going
     | Follow
     | News
     | Shares
@@ -152,6 +162,10 @@ WHOLE = pack(["whole"])
 
 def cleared(mirror: str) -> bytes:
     return pack(["cleared", mirror])
+
+
+def going(mirror: str, headway: Headway) -> bytes:
+    return pack(["going", mirror, headway.pace, headway.fetched, headway.before])
 
 
 def fetching(claims: Iterable[tuple[str, bytes, Claim]]) -> Iterator[bytes]:
@@ -242,6 +256,13 @@ def read(data: bytes) -> Message | None:
             return Fetching(tuple(_claims(group) for group in fields.array(groups, 0, "groups")))
         case "gone", [groups, *_]:
             return Gone(tuple(_released(group) for group in fields.array(groups, 0, "groups")))
+        case "going", [mirror, pace, fetched, before, *_]:
+            headway = Headway(
+                fields.integer(pace, "pace"),
+                fields.integer(fetched, "bytes"),
+                fields.integer(before, "bytes"),
+            )
+            return Going(fields.text(mirror, "mirror"), headway)
         case "follow", [mirror, epoch, after, *_]:
             return Follow(
                 fields.text(mirror, "mirror"), fields.text(epoch, "epoch"), fields.integer(after, "after")
@@ -263,7 +284,9 @@ def read(data: bytes) -> Message | None:
             return walkwire.listed_read(rest)
         case "known", rest:
             return walkwire.known_read(rest)
-        case "greeting" | "sign" | "cleared" | "fetching" | "gone" | "follow" | "news" | "shares", _:
+        case "greeting" | "sign" | "cleared" | "going" | "follow" | "news" | "shares", _:
+            raise WireError(f"{row[0]}: only {len(row)} elements")
+        case "fetching" | "gone", _:
             raise WireError(f"{row[0]}: only {len(row)} elements")
         case _:
             return None

@@ -23,6 +23,7 @@ from cluster.origin.memory import EPOCH, validator
 from cluster.peer import arriving
 from cluster.plan import steal
 from cluster.plan.order import owner
+from cluster.plan.slow import Headway
 from cluster.plan.steal import Piece, pieces, successors
 from cluster.store import blocks
 from cluster.store.mirror import MirrorStore
@@ -115,6 +116,32 @@ async def test_what_a_sibling_has_of_it_is_not_asked_of_the_origin(big: World) -
     assert report.bytes_origin == len(BIG) - 7 * RANGE
     held = (await big.records())[PATH]
     assert (held.source, held.verified) == ("oslo", "parts from origin, oslo")
+
+
+async def test_what_a_site_that_is_too_slow_has_and_fetches_comes_from_elsewhere(big: World) -> None:
+    """Also what had begun to come from there when that turned out."""
+    big.mirror = replace(big.mirror, sideways=Sideways(patience=600.0))
+    slow, other = big.sibling("oslo"), big.sibling("york")
+    other.grown[version(big)] = [(0, 5 * RANGE)], BIG
+    slow.grown[version(big)] = [(5 * RANGE, 8 * RANGE)], BIG
+    big.claims.heard.begin("oslo")
+    claim = Claim(b"big", Row(len(BIG), None, Stamp(EPOCH)), 0, 0.0, True, 9 * RANGE, 20 * RANGE)
+    big.claims.heard.claimed("oslo", "deb", b"iso", [claim], big.clock.monotonic())
+    real = slow.part
+
+    @asynccontextmanager
+    async def part(*asked: object) -> AsyncIterator[object]:
+        big.claims.goes("deb", Headway(10**6, 10**8))
+        big.claims.heard.goes("oslo", "deb", Headway(10**5, 10**6))
+        await asyncio.Event().wait()
+        async with real(*asked) as found:  # type: ignore[arg-type]
+            yield found
+
+    slow.part = part  # type: ignore[assignment, method-assign]
+    report = await big.run()
+    big.equal()
+    assert (report.outcome, report.bytes_sideways) == ("complete", 5 * RANGE)
+    assert report.bytes_origin == len(BIG) - 5 * RANGE
 
 
 async def test_two_siblings_deliver_side_by_side(big: World) -> None:

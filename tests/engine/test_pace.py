@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+import asyncio
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 from cluster.engine.asking import WATCHED, PutOffs
 from cluster.engine.context import IN_LINE, Job, Stage, Visit
-from cluster.engine.pace import AHEAD, FIRST, LEAST, PATIENT, SLOWER, Pace
+from cluster.engine.pace import AHEAD, CLAIMED, FIRST, LEAST, MEASURED, PATIENT, SLOWER, InLine, Pace
 from cluster.model import Entry
 from cluster.plan.compare import Wanted
 
@@ -43,6 +45,37 @@ def test_only_time_in_which_something_was_outstanding_counts() -> None:
     pace.look(60.0, 20_000_000, busy=True)
     pace.look(61.0, 21_000_000, busy=True)
     assert pace.per_second == pytest.approx(1e6, rel=0.01)
+
+
+def test_siblings_are_told_the_best_that_was_measured_for_seconds() -> None:
+    """Who has little left to fetch, or waits for others, is not slow; a moment proves nothing."""
+    pace = Pace()
+    pace.look(0.0, 0, busy=True)
+    pace.look(MEASURED - 1, 8_000_000, busy=True)
+    assert pace.best is None
+    pace.look(MEASURED, 9_000_000, busy=True)
+    assert pace.best == pytest.approx(9_000_000 / MEASURED)
+    for second in range(1, 30):
+        pace.look(MEASURED + second, 9_000_000 + second, busy=True)
+    assert pace.best == pytest.approx(9_000_000 / MEASURED)
+    assert pace.per_second is not None and pace.per_second < 10
+
+
+async def test_a_site_claims_no_more_while_much_is_in_line() -> None:
+    """However many questions are on their way at once: siblings wait for what is claimed."""
+    pace = at(1e6)
+    line, jobs = InLine(pace), [job(400_000) for _ in range(4)]
+    for one in jobs[:2]:
+        await line.room([one])
+        line.add(one)
+    waiting = asyncio.create_task(line.room(jobs[2:]))
+    await asyncio.sleep(0)
+    assert not waiting.done() and pace.ahead(CLAIMED) // 2 < 800_000
+    await line.room(jobs[:2])  # they are claimed already
+    line.over(jobs[:1])
+    await waiting
+    line.over(jobs)
+    assert line.jobs() == []
 
 
 def test_before_anything_came_nobody_is_called_slow() -> None:

@@ -13,9 +13,10 @@ import pytest
 from cluster.engine import asking
 from cluster.engine.pace import Pace
 from cluster.errors import PeerSilent
-from cluster.model import Claim, Order, Row, Sideways, Stamp, Trust, join
+from cluster.model import Claim, Order, Row, Sideways, Stamp, Trust, join, split
 from cluster.origin.memory import EPOCH
 from cluster.peer.client import Bodies, Told, Wish
+from cluster.plan.slow import Headway
 from tests.engine.world import World
 
 STAMP = Stamp(EPOCH)
@@ -69,6 +70,36 @@ async def test_a_sibling_much_slower_than_the_origin_is_left(
     assert (report.outcome, report.files.origin + report.files.sideways) == ("complete", 20)
     assert report.files.sideways <= 10
     assert sibling.deceptions == []
+
+
+def slow(world: World, name: str) -> None:
+    """What this sibling has told of its pass, and another one, and what was measured here."""
+    world.claims.goes(world.mirror.name, Headway(10**6, 10**8))
+    for site, headway in (("york", Headway(10**6, 10**8)), (name, Headway(10**5, 10**6))):
+        world.claims.heard.begin(site)
+        world.claims.heard.goes(site, world.mirror.name, headway)
+
+
+@pytest.mark.parametrize("order", list(Order))
+@pytest.mark.parametrize("size", [300, 400_000])
+async def test_a_site_that_is_too_slow_is_neither_asked_nor_waited_for(
+    world: World, order: Order, size: int
+) -> None:
+    """It holds a little, and claims all the rest for ever."""
+    world.mirror = replace(world.mirror, order=order, sideways=Sideways(patience=600.0))
+    some(world, 20, size)
+    sibling, other = world.sibling("oslo"), world.sibling("york")
+    sibling.hold_all(world.memory)
+    slow(world, "oslo")
+    for path, (offer, _) in list(sibling.files.items())[2:]:
+        claim = Claim(offer.name, Row(offer.size, None, STAMP))
+        sibling.claims[path] = claim
+        world.claims.heard.claimed("oslo", "deb", split(path)[0], [claim], world.clock.monotonic())
+        del sibling.files[path]
+    report = await world.run()
+    world.equal()
+    assert (report.outcome, report.files.origin, report.files.sideways) == ("complete", 20, 0)
+    assert sibling.asked == [] and other.asked
 
 
 @pytest.mark.parametrize("size", [300, 400_000])
@@ -412,7 +443,7 @@ async def test_what_siblings_turn_out_to_lack_is_claimed_only_as_far_as_it_is_so
 
     def bundle(mirror: str, wishes: Sequence[Wish], patience: float) -> AsyncIterator[Told | Bodies]:
         names = {claim.name for claim in world.claims.within(mirror, b"b", 0.0)}
-        together.append(sum(wish.entry.name in names for wish in wishes))
+        together.append(sum(wish.directory == b"b" and wish.entry.name in names for wish in wishes))
         return real(mirror, wishes, patience)
 
     sibling.bundle = bundle  # type: ignore[method-assign]

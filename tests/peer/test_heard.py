@@ -10,11 +10,12 @@ from cluster.peer import heard
 from cluster.peer.claims import Claims
 from cluster.peer.codec import WireError
 from cluster.peer.heard import Heard
+from cluster.plan.slow import Headway
 
 ROW = Row(size=7)
 steps = st.lists(
     st.tuples(
-        st.sampled_from(["claim", "start", "progress", "release", "clear", "tell"]),
+        st.sampled_from(["claim", "start", "progress", "release", "clear", "go", "tell"]),
         st.sampled_from(["debian", "ctan"]),
         st.sampled_from([b"", b"pool"]),
         st.sampled_from([b"a", b"b"]),
@@ -32,6 +33,8 @@ def tell(claims: Claims, told: Heard, now: float) -> None:
         told.released("kent", mirror, directory, [part])
     for mirror, directory, claim in changes.claimed:
         told.claimed("kent", mirror, directory, [claim], now)
+    for mirror, headway in changes.going.items():
+        told.goes("kent", mirror, headway)
 
 
 @given(steps)
@@ -53,10 +56,13 @@ def test_a_sibling_that_hears_every_change_knows_what_is_claimed(taken):
                 claims.release(mirror, directory, name, first=first)
             case "clear":
                 claims.clear(mirror)
+            case "go":
+                claims.goes(mirror, Headway(int(now), first))
             case "tell":
                 tell(claims, told, now)
     tell(claims, told, now)
     for mirror in ("debian", "ctan"):
+        assert told.going(mirror).get("kent") == claims.going.get(mirror)
         for directory in (b"", b"pool"):
             known = [one.claim for one in told.within(mirror, directory, now)]
             said = claims.within(mirror, directory, now)

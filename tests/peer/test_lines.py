@@ -7,6 +7,7 @@ from dataclasses import replace
 from cluster.model import Row
 from cluster.peer import line, lines, linewire
 from cluster.peer.heard import Heard
+from cluster.plan.slow import Headway
 from tests.peer.cluster import free_port, running
 from tests.peer.hostile import dialled, farewell, greeted, said
 
@@ -114,6 +115,26 @@ async def test_the_end_of_a_pass_takes_all_its_claims_away(cluster):
         kent.claims.clear("debian")
         await until(lambda: not fetched_by(lancaster))
         assert fetched_by(lancaster, mirror="ctan") == ["kent"]
+
+
+async def test_how_a_pass_goes_is_known_at_siblings_until_its_end(cluster):
+    goes = Headway(2_000_000, 20_000_000)
+    async with running(cluster, "kent", talk=True) as (kent,):
+        kent.claims.goes("debian", goes)
+        kent.claims.goes("ctan", goes)
+        async with running(cluster, "oslo", talk=True) as (oslo,):
+            await oslo.has_line("kent")
+            await until(lambda: oslo.claims.heard.going("debian") == {"kent": goes}, 30.0)
+            assert oslo.claims.heard.going("ctan") == {}, "a mirror that is not shared"
+            later = replace(goes, fetched=30_000_000)
+            kent.claims.goes("debian", later)
+            await until(lambda: oslo.claims.heard.going("debian") == {"kent": later}, 30.0)
+            oslo.claims.goes("debian", Headway(10, 20))
+            assert oslo.claims.without("debian") == frozenset()
+            assert kent.claims.without("debian") == frozenset()
+            await until(lambda: kent.claims.without("debian") == {"oslo"}, 30.0)
+            kent.claims.clear("debian")
+            await until(lambda: not oslo.claims.heard.going("debian"), 30.0)
 
 
 async def test_nothing_is_told_of_a_mirror_that_is_not_shared(cluster):

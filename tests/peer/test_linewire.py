@@ -14,6 +14,7 @@ from cluster.peer.linewire import (
     Cleared,
     Fetching,
     Follow,
+    Going,
     Gone,
     Greeting,
     News,
@@ -22,6 +23,7 @@ from cluster.peer.linewire import (
     Sign,
     Whole,
 )
+from cluster.plan.slow import Headway
 from tests.peer.test_wire import anything, possible
 
 names = st.binary(min_size=1, max_size=40).filter(lambda n: n not in (b".", b"..") and not set(n) & {0, 0x2F})
@@ -72,6 +74,7 @@ def test_ends_of_claims_arrive_as_they_were_said(said):
         (linewire.ANEW, Anew()),
         (linewire.WHOLE, Whole()),
         (linewire.cleared("debian"), Cleared("debian")),
+        (linewire.going("debian", Headway(7, 8, 9)), Going("debian", Headway(7, 8, 9))),
         (linewire.follow(Follow("debian", "e", 7)), Follow("debian", "e", 7)),
         (linewire.shares(SHARES), SHARES),
         (
@@ -123,6 +126,7 @@ SORTS = (
     "anew",
     "whole",
     "cleared",
+    "going",
     "fetching",
     "gone",
     "follow",

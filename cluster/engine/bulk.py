@@ -30,7 +30,7 @@ if TYPE_CHECKING:
 WORTH = 16  # files of a directory that are worth a process (30 ms, 16 MB)
 SLICE, LEAST_SLICE = 256, 2**18  # files of one errand, and bytes that make one in any case
 WAITING, WAITING_BYTES = 1024, 16 * 2**20  # files that are on their errands at once
-CONNECTIONS = 4
+CONNECTIONS = 4  # at most, and half of what the origin allows: listings tell what there is to fetch
 _log = logging.getLogger(__name__)
 
 
@@ -59,7 +59,7 @@ class Bulk:
         self._pace = pace
         self._usable = context.origin.properties.lends and not context.dry
         self._origin = cast("Lending", context.origin)
-        self._most = max(1, min(CONNECTIONS, context.mirror.limits.connections - 1))
+        self._most = max(1, min(CONNECTIONS, context.mirror.limits.connections // 2))
         self._largest = min(SMALL, context.mirror.limits.file_size)
         self._lent: Plain | None = None
         self._courier: Courier | None = None

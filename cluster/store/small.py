@@ -40,13 +40,21 @@ def dress(descriptor: int, mode: int, uid: int, gid: int, mtime: int | None) -> 
 
 
 def write(folder: int, temporary: bytes, order: Order, body: bytes | memoryview) -> Answer:
-    """A new file with its mode, owner and time. Raises OSError, with what was written still there."""
+    """A new file with its mode, owner and time. Raises OSError, with what was written still there.
+
+    It is made with its mode, which is set once more only where the umask or an ACL took something of it.
+    """
     mode, uid, gid, mtime, sha256 = order
-    descriptor = os.open(temporary, _NEW, 0o600, dir_fd=folder)
+    descriptor = os.open(temporary, _NEW, mode, dir_fd=folder)
     try:
         write_all(descriptor, body)
-        dress(descriptor, mode, uid, gid, mtime)
+        if uid != -1 or gid != -1:
+            os.fchown(descriptor, uid, gid)
+        if mtime is not None:
+            os.utime(descriptor, ns=(mtime, mtime))
         found = os.fstat(descriptor)
+        if found.st_mode & 0o7777 != mode:
+            os.fchmod(descriptor, mode)
     finally:
         os.close(descriptor)
     return found.st_ino, found.st_mtime_ns, sha256 or hashlib.sha256(body).digest()

@@ -18,7 +18,7 @@ from blake3 import blake3
 
 from cluster.errors import Changed, DiskFull, StoreError
 from cluster.model import Held, Kind, Stamp
-from cluster.store import linux
+from cluster.store import linux, small
 from cluster.store.staging import Partial, Staging
 from cluster.store.tree import BLOCK, Change, Tree
 from tests.store.trees import AT, file, held, mounted, public, put, staged, temporaries, tree, tree_at
@@ -269,6 +269,20 @@ def test_used_up_inodes_are_named_as_the_reason(monkeypatch: pytest.MonkeyPatch)
         tree.close()
 
 
+@pytest.mark.parametrize("umask", [0, 0o022, 0o077])
+def test_a_small_file_has_its_mode_and_time_whatever_the_umask_is(tmp_path: Path, umask: int) -> None:
+    folder, before = os.open(tmp_path, os.O_RDONLY | os.O_DIRECTORY), os.umask(umask)
+    try:
+        for mode in (0o644, 0o600, 0o775, 0o444):
+            small.write(folder, b"%o" % mode, (mode, -1, -1, 10**18, None), b"body")
+    finally:
+        os.umask(before)
+        os.close(folder)
+    for mode in (0o644, 0o600, 0o775, 0o444):
+        found = (tmp_path / f"{mode:o}").stat()
+        assert (found.st_mode & 0o7777, found.st_mtime_ns) == (mode, 10**18)
+
+
 @pytest.mark.parametrize("code", [errno.EDQUOT, errno.EROFS, errno.EIO])
 def test_other_failures_of_the_disk_are_told_by_name(
     tree: Tree, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, code: int
@@ -276,7 +290,7 @@ def test_other_failures_of_the_disk_are_told_by_name(
     def fail(*_: object) -> int:
         raise OSError(code, os.strerror(code))
 
-    monkeypatch.setattr(os, "fchmod", fail)
+    monkeypatch.setattr(os, "write", fail)
     expected = DiskFull if code == errno.EDQUOT else StoreError
     with pytest.raises(expected, match=f"f: {os.strerror(code)}") as raised:
         staged(tree, file(b"f", b"x"), b"x")

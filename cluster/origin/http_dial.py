@@ -41,9 +41,10 @@ class Dialer:
     async def open(self, protocol: Callable[[], _P]) -> _P | None:
         """None where there is none to be had: the ordinary client finds out why."""
         session = self._session
-        self.way = way = await session.way() if self.usable else None
+        way = await session.way() if self.usable else None
         if way is None:
             return None
+        self.way = way  # and stays: somebody else's connection may just have been made
         patience = session.patience.connect if session.answered else min(QUICK, session.patience.connect)
         for address in way.addresses[self._address :]:
             try:

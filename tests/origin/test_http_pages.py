@@ -11,6 +11,7 @@ from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from itertools import pairwise
 from pathlib import Path
+from typing import Any
 
 import pytest
 from hypothesis import given
@@ -21,6 +22,7 @@ from cluster.model import SECOND, Limits, Listing, OriginSpec, Stamp
 from cluster.origin.base import Want
 from cluster.origin.http import HttpOrigin
 from cluster.origin.http_answer import Answer, Odd
+from cluster.origin.http_dial import Dialer
 from cluster.origin.http_session import Patience
 from tests.origin.conformance import received
 from tests.origin.hostile import Hostile, Request, chunked, ok, redirect, reset, unframed
@@ -174,6 +176,27 @@ async def test_odd_answers_are_not_asked_for_twice_for_ever() -> None:
         for _ in range(20):
             assert (await origin.listing(b"d")).entries
         assert len(server.requests) < 1 + 20 + 8
+
+
+async def test_an_origin_may_be_asked_for_another_listing_before_it_ever_answered(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    connecting, go_on, connected = asyncio.Event(), asyncio.Event(), Dialer._connected
+
+    async def held(*how: Any) -> Any:
+        connecting.set()
+        await go_on.wait()
+        return await connected(*how)
+
+    monkeypatch.setattr(Dialer, "_connected", held)
+    async with Hostile({"/1/": ok(INDEX, HTML), "/2/": ok(INDEX, HTML)}) as server:
+        origin = HttpOrigin(OriginSpec(server.url), Limits(connections=4, timeout=30.0), patience=PATIENT)
+        first = asyncio.ensure_future(origin.listing(b"1"))
+        await connecting.wait()
+        assert (await origin.listing(b"2")).entries, "by the ordinary client"
+        go_on.set()
+        assert (await first).entries
+        await origin.close()
 
 
 async def test_no_more_at_once_than_allowed_and_nobody_is_left_out() -> None:

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+from collections import Counter
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from math import inf
@@ -29,6 +30,7 @@ from cluster.plan.order import ranking
 ANSWER = 2.0  # s that a sibling has to answer
 ON_ITS_WAY = 5.0  # s that a word may take: its age is that of when it was said
 ASKING = 30.0  # s for a listing for which a sibling is asking the origin
+SLUGGISH, SPENT = 1.0, 30.0  # s from which on an answer is a slow one; s of these, and it is not asked again
 SLOW = 3.0  # times the patience with a silent one, for what is left to one that goes on
 
 log = logging.getLogger(__name__)
@@ -79,6 +81,7 @@ class Relays:
         self._slow: set[str] = set()  # those that went on, but did not list what was left to them
         self._slower = 0.0  # when the newest of them was found out
         self._stuck: set[bytes] = set()  # for which a sibling has asked the origin for too long
+        self._spent: Counter[str] = Counter()  # by site: s that its slow answers took
         self._said = asyncio.Event()
         self._heard: Callable[[Iterable[bytes] | None], None] = lambda directories: None
         self.patience = Patience(clock)
@@ -273,7 +276,7 @@ class Relays:
 
     async def _ask(self, site: str, directory: bytes, known: bytes) -> tuple[Listing, float] | None:
         sibling = self._siblings.get(site)
-        if sibling is None or not sibling.up or self._walk is None:
+        if sibling is None or not sibling.up or self._walk is None or self._spent[site] >= SPENT:
             return None
         self._report.requests_sideways += 1
         now = self._clock.monotonic()
@@ -282,6 +285,8 @@ class Relays:
             told = await sibling.listing(self._mirror.name, directory, self._walk.origin, age, known, ANSWER)
         except PeerError:
             return None  # its breaker knows
+        took = self._clock.monotonic() - now
+        self._spent[site] += round(took) if took >= SLUGGISH else 0
         if told.listing is None or told.age > age or (told.listing.same and not known):
             return None
         return told.listing, self._clock.monotonic() - told.age

@@ -14,6 +14,7 @@ from cluster.engine import listings, patience
 from cluster.errors import Unreachable
 from cluster.model import Listing, Sideways, Trust, join
 from cluster.peer import listingwire
+from cluster.peer.client import Relayed
 from cluster.peer.walkwire import MAX_ROWS, Known, Listed, Walk, Word
 from cluster.plan.order import owner
 from cluster.store.mirror import Reader
@@ -311,6 +312,25 @@ async def test_a_sibling_that_goes_on_and_lists_nothing_is_left_its_share_for_lo
     relaying.equal()
     assert report.seconds >= 1.2
     assert len(relaying.memory.asked("listing")) == 22
+
+
+async def test_a_sibling_that_answers_slowly_is_not_asked_for_every_listing(
+    relaying: World, oslo: Lined, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for number in range(60):
+        relaying.memory.put(b"many/%03d/file" % number, b"x%d" % number)
+    await walked(relaying, oslo)
+    oslo.rows, real = False, oslo.sibling.listing
+
+    async def listing(*question: Any) -> Relayed:
+        relaying.clock.moved += listings.ANSWER - 0.1
+        return replace(await real(*question), listing=None)
+
+    monkeypatch.setattr(oslo.sibling, "listing", listing)
+    report = await relaying.run()
+    relaying.equal()
+    assert report.outcome == "complete"
+    assert len(oslo.sibling.asked_listings) < 40
 
 
 async def test_a_sibling_that_never_answers_costs_a_moment(relaying: World, oslo: Lined) -> None:

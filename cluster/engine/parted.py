@@ -11,7 +11,7 @@ from cluster.engine.chaining import Chain, Mixed
 from cluster.engine.context import Context, Job
 from cluster.engine.gathering import Foreign, Gathering
 from cluster.errors import Changed, OriginError
-from cluster.model import Facts, Held, href
+from cluster.model import SECOND, Facts, Held, href
 from cluster.plan.chain import is_proof, version_named
 from cluster.store.growing import Growing
 from cluster.store.tree import Staged
@@ -40,6 +40,7 @@ class Parted:
         name its version for all of us alike. Other failures are recorded, never raised; StoreError is. What
         has arrived is kept for the next attempt at the same version.
         """
+        asked = int(self._context.clock.now() * SECOND)
         try:
             facts = await self._context.origin.facts(job.path)
             if facts.size not in (None, job.entry.size):
@@ -47,7 +48,7 @@ class Parted:
         except OriginError as error:
             self._refused(job, error)
             return True
-        young = facts.mtime is not None and not facts.mtime.over(job.visit.listed_at)
+        young = facts.mtime is not None and not facts.mtime.over(asked)
         if young or not _is_named(facts) or (facts.size or 0) > self._context.mirror.limits.file_size:
             return False  # in the second of its own Last-Modified a name may stand for two versions
         for _ in range(MIXED):

@@ -107,6 +107,21 @@ async def test_what_cannot_or_must_not_be_shared_by_parts_is_streamed(big: World
     assert (report.outcome, reads(big)) == ("complete", 1)
 
 
+async def test_what_was_young_when_it_was_listed_is_shared_when_it_is_not_any_more(big: World) -> None:
+    sibling = big.sibling()
+    big.memory.put(PATH, BIG, mtime=int((big.clock.now() + 3600) * 10**9))
+    sibling.grown[version(big)] = [(0, 3 * RANGE)], BIG
+
+    async def before(method: str, path: bytes) -> None:
+        if (method, path) == ("listing", b"iso"):
+            big.clock.moved += 7200
+
+    big.memory.before = before
+    report = await big.run()
+    big.equal()
+    assert report.bytes_sideways == 3 * RANGE
+
+
 async def test_what_a_sibling_has_of_it_is_not_asked_of_the_origin(big: World) -> None:
     sibling = big.sibling()
     sibling.grown[version(big)] = [(0, 3 * RANGE), (5 * RANGE, 9 * RANGE)], BIG

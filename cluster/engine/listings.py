@@ -30,6 +30,7 @@ from cluster.plan.order import ranking
 ANSWER = 2.0  # s that a sibling has to answer
 ON_ITS_WAY = 5.0  # s that a word may take: its age is that of when it was said
 ASKING = 30.0  # s for a listing for which a sibling is asking the origin
+ENDLESS = 3  # listings for which it did so for longer, and its word that it asks counts no more
 SLUGGISH, SPENT = 1.0, 30.0  # s from which on an answer is a slow one; s of these, and it is not asked again
 SLOW = 3.0  # times the patience with a silent one, for what is left to one that goes on
 
@@ -81,6 +82,7 @@ class Relays:
         self._slow: set[str] = set()  # those that went on, but did not list what was left to them
         self._slower = 0.0  # when the newest of them was found out
         self._stuck: set[bytes] = set()  # for which a sibling has asked the origin for too long
+        self._endless: Counter[str] = Counter()  # how many of them, by site
         self._spent: Counter[str] = Counter()  # by site: s that its slow answers took
         self._said = asyncio.Event()
         self._heard: Callable[[Iterable[bytes] | None], None] = lambda directories: None
@@ -188,7 +190,10 @@ class Relays:
 
     def _asked(self, directory: bytes) -> bool:
         """Whether the origin is being asked for it."""
-        return any(word.asked is None and word.site not in self._late for word in self._words(directory))
+        return any(self._believed(word) for word in self._words(directory) if word.asked is None)
+
+    def _believed(self, word: Told) -> bool:
+        return word.site not in self._late and self._endless[word.site] < ENDLESS
 
     def idle(self, yes: bool) -> None:
         """Whether nothing is left to do but what siblings are to list."""
@@ -218,6 +223,7 @@ class Relays:
             return
         if asked:
             self._stuck.add(directory)
+            self._endless.update(word.site for word in self._words(directory) if word.asked is None)
         else:
             self._slow.add(self._ranked(directory)[0])
             self._slower = now

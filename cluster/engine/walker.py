@@ -169,8 +169,10 @@ class Walker:
         return not known and (not visit.alone or bool(self._due))
 
     def _said(self, directories: Iterable[bytes] | None) -> None:
-        """Siblings said something of these; None: of who walks, so that everything is looked at once more."""
-        again = list(self._aside) if directories is None else [d for d in directories if d in self._aside]
+        """Siblings said something of these; None: of who walks, so that everything is looked at once more.
+        What is left to them as before stays so: who repeats itself does not seem to get on."""
+        told = list(self._aside) if directories is None else [d for d in directories if d in self._aside]
+        again = [path for path in told if not self._left(self._aside[path])]
         self._stack.extend(self._aside.pop(path) for path in reversed(again))
         if again:
             self._changed.set()

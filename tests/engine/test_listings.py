@@ -314,6 +314,27 @@ async def test_a_sibling_that_goes_on_and_lists_nothing_is_left_its_share_for_lo
     assert len(relaying.memory.asked("listing")) == 22
 
 
+async def test_a_sibling_that_says_without_end_that_it_asks_is_not_believed_for_ever(
+    relaying: World, oslo: Lined, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(listings, "ASKING", 0.5)
+    every = [b"", b"pool", *(b"pool/%02d" % number for number in range(20))]
+
+    async def repeats() -> None:
+        while True:
+            oslo.tells(*(Word(path, None, b"", b"") for path in every))
+            await asyncio.sleep(0.05)
+
+    oslo.says(WALKING)
+    tasks: list[asyncio.Future[None]] = []
+    oslo.on_walk = lambda: tasks.append(asyncio.ensure_future(repeats())) if not tasks else None
+    report = await relaying.run()
+    tasks[0].cancel()
+    relaying.equal()
+    assert report.outcome == "complete"
+    assert len(relaying.memory.asked("listing")) == 22
+
+
 async def test_a_sibling_that_answers_slowly_is_not_asked_for_every_listing(
     relaying: World, oslo: Lined, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -28,7 +28,6 @@ MANY, MANY_BYTES = 512, 4 * 2**20  # files, and bytes of files, that are worth a
 GATHER = 0.05  # s that fewer wait for more while another question is under way
 FILES, NAMES, BYTES = 1024, 256 * 2**10, 16 * 2**20  # of one question: files, bytes of paths, bytes of files
 WAITING = 4096  # files that wait to be asked for
-ANSWER = 2.0  # s that a sibling has to tell what it holds
 CONTEST = 0.05  # s until a contested claim is looked at again
 WATCHED = 2.0  # s after which a claim's progress tells how fast it is
 SLOW = 60.0  # s for which a sibling that was too slow is not asked to send
@@ -419,7 +418,7 @@ class Asking:
         due = float("inf")
         try:
             async with contextlib.aclosing(
-                talk.sibling.bundle(self._context.mirror.name, talk.wishes, ANSWER)  # type: ignore[type-var]
+                talk.sibling.bundle(self._context.mirror.name, talk.wishes, self._context.answer)  # type: ignore[type-var]
             ) as parts:
                 while (part := await self._next_part(talk, parts, due)) is not None:
                     if isinstance(part, Told):

@@ -23,7 +23,6 @@ from cluster.store.growing import Growing
 
 ASK = 1.0  # s between two questions to one sibling about one file, where nothing seems to have changed
 LOOK = 5.0  # s
-ANSWER = 2.0  # s that it has for the answer
 
 
 @dataclass(slots=True)
@@ -136,7 +135,7 @@ class Beside:
     async def _asked(self, known: Known) -> None:
         mirror, file = self._context.mirror.name, self._growing
         self._context.report.requests_sideways += 1
-        told = await known.sibling.parts(mirror, file.path, file.size, file.etag, ANSWER)
+        told = await known.sibling.parts(mirror, file.path, file.size, file.etag, self._context.answer)
         known._claims = told.claims
         known.starts, known.runs = frozenset(_within(self._pieces, told.runs)), told.runs
         now, size = self._context.clock.monotonic(), sum(end - first for first, end in told.runs)

@@ -117,6 +117,11 @@ class Context:
         finally:
             self.ranges -= 1
 
+    @property
+    def answer(self) -> float:
+        """Seconds that a sibling has to answer."""
+        return self.relays.patience.answer
+
     def up(self) -> list[Sibling]:
         """The siblings that this pass asks: those that answer, and are not too slow for it."""
         without = self.claims.without(self.mirror.name)

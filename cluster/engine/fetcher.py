@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterable, Sequence
 from dataclasses import replace
 from typing import Self
 
-from cluster.engine.asking import ANSWER, Asking, Ways
+from cluster.engine.asking import Asking, Ways
 from cluster.engine.bulk import Bulk
 from cluster.engine.context import SMALL, Context, Job, Stage, Visit, renewal
 from cluster.engine.pace import InLine, Pace
@@ -63,6 +63,8 @@ class Fetcher:
         self._before = (await self._context.store.totals()).bytes
         self._workers = [asyncio.create_task(self._origin_worker()) for _ in range(self._connections)]
         self._workers += [asyncio.create_task(self._sideways_worker()) for _ in range(SIDEWAYS_SLOTS)]
+        if self._context.siblings:
+            self._workers.append(asyncio.create_task(self._context.relays.patience.watch(), name="lateness"))
         self._asking.start()
         self.trailing.start()
         self._workers.append(asyncio.create_task(self._renewing(), name="renew claims"))
@@ -235,7 +237,7 @@ class Fetcher:
             context.report.requests_sideways += 1
             try:
                 return await sibling.offered(
-                    context.mirror.name, directory, ANSWER, first=min(names), last=max(names)
+                    context.mirror.name, directory, context.answer, first=min(names), last=max(names)
                 )
             except PeerError:
                 return None

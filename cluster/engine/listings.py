@@ -27,7 +27,6 @@ from cluster.peer.listings import Listings
 from cluster.peer.walkwire import Walk
 from cluster.plan.order import ranking
 
-ANSWER = 2.0  # s that a sibling has to answer
 ON_ITS_WAY = 5.0  # s that a word may take: its age is that of when it was said
 ASKING = 30.0  # s for a listing for which a sibling is asking the origin
 ENDLESS = 3  # listings for which it did so for longer, and its word that it asks counts no more
@@ -86,7 +85,7 @@ class Relays:
         self._spent: Counter[str] = Counter()  # by site: s that its slow answers took
         self._said = asyncio.Event()
         self._heard: Callable[[Iterable[bytes] | None], None] = lambda directories: None
-        self.patience = Patience(clock)
+        self.patience = Patience()
         self.used = 0
 
     def __repr__(self) -> str:
@@ -288,7 +287,9 @@ class Relays:
         now = self._clock.monotonic()
         age = now - self._oldest(directory)
         try:
-            told = await sibling.listing(self._mirror.name, directory, self._walk.origin, age, known, ANSWER)
+            told = await sibling.listing(
+                self._mirror.name, directory, self._walk.origin, age, known, self.patience.answer
+            )
         except PeerError:
             return None  # its breaker knows
         took = self._clock.monotonic() - now

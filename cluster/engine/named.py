@@ -11,8 +11,6 @@ from cluster.model import Facts, Offered
 from cluster.peer.client import Sibling
 from cluster.plan.source import FromSibling, choose, named_so
 
-ANSWER = 2.0  # s that a sibling has to answer
-
 
 async def at_a_sibling(context: Context, job: Job, facts: Facts) -> tuple[Sibling, FromSibling] | None:
     """A sibling that holds exactly the version of `facts`: the origin named it by the same strong validator
@@ -27,7 +25,7 @@ async def at_a_sibling(context: Context, job: Job, facts: Facts) -> tuple[Siblin
         context.report.requests_sideways += 1
         try:
             return await sibling.offered(
-                context.mirror.name, job.visit.path, ANSWER, first=entry.name, last=entry.name
+                context.mirror.name, job.visit.path, context.answer, first=entry.name, last=entry.name
             )
         except PeerError:
             return None

@@ -1,16 +1,15 @@
-"""How long a sibling that says nothing is waited for.
+"""How long a sibling that says nothing, or does not answer, is waited for.
 
-A second; longer where this machine itself is late: siblings that share an overloaded one are as late as we
-are, and what looks like silence is a queue for the processor. How late is measured by our own timers.
+A second or two; longer where this machine itself is late: siblings that share an overloaded one are as late
+as we are, and what looks like silence is a queue for the processor. How late is measured by our own timers.
 """
 
 from __future__ import annotations
 
 import asyncio
 
-from cluster.engine.clock import Clock
-
 SILENT = 1.0  # s without a word
+ANSWER = 2.0  # s from a question to the beginning of its answer
 LONGEST = 10.0
 LATE = 10.0  # times that our own timers are late
 TICK = 0.05  # s between two looks
@@ -18,28 +17,37 @@ FORGET = 0.97  # of the lateness is remembered at the next look: half of it afte
 
 
 class Patience:
-    def __init__(self, clock: Clock) -> None:
-        self._clock = clock
+    """Measured in real time, also where a pass has another clock: it is this machine that is late."""
+
+    def __init__(self) -> None:
         self._late = 0.0  # s
 
     @property
     def seconds(self) -> float:
         return min(LONGEST, SILENT + LATE * self._late)
 
-    async def tick(self, sooner: asyncio.Event | None = None) -> None:
+    @property
+    def answer(self) -> float:
+        return min(LONGEST, ANSWER + LATE * self._late)
+
+    def was_late(self, seconds: float) -> None:
+        """A timer of ours went off so long after its time."""
+        self._late = max(seconds, self._late * FORGET)
+
+    async def watch(self) -> None:
+        """Measure, until cancelled."""
+        while True:
+            await self.tick(asyncio.Event())
+
+    async def tick(self, sooner: asyncio.Event) -> None:
         """Wait for a moment, or until something happened `sooner`."""
-        began = self._clock.monotonic()
-        if sooner is None:
-            await self._clock.sleep(TICK)
-        else:
-            try:
-                async with asyncio.timeout(TICK):
-                    await sooner.wait()
-            except TimeoutError:
-                pass
-            else:
-                return
-        self._late = max(self._clock.monotonic() - began - TICK, self._late * FORGET)
+        loop = asyncio.get_running_loop()
+        began = loop.time()
+        try:
+            async with asyncio.timeout(TICK):
+                await sooner.wait()
+        except TimeoutError:
+            self.was_late(loop.time() - began - TICK)
 
     def __repr__(self) -> str:
         return f"<Patience {self.seconds:.1f} s>"

@@ -11,6 +11,7 @@ from cluster.engine.ahead import AT_ONCE, Ahead
 from cluster.engine.context import Context, Stage, Visit
 from cluster.engine.fetcher import Fetcher
 from cluster.engine.listings import First
+from cluster.engine.patience import TICK
 from cluster.errors import Blocked, IncompleteListing, OriginError, SourceMissing, Unreachable
 from cluster.listing import fingerprint, token
 from cluster.model import (
@@ -181,7 +182,7 @@ class Walker:
         """Wait for no sibling longer than it deserves."""
         relays = self._relays
         while True:
-            await relays.patience.tick()
+            await self._context.clock.sleep(TICK)
             relays.idle(not self._stack and bool(self._aside))
             relays.look()
             for visit in list(islice(self._aside.values(), SAMPLE)):

@@ -344,7 +344,7 @@ async def test_a_sibling_that_answers_slowly_is_not_asked_for_every_listing(
     oslo.rows, real = False, oslo.sibling.listing
 
     async def listing(*question: Any) -> Relayed:
-        relaying.clock.moved += listings.ANSWER - 0.1
+        relaying.clock.moved += patience.ANSWER - 0.1
         return replace(await real(*question), listing=None)
 
     monkeypatch.setattr(oslo.sibling, "listing", listing)

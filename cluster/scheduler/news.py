@@ -15,7 +15,7 @@ from contextlib import suppress
 from dataclasses import dataclass, field
 
 from cluster.engine.clock import Clock
-from cluster.errors import SidewaysError
+from cluster.errors import PeerError, SidewaysError
 from cluster.model import Held, Kind, depth, shown, split
 from cluster.peer.cursors import Place
 from cluster.peer.wire import Record
@@ -205,7 +205,7 @@ class News:
             self._work_off(key, heard.place)
             return
         try:
-            scopes = await self._missing(reader, heard)
+            scopes = await self._missing(reader, heard) | await self._flooded(key, reader, heard)
         except SidewaysError as error:
             log.warning("%s: %s's news is not looked at: %s", mirror, site, error)
             return
@@ -224,7 +224,7 @@ class News:
         try:
             reader = await self._open_reader(mirror)
             try:
-                different = await self._compare(site, mirror, reader)
+                different = await self._different(key, reader)
             finally:
                 await reader.close()
         except SidewaysError as error:
@@ -234,6 +234,22 @@ class News:
         del self._lost[key]
         self._ask(key, set(different or ()))  # where it never could be told, the schedule's passes must do
         self._work_off(key, lost.place)
+
+    async def _flooded(self, key: Key, reader: Reader, heard: _Heard) -> set[bytes]:
+        """Where to look, of what was too much to be kept name by name. Digests tell what of it is not here:
+        most of what a sibling publishes while we make a first copy ourselves is, by the end of that."""
+        if not heard.directories:
+            return set()
+        different = await self._different(key, reader)
+        return heard.directories if different is None else set(different)
+
+    async def _different(self, key: Key, reader: Reader) -> list[bytes] | None:
+        mirror, site = key
+        try:
+            return await self._compare(site, mirror, reader)
+        except PeerError as error:
+            log.info("%s: not compared with %s: %s", mirror, site, error)
+            return None
 
     def _ask(self, key: Key, scopes: set[bytes]) -> None:
         mirror, site = key
@@ -256,10 +272,10 @@ class News:
     @staticmethod
     async def _missing(reader: Reader, heard: _Heard) -> set[bytes]:
         """Where to look, of what was told name by name."""
-        scopes = set(heard.directories)
+        scopes = set[bytes]()
         for path, record in heard.paths.items():
             above = split(path)[0]
-            if b"" in scopes or above in scopes:
+            if b"" in scopes or above in scopes or above in heard.directories:
                 continue
             ours = await reader.held(path)
             if record.action != "delete":

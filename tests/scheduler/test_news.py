@@ -188,6 +188,7 @@ async def test_a_flood_of_names_becomes_directories_and_then_everything(monkeypa
     monkeypatch.setattr(news, "PATHS", 50)
     monkeypatch.setattr(news, "DIRECTORIES", 20)
     async with running() as site:
+        site.different = [None]
         site.heard(*(publish(b"pool/%d" % n) for n in range(60)))
         (heard,) = site.news._pending.values()
         assert (heard.paths, heard.directories) == ({}, {b"pool"})
@@ -195,6 +196,28 @@ async def test_a_flood_of_names_becomes_directories_and_then_everything(monkeypa
         assert (heard.paths, heard.directories) == ({}, {b""})
         await site.clock.advance(1)
         assert site.woken == [b""]
+
+
+@pytest.mark.parametrize(
+    ("different", "wakes"),
+    [
+        ([], []),
+        ([b"pool/x"], [b"pool/x"]),
+        (None, [b"pool"]),
+        (PeerSilent("kent", "no answer"), [b"pool"]),
+    ],
+    ids=["nothing differs", "a part differs", "cannot be told", "no answer"],
+)
+async def test_of_a_flood_only_what_differs_brings_a_pass(monkeypatch, different, wakes):
+    monkeypatch.setattr(news, "PATHS", 50)
+    async with running() as site:
+        site.different = [different]
+        site.busy = True  # our own pass publishes the same
+        site.heard(*(publish(b"pool/%d" % n) for n in range(60)), seq=60)
+        await site.clock.advance(5)
+        site.busy = False
+        await site.clock.advance(2)
+        assert (site.woken, site.compared, site.places) == (wakes, 1, {"kent": Place("e", 60)})
 
 
 async def test_a_mirror_that_was_never_begun_here_waits_for_its_first_pass():

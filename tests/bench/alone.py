@@ -128,7 +128,8 @@ def initial(bench: Bench, table: Table) -> None:
         alternating(bench.rounds, [ours, *(partial(peer, name) for name in peers.found())])
     table.rows += contest.rows()
     table.verdicts += contest.against(OURS, "lftp", 1.0, "time")
-    table.verdicts += contest.against(OURS, "rclone", 1.5, "time")
+    table.verdicts += contest.against(OURS, "wget2", 1.0, "time")
+    table.verdicts += contest.against(OURS, "rclone", 0.8, "time")
 
 
 def unchanged(bench: Bench, table: Table) -> None:
@@ -168,6 +169,9 @@ def unchanged(bench: Bench, table: Table) -> None:
     for name in (OURS, DAEMON):
         told = contest.asked[name]
         table.verdicts += contest.against(name, "lftp", 1.0, f"time, {name}")
+        if name == DAEMON:
+            table.verdicts += contest.against(name, "wget2", 1.0, f"time, {name}")
+            table.verdicts += contest.against(name, "rsync", 1.25, f"time, {name}")
         table.verdicts += [
             Verdict(f"{name}: requests for each directory", told.requests / tree.directories, 1.0),
             Verdict(f"{name}: file bodies asked for", told.bodies, 0),

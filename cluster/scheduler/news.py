@@ -50,6 +50,7 @@ class _Heard:
     last: float
     paths: dict[bytes, Record] = field(default_factory=dict)
     directories: set[bytes] = field(default_factory=set)
+    deleted: bool = False  # something in these
 
     def due(self) -> float:
         return min(self.last + QUIET, self.first + LATEST)
@@ -58,9 +59,8 @@ class _Heard:
         for record in records:
             self.paths[record.path] = record
         if len(self.paths) > PATHS:
-            # A deletion is judged by a pass over everything.
-            gone = any(record.action == "delete" for record in self.paths.values())
-            self.directories |= {b""} if gone else {split(path)[0] for path in self.paths}
+            self.deleted = self.deleted or any(record.action == "delete" for record in self.paths.values())
+            self.directories |= {split(path)[0] for path in self.paths}
             self.paths.clear()
         if len(self.directories) > DIRECTORIES:
             self.directories = {b""}
@@ -241,7 +241,8 @@ class News:
         if not heard.directories:
             return set()
         different = await self._different(key, reader)
-        return heard.directories if different is None else set(different)
+        found = heard.directories if different is None else set(different)
+        return {b""} if found and heard.deleted else found  # a deletion is judged by a pass over everything
 
     async def _different(self, key: Key, reader: Reader) -> list[bytes] | None:
         mirror, site = key

@@ -220,6 +220,22 @@ async def test_of_a_flood_only_what_differs_brings_a_pass(monkeypatch, different
         assert (site.woken, site.compared, site.places) == (wakes, 1, {"kent": Place("e", 60)})
 
 
+@pytest.mark.parametrize(
+    ("different", "wakes"),
+    [([], []), ([b"pool/x"], [b""]), (None, [b""])],
+    ids=["nothing", "a part", "unknown"],
+)
+async def test_a_flood_in_which_something_was_deleted_brings_a_pass_over_everything(
+    monkeypatch, different, wakes
+):
+    monkeypatch.setattr(news, "PATHS", 50)
+    async with running() as site:
+        site.different = [different]
+        site.heard(*(delete(b"pool/%d" % n) for n in range(60)))
+        await site.clock.advance(2)
+        assert site.woken == wakes
+
+
 async def test_a_mirror_that_was_never_begun_here_waits_for_its_first_pass():
     async with running() as site:
         site.begun = False

@@ -69,7 +69,7 @@ class Daemon:
     """One site. It implements the `SiteView` that the pages show."""
 
     def __init__(self, folder: str, name: str) -> None:
-        self._folder, self._name = folder, name
+        self._name = name
         self._configuration = Configuration(folder, name, self._take)
         self.stopping = asyncio.Event()
         self._claims, self._shared, self._clock = Claims(), Shared(), SystemClock()

@@ -10,10 +10,10 @@ from __future__ import annotations
 import asyncio
 import contextlib
 from collections import Counter, deque
-from collections.abc import AsyncIterator, Awaitable, Callable, Collection, Iterator, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Collection, Sequence
 from dataclasses import dataclass, field
 
-from cluster.engine.context import IN_LINE, SMALL, Context, Job, Stage
+from cluster.engine.context import IN_LINE, SMALL, Context, Job, Stage, slices
 from cluster.engine.pace import Pace
 from cluster.engine.transfer import Transfer
 from cluster.errors import PeerError
@@ -274,19 +274,6 @@ class Asking:
         to be missing there, before it is asked for once more."""
         return self._mostly_held or all(job.visit.stage is Stage.REST for job in jobs)
 
-    def _slices(self, jobs: Sequence[Job]) -> Iterator[list[Job]]:
-        """As many at a time as may be claimed ahead of their turn."""
-        some: list[Job] = []
-        size, most = 0, self._pace.ahead(BYTES)
-        for job in jobs:
-            some.append(job)
-            size += job.entry.size or 0
-            if size >= most:
-                yield some
-                some, size = [], 0
-        if some:
-            yield some
-
     async def _round(
         self, jobs: Sequence[Job], avoid: frozenset[str], *, claiming: bool = True, last: bool = False
     ) -> None:
@@ -336,7 +323,7 @@ class Asking:
         if not claimed:
             others = [job for jobs in decided.others.values() for job in jobs]
             missing = [*decided.origin, *decided.contested, *others]
-            for some in self._slices(missing):
+            for some in slices(missing, FILES, self._pace.ahead(BYTES)):
                 await self._round(some, avoid)
             return
         if last:

@@ -15,7 +15,7 @@ from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, cast
 
 from cluster.courier import wire
-from cluster.engine.context import SMALL, Context, Job
+from cluster.engine.context import SMALL, Context, Job, slices
 from cluster.errors import StoreError
 from cluster.model import SECOND, Facts, Stamp, href
 from cluster.store.small import Order, name
@@ -99,7 +99,7 @@ class Bulk:
         if not fit or (len(fit) < WORTH and self._courier is None):
             return list(jobs)
         left = [job for job in jobs if not self._fits(job)]
-        for some in _slices(fit, max(LEAST_SLICE, self._pace.ahead(WAITING_BYTES) // 4)):
+        for some in slices(fit, SLICE, max(LEAST_SLICE, self._pace.ahead(WAITING_BYTES) // 4)):
             async with self._turn:
                 if not (self._usable and await self._send(some)):
                     left += some
@@ -302,16 +302,3 @@ def _settings(lent: Plain) -> Plain:
 
 async def _awaited(work: Awaitable[None]) -> None:
     await work
-
-
-def _slices(jobs: Sequence[Job], most: int) -> Iterable[list[Job]]:
-    some: list[Job] = []
-    size = 0
-    for job in jobs:
-        some.append(job)
-        size += job.entry.size or 0
-        if len(some) >= SLICE or size >= most:
-            yield some
-            some, size = [], 0
-    if some:
-        yield some

@@ -76,6 +76,20 @@ class Job:
         self.path = join(self.visit.path, self.entry.name)
 
 
+def slices(jobs: Sequence[Job], files: int, size: int) -> Iterator[list[Job]]:
+    """Runs of at most so many files and about so many bytes."""
+    some: list[Job] = []
+    total = 0
+    for job in jobs:
+        some.append(job)
+        total += job.entry.size or 0
+        if len(some) >= files or total >= size:
+            yield some
+            some, total = [], 0
+    if some:
+        yield some
+
+
 def renewal(patience: float) -> float:
     """Seconds between two renewals of claims that siblings hold void after `patience` s without progress."""
     return min(1.0, patience / 3)

@@ -149,10 +149,6 @@ class Relaying:
             reader.gaps.discard(mirror)
 
 
-def line_site(reader: _Reader) -> str:
-    return reader.line.site
-
-
 def _word(directory: bytes, kept: Kept, walk: Walk, now: float, *, snapshot: bool = False) -> Word:
     """Rows are for who is likely not to know them by their token."""
     wanted = kept.packed and len(kept.packed) <= MAX_ROWS and (walk.rows or not (kept.same or snapshot))

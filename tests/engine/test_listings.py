@@ -99,6 +99,13 @@ def relaying(world: World, monkeypatch: pytest.MonkeyPatch) -> World:
 
 
 @pytest.fixture
+def endless(relaying: World, monkeypatch: pytest.MonkeyPatch) -> None:
+    """No sibling is given up for its silence."""
+    monkeypatch.setattr(patience, "SILENT", 1e6)
+    monkeypatch.setattr(patience, "LONGEST", 1e6)
+
+
+@pytest.fixture
 def lines(relaying: World) -> Lines:
     return Lines(relaying)
 
@@ -363,11 +370,8 @@ async def test_a_sibling_that_never_answers_costs_a_moment(relaying: World, oslo
 
 
 @pytest.mark.parametrize("ends", ["line", "pass"])
-async def test_nobody_waits_for_a_sibling_that_has_left(
-    relaying: World, oslo: Lined, ends: str, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(patience, "SILENT", 1e6)
-    monkeypatch.setattr(patience, "LONGEST", 1e6)
+@pytest.mark.usefixtures("endless")
+async def test_nobody_waits_for_a_sibling_that_has_left(relaying: World, oslo: Lined, ends: str) -> None:
     oslo.says(WALKING)
     elsewhere = relaying.listings.elsewhere
 
@@ -383,21 +387,17 @@ async def test_nobody_waits_for_a_sibling_that_has_left(
     assert len(relaying.memory.asked("listing")) == 22
 
 
+@pytest.mark.usefixtures("endless")
 async def test_nobody_waits_for_a_sibling_that_goes_on_with_part_of_a_pass(
-    relaying: World, oslo: Lined, monkeypatch: pytest.MonkeyPatch
+    relaying: World, oslo: Lined
 ) -> None:
-    monkeypatch.setattr(patience, "LONGEST", 1e6)
-    monkeypatch.setattr(patience, "SILENT", 1e6)
     oslo.says(replace(WALKING, shares=False))
     await relaying.run()
     assert len(relaying.memory.asked("listing")) == 22
 
 
-async def test_what_a_sibling_could_not_list_either_is_asked_for(
-    relaying: World, oslo: Lined, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(patience, "LONGEST", 1e6)
-    monkeypatch.setattr(patience, "SILENT", 1e6)
+@pytest.mark.usefixtures("endless")
+async def test_what_a_sibling_could_not_list_either_is_asked_for(relaying: World, oslo: Lined) -> None:
     await walked(relaying, oslo, age=0.0)
     failed = ranked_first(oslo)
     oslo.listings = {path: told for path, told in oslo.listings.items() if path not in failed}
@@ -427,12 +427,11 @@ async def test_what_a_sibling_is_asking_for_is_not_asked_for_again(relaying: Wor
     assert relaying.memory.asked("listing") == []
 
 
+@pytest.mark.usefixtures("endless")
 async def test_an_origin_that_never_answers_a_sibling_is_asked_in_the_end(
     relaying: World, oslo: Lined, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(listings, "ASKING", 0.3)
-    monkeypatch.setattr(patience, "SILENT", 1e6)
-    monkeypatch.setattr(patience, "LONGEST", 1e6)
     await walked(relaying, oslo, age=0.0)
     oslo.says(WALKING)
     del oslo.listings[b"pool/05"]
@@ -495,11 +494,10 @@ async def test_that_the_origin_told_nothing_is_told_as_well(
     assert b"pool/03" in lines.told
 
 
+@pytest.mark.usefixtures("endless")
 async def test_an_interrupted_pass_goes_on_with_what_siblings_were_to_list(
-    relaying: World, oslo: Lined, monkeypatch: pytest.MonkeyPatch
+    relaying: World, oslo: Lined
 ) -> None:
-    monkeypatch.setattr(patience, "SILENT", 1e6)
-    monkeypatch.setattr(patience, "LONGEST", 1e6)
     oslo.says(WALKING)
     oslo.listings = {b"": (await relaying.memory.listing(b""), 0.0)}
     task: Any = asyncio.ensure_future(relaying.run())

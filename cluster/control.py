@@ -12,21 +12,17 @@ import contextlib
 import json
 import os
 import socket
-from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
-from typing import Any
+from collections.abc import AsyncIterator, Awaitable, Callable
 
+from cluster.caller import Message, Tell, beside, gone, line, path_of, taken
 from cluster.errors import SidewaysError, StoreError, UsageError
 
-Message = dict[str, Any]
-Tell = Callable[[Message], None]
+__all__ = ["Command", "ControlServer", "Message", "Tell", "ask", "path_of"]
+
 Command = Callable[[Message, Tell], Awaitable[Message]]
 
 MAX_LINE = 2**20
 SILENCE = 5.0  # s in which a request must arrive
-
-
-def path_of(state: str) -> str:
-    return os.path.join(state, "control.sock")
 
 
 class ControlServer:
@@ -44,7 +40,7 @@ class ControlServer:
         with contextlib.suppress(FileNotFoundError):
             os.unlink(self._path)
         listener = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
-        with _beside(self._path) as name:
+        with beside(self._path) as name:
             old = os.umask(0o177)
             try:
                 listener.bind(name)
@@ -77,12 +73,11 @@ class ControlServer:
             writer.close()
 
     async def _serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        line = await asyncio.wait_for(reader.readline(), SILENCE)
-        request = json.loads(line)
+        request = json.loads(await asyncio.wait_for(reader.readline(), SILENCE))
 
         def tell(message: Message) -> None:
             if not writer.is_closing() and writer.transport.get_write_buffer_size() < MAX_LINE:
-                writer.write(json.dumps(message).encode() + b"\n")
+                writer.write(line(message))
 
         command = self._commands.get(str(request.get("command")), _unknown)
         try:
@@ -92,7 +87,7 @@ class ControlServer:
         except SidewaysError as error:
             answer = {"error": str(error), "status": 1}
         if not writer.is_closing():
-            writer.write(json.dumps(answer).encode() + b"\n")
+            writer.write(line(answer))
             await writer.drain()
 
 
@@ -110,21 +105,8 @@ async def _answers(path: str) -> bool:
 
 
 async def _connect(path: str) -> tuple[asyncio.StreamReader, asyncio.StreamWriter]:
-    with _beside(path) as name:
+    with beside(path) as name:
         return await asyncio.open_unix_connection(name, limit=MAX_LINE)
-
-
-@contextlib.contextmanager
-def _beside(path: str) -> Iterator[str]:
-    """A name for a socket that fits into `sun_path` (108 bytes), however deep its folder is."""
-    if len(os.fsencode(path)) < 100:
-        yield path
-        return
-    folder = os.open(os.path.dirname(path), os.O_PATH | os.O_DIRECTORY)
-    try:
-        yield f"/proc/self/fd/{folder}/{os.path.basename(path)}"
-    finally:
-        os.close(folder)
 
 
 async def ask(state: str, request: Message, on_event: Tell | None = None) -> Message | None:
@@ -136,22 +118,17 @@ async def ask(state: str, request: Message, on_event: Tell | None = None) -> Mes
     except OSError:
         return None
     try:
-        writer.write(json.dumps(request).encode() + b"\n")
+        writer.write(line(request))
         async for message in _lines(reader):
-            if "event" in message:
-                if on_event is not None:
-                    on_event(message)
-            elif "error" in message:
-                kind = UsageError if message.get("status") == 2 else StoreError
-                raise kind(str(message["error"]))
-            else:
-                return dict(message["result"])
+            result = taken(message, on_event)
+            if result is not None:
+                return result
     finally:
         writer.close()
-    raise StoreError("the site's daemon went away before the command was done")
+    raise gone()
 
 
 async def _lines(reader: asyncio.StreamReader) -> AsyncIterator[Message]:
     with contextlib.suppress(ConnectionError):
-        while line := await reader.readline():
-            yield json.loads(line)
+        while text := await reader.readline():
+            yield json.loads(text)

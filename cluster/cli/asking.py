@@ -6,9 +6,10 @@ from typing import Any
 
 import click
 
-from cluster.cli.common import DONE, Setup, path_of, printable, run_to_end, site_option
+from cluster.caller import ask
+from cluster.cli import near
+from cluster.cli.common import DONE, Setup, href_of, path_of, printable, site_option
 from cluster.errors import SidewaysError, UsageError
-from cluster.model import Site, href
 
 
 @click.command()
@@ -18,9 +19,9 @@ from cluster.model import Site, href
 @click.pass_obj
 def push(setup: Setup, site: str, mirror: str, path: str | None) -> int:
     """Ask the running daemon for a pass now."""
-    _, own, found = setup.mirror(site, mirror)
-    request = {"command": "push", "mirror": found.name, "path": href(path_of(path))}
-    answer = run_to_end(_daemon_only(own, request))
+    state = near.state_of(setup.folder, site, mirror) or setup.mirror(site, mirror)[1].state
+    request = {"command": "push", "mirror": mirror, "path": href_of(path_of(path))}
+    answer = _answer(site, state, request)
     print(f"{mirror}: {answer['message']}")
     return DONE
 
@@ -50,17 +51,13 @@ def _pausing(setup: Setup, site: str, mirror: str, origin: str | None, command: 
     if origin is not None and origin not in [spec.url for spec in found.origins]:
         known = ", ".join(spec.url for spec in found.origins)
         raise UsageError(f"{printable(origin)}: no origin of {mirror}; there are: {known}")
-    answer = run_to_end(_daemon_only(own, {"command": command, "mirror": mirror, "origin": origin}))
+    answer = _answer(site, own.state, {"command": command, "mirror": mirror, "origin": origin})
     print(f"{mirror}: {answer['message']}")
     return DONE
 
 
-async def _daemon_only(site: Site, request: dict[str, Any]) -> dict[str, Any]:
-    from cluster import control
-
-    answer = await control.ask(site.state, request)
+def _answer(site: str, state: str, request: dict[str, Any]) -> dict[str, Any]:
+    answer = ask(state, request)
     if answer is None:
-        raise SidewaysError(
-            f"{site.name}: its daemon does not run; start it with `sideways run --site {site.name}`"
-        )
+        raise SidewaysError(f"{site}: its daemon does not run; start it with `sideways run --site {site}`")
     return answer

@@ -6,6 +6,7 @@ deletions are held.
 
 from __future__ import annotations
 
+import importlib
 import os
 import sys
 from typing import NoReturn
@@ -13,16 +14,42 @@ from typing import NoReturn
 import click
 
 from cluster import __version__
-from cluster.cli.asking import pause, push, resume
 from cluster.cli.common import DONE, FAILED, USAGE, Setup, emit, printable
-from cluster.cli.configuration import check, keys, list_command
-from cluster.cli.passing import pass_command, run
-from cluster.cli.showing import deletions, journal, status
-from cluster.cli.trying import demo, simulate
 from cluster.errors import ConfigError, ConfigErrors, SidewaysError, UnsafeName, UsageError
 
+COMMANDS = {
+    "check": "configuration.check",
+    "deletions": "showing.deletions",
+    "demo": "trying.demo",
+    "journal": "showing.journal",
+    "keys": "configuration.keys",
+    "list": "configuration.list_command",
+    "pass": "passing.pass_command",
+    "pause": "asking.pause",
+    "push": "asking.push",
+    "resume": "asking.resume",
+    "run": "passing.run",
+    "simulate": "trying.simulate",
+    "status": "showing.status",
+}  # module of this package, and name in it
 
-@click.group(context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100})
+
+class Commands(click.Group):
+    """Imports a command when it is asked for: to import all of them takes longer than some of them do."""
+
+    def list_commands(self, ctx: click.Context) -> list[str]:  # click's
+        return list(COMMANDS)
+
+    def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
+        if cmd_name not in COMMANDS:
+            return None
+        module, _, name = COMMANDS[cmd_name].partition(".")
+        found = getattr(importlib.import_module(f"cluster.cli.{module}"), name)
+        assert isinstance(found, click.Command)
+        return found
+
+
+@click.group(cls=Commands, context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100})
 @click.version_option(__version__, prog_name="sideways")
 @click.option("-C", "folder", default=".", metavar="DIR", help="The folder that holds config/ and sites/.")
 @click.option("-v", "--verbose", is_flag=True, help="Say more: every request and every decision.")
@@ -34,24 +61,6 @@ def cli(context: click.Context, folder: str, verbose: bool) -> None:
     status: 0 done; 1 something failed or is incomplete; 2 bad usage or configuration; 3 deletions are held.
     """
     context.obj = Setup(folder, verbose)
-
-
-for command in (
-    check,
-    deletions,
-    demo,
-    journal,
-    keys,
-    list_command,
-    pass_command,
-    pause,
-    push,
-    resume,
-    run,
-    simulate,
-    status,
-):
-    cli.add_command(command)
 
 
 def main() -> NoReturn:

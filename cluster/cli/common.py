@@ -7,12 +7,14 @@ import os
 import sys
 from collections.abc import Coroutine
 from dataclasses import dataclass
-from typing import Any, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar
 
 import click
 
 from cluster.errors import UnsafeName, UsageError
-from cluster.model import Cluster, Mirror, Site, from_href, href, shown
+
+if TYPE_CHECKING:
+    from cluster.model import Cluster, Mirror, Site
 
 DONE, FAILED, USAGE, HELD = 0, 1, 2, 3
 
@@ -39,6 +41,7 @@ class Setup:
         """As much as is valid, or (`strict`) only where everything is. Raises UsageError for a site that is
         not configured, ConfigErrors."""
         from cluster.config.load import load_tolerant
+        from cluster.model import shown
 
         cluster = self.cluster(name) if strict else load_tolerant(self.folder, name)[0]
         if name not in cluster.sites:
@@ -51,6 +54,8 @@ class Setup:
         cluster, own = self.site(site, strict=strict)
         mirrors = {m.name: m for m in cluster.mirrors_of(site)}
         if name not in mirrors:
+            from cluster.model import shown
+
             known = ", ".join(mirrors) or "none"
             raise UsageError(f"{shown(os.fsencode(name))}: no mirror of {site}; there are: {known}")
         return cluster, own, mirrors[name]
@@ -82,10 +87,23 @@ def counted(count: int, noun: str, nouns: str = "") -> str:
 def path_of(text: str | None) -> bytes:
     """A path argument: percent-encoded or as typed, relative to the mirror. Raises UsageError."""
     raw = (text or "").strip("/")
+    if not raw:
+        return b""
+    from cluster.model import from_href, href
+
     try:
         return from_href(raw) if "%" in raw else from_href(href(os.fsencode(raw)))
     except UnsafeName as error:
         raise UsageError(str(error)) from None
+
+
+def href_of(path: bytes) -> str:
+    """A path of `path_of` for the daemon."""
+    if not path:
+        return ""
+    from cluster.model import href
+
+    return href(path)
 
 
 def human(size: float) -> str:

@@ -2,13 +2,28 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any
 
 import click
 
-from cluster.cli.common import DONE, FAILED, HELD, Setup, emit, json_option, path_of, run_to_end, site_option
+from cluster.caller import ask
+from cluster.cli import near
+from cluster.cli.common import (
+    DONE,
+    FAILED,
+    HELD,
+    Setup,
+    emit,
+    href_of,
+    json_option,
+    path_of,
+    run_to_end,
+    site_option,
+)
 from cluster.cli.progress import Progress, print_result, show_plan
-from cluster.model import Cluster, Mirror, Site, href
+
+Event = Callable[[dict[str, Any]], None]
 
 OUTCOMES = {"complete": DONE, "incomplete": FAILED, "failed": FAILED, "held": HELD}
 
@@ -31,18 +46,8 @@ def pass_command(
     Where the site's daemon runs, it does the pass; otherwise this process does, and answers siblings for
     as long as it runs.
     """
-    cluster, own, found = setup.mirror(site, mirror, strict=True)
-    from cluster.daemon.logs import to_file
-
-    with to_file(log, verbose=setup.verbose):
-        return run_to_end(_pass(cluster, own, found, path_of(path), dry, as_json))
-
-
-async def _pass(cluster: Cluster, site: Site, mirror: Mirror, scope: bytes, dry: bool, as_json: bool) -> int:
-    from cluster import control
-
-    progress = Progress(quiet=as_json or dry)
     planned: list[dict[str, str]] = []
+    progress = Progress(quiet=as_json or dry)
 
     def event(message: dict[str, Any]) -> None:
         if message.get("event") == "planned":
@@ -52,24 +57,49 @@ async def _pass(cluster: Cluster, site: Site, mirror: Mirror, scope: bytes, dry:
         else:
             progress.event(message)
 
-    request = {"command": "pass", "mirror": mirror.name, "path": href(scope), "dry": dry}
+    result = None
     try:
-        result = await control.ask(site.state, request, event)
+        if log is None and not setup.verbose:
+            result = _by_daemon(setup, site, mirror, path, dry, event)
         if result is None:
-            from cluster.daemon.foreground import foreground_pass
-
-            result = await foreground_pass(cluster, site, mirror, scope, dry, event)
+            result = _by_daemon_or_here(setup, site, mirror, path, dry, log, event)
     finally:
         progress.end()
     if as_json:
-        emit(
-            {**result, "planned": [{k: v for k, v in p.items() if k != "event"} for p in planned]}
-            if dry
-            else result
-        )
+        plan = [{k: v for k, v in p.items() if k != "event"} for p in planned]
+        emit({**result, "planned": plan} if dry else result)
     else:
         print_result(result, dry)
     return OUTCOMES.get(str(result["outcome"]), FAILED)
+
+
+def _by_daemon(
+    setup: Setup, site: str, mirror: str, path: str | None, dry: bool, event: Event
+) -> dict[str, Any] | None:
+    """What came of it; None where no daemon runs that has found all files in order."""
+    state = near.state_of(setup.folder, site, mirror)
+    return None if state is None else ask(state, _request(mirror, path_of(path), dry), event)
+
+
+def _by_daemon_or_here(
+    setup: Setup, site: str, mirror: str, path: str | None, dry: bool, log: str | None, event: Event
+) -> dict[str, Any]:
+    """What came of it. Raises ConfigErrors and UsageError for what is not in order."""
+    from cluster.daemon.logs import to_file
+
+    cluster, own, found = setup.mirror(site, mirror, strict=True)
+    with to_file(log, verbose=setup.verbose):
+        scope = path_of(path)
+        result = ask(own.state, _request(mirror, scope, dry), event)
+        if result is None:
+            from cluster.daemon.foreground import foreground_pass
+
+            result = run_to_end(foreground_pass(cluster, own, found, scope, dry, event))
+    return result
+
+
+def _request(mirror: str, scope: bytes, dry: bool) -> dict[str, Any]:
+    return {"command": "pass", "mirror": mirror, "path": href_of(scope), "dry": dry}
 
 
 @click.command()

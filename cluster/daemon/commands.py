@@ -43,6 +43,7 @@ class Commands:
     def by_name(self) -> dict[str, Command]:
         """All of them, for the control socket."""
         return {
+            "valid": self._valid,
             "pass": self._pass,
             "push": self._push,
             "pause": self._pause,
@@ -53,6 +54,13 @@ class Commands:
             "budgets": self._budgets,
             "reload": self._reload,
         }
+
+    async def _valid(self, request: Message, _tell: Tell) -> Message:
+        """Whether a command need not read the configuration itself (`cluster.cli.near`)."""
+        if str(request.get("site")) != self._name:
+            return {"valid": False}
+        names = await self._configuration.valid(str(request.get("folder")))
+        return {"valid": str(request.get("mirror")) in names}
 
     async def _pass(self, request: Message, tell: Tell) -> Message:
         name, scope = self._asked(request)

@@ -9,7 +9,7 @@ import time
 from collections.abc import Awaitable, Callable
 
 from cluster.config.expiry import ending
-from cluster.config.load import load_tolerant
+from cluster.config.load import load, load_tolerant
 from cluster.daemon.notify import notify
 from cluster.errors import ConfigError, ConfigErrors, UsageError
 from cluster.model import Cluster, Site
@@ -36,6 +36,17 @@ class Configuration:
     def errors(self) -> list[str]:
         """One line for each error of what was read last."""
         return [*self._problem, *(str(e) for errors in self.bad.values() for e in errors)]
+
+    async def valid(self, folder: str) -> set[str]:
+        """The mirrors that the files of this folder (its real path) give the site as they are now; none
+        unless it is the one that is read here, and every file is valid."""
+        if folder != os.path.realpath(self._folder):
+            return set()
+        try:
+            cluster = await asyncio.to_thread(load, self._folder, self._name)
+        except (ConfigErrors, UsageError):
+            return set()
+        return {mirror.name for mirror in cluster.mirrors_of(self._name)}
 
     def reload_soon(self) -> None:
         """Read the configuration again (SIGHUP)."""

@@ -12,7 +12,7 @@ from cluster.engine.clock import Clock
 from cluster.engine.listings import Relays
 from cluster.engine.report import Report, Reporter
 from cluster.errors import Changed, Vanished
-from cluster.model import Entry, Held, Mirror, join, shown
+from cluster.model import Entry, Held, Mirror, join, shown, split
 from cluster.origin.base import Origin
 from cluster.peer.claims import Claims
 from cluster.peer.client import Sibling
@@ -50,6 +50,7 @@ class Visit:
     relayed: bool = False  # its listing came from a sibling
     put_off: float | None = None  # since when (monotonic s) it is left to a sibling to list it
     alone: bool = False  # listed again by itself: of what lies below, only what is new is walked
+    from_above: bool = False  # the directory that it is in was listed in this pass
     pending: int = 0
     failures: tuple[tuple[bytes, str], ...] = ()
 
@@ -117,6 +118,7 @@ class Context:
     rules: bytes = b""  # a digest of everything in the descriptor that bears on comparing
     relist: set[bytes] = field(default_factory=set)  # directories whose listing turned out to be old
     relisted: set[bytes] = field(default_factory=set)  # those that have been listed once more since
+    gone: set[bytes] = field(default_factory=set)  # directories that were listed above, and are not there
     late: dict[bytes, list[tuple[bytes, str]]] = field(default_factory=dict)  # failures not yet recorded
     since: int | None = None  # s since 1970: the oldest listing that a sibling had for us
     ranges: int = 0  # of large files, that the origin is asked for now
@@ -148,6 +150,16 @@ class Context:
             return False
         visit.agrees = False
         self.relist.add(visit.path)
+        return True
+
+    def look_above(self, visit: Visit, error: Exception) -> bool:
+        """The same for a directory that is not there, as the origin says: what it is in is listed once more.
+        That may have changed, or a sibling may have made it up (HAZARDS 44)."""
+        above = split(visit.path)[0]
+        if not (isinstance(error, Vanished) and visit.from_above) or above in self.relisted:
+            return False
+        self.relist.add(above)
+        self.gone.add(visit.path)
         return True
 
     def fail(self, visit: Visit, name: bytes, error: str) -> None:

@@ -406,7 +406,8 @@ class _Pass:
     async def _revisit(self, walker: Walker, fetcher: Fetcher, paths: AbstractSet[bytes]) -> None:
         for path in sorted(paths):
             own = await self._store.held(path) if path else self._root_own
-            await self._walk(walker, fetcher, [Visit(path, Stage.WALK, own, alone=True)])
+            visit = Visit(path, Stage.WALK, own, alone=True, from_above=path != self._scope)
+            await self._walk(walker, fetcher, [visit])
 
     async def _later(self, context: Context, fetcher: Fetcher, stage: Stage) -> None:
         """The work that earlier stages left for this one, directory by directory."""

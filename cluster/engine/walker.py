@@ -257,8 +257,9 @@ class Walker:
             suspects=view.suspects,
             hard_links=context.origin.properties.hard_links,
         )
-        if visit.relayed and (difference.missing or difference.waiting):
-            # Only the origin itself can say that something is gone.
+        made_up = visit.own is not None and not listing.entries
+        if visit.relayed and (difference.missing or difference.waiting or made_up):
+            # Only the origin itself can say that something is gone, or is there though nothing is in it.
             self.entries -= len(listing.entries)
             again = await self._from_origin(visit, b"")
             if again is None:
@@ -323,6 +324,8 @@ class Walker:
         try:
             return await self._relays.ask(context.origin, visit.path, known)
         except OriginError as error:
+            if context.look_above(visit, error):
+                return None
             context.fail(visit, b"", error.message)
             if isinstance(error, Unreachable | IncompleteListing | SourceMissing):
                 context.sick = context.sick or f"{shown(visit.path) or '/'}: {error.message}"
@@ -373,7 +376,9 @@ class Walker:
             by_path = {
                 path: own
                 for path, own in by_path.items()
-                if path in self._due or (held is not None and own.name not in held)
+                if path in self._due
+                or path in self._context.gone
+                or (held is not None and own.name not in held)
             }
             alone = {path for path in by_path if not self._due.get(path, True)}
         for path in self._begun & by_path.keys():
@@ -383,7 +388,7 @@ class Walker:
         digests = (*visit.digests, digest)[-LOOP:]
         records = {path: own for path, own in by_path.items() if own.name in news}
         visits = [
-            Visit(path, Stage.WALK, records.get(path), digests=digests, alone=path in alone)
+            Visit(path, Stage.WALK, records.get(path), digests=digests, alone=path in alone, from_above=True)
             for path in reversed(paths)
         ]
         self._stack.extend(visits)

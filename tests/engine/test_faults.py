@@ -52,6 +52,35 @@ async def test_44_a_file_that_vanished_since_its_listing_is_one_look_again_and_n
     assert world.memory.asked("listing").count(b"pool/1") == 2
 
 
+async def test_44_a_directory_that_vanished_since_it_was_listed_is_one_look_above_and_no_failure(
+    world: World,
+) -> None:
+    some(world)
+
+    async def before(method: str, path: bytes) -> None:
+        if method == "listing" and path == b"pool/1" and path in world.memory.tree():
+            world.memory.remove(path)
+
+    world.memory.before = before
+    report = await world.run()
+    world.equal()
+    assert (report.outcome, report.files.failed) == ("complete", 0), report.errors
+    assert world.memory.asked("listing").count(b"pool") == 2
+
+
+async def test_44_a_listed_directory_that_is_never_there_is_one_failure(world: World) -> None:
+    some(world)
+    world.memory.fail("listing", b"pool/1", Vanished, times=100)
+    report = await world.run()
+    assert (report.outcome, report.files.failed, report.files.origin) == ("incomplete", 1, 32)
+    assert report.errors == ["pool/1: planted fault"]
+    assert world.memory.asked("listing").count(b"pool") == 2
+    world.memory._faults.clear()
+    again = await world.run()
+    assert (again.outcome, again.files.origin) == ("complete", 8)
+    world.equal()
+
+
 async def test_44_a_listed_file_that_is_never_there_is_one_failure(world: World) -> None:
     some(world)
     world.memory.fail("read", b"pool/1/file-001", Vanished, times=100)
@@ -154,7 +183,7 @@ async def test_28_to_31_a_directory_that_cannot_be_listed_loses_nothing(
     some(world)
     await world.run()
     world.memory.update(b"pool/2/file-002", b"goes on")
-    world.memory.fail("listing", b"pool/1", error)
+    world.memory.fail("listing", b"pool/1", error, times=2)
     report = await world.run()
     assert (report.outcome, report.files.deleted) == ("incomplete", 0)
     assert len(world.bodies()) == 40

@@ -221,6 +221,22 @@ async def test_a_name_that_a_sibling_made_up_comes_to_nothing(relaying: World, o
     assert report.outcome == "complete"
 
 
+@pytest.mark.parametrize("told", ["nothing", "empty", "a file", "a directory"])
+async def test_a_directory_that_a_sibling_made_up_goes_again(relaying: World, oslo: Lined, told: str) -> None:
+    """Whatever it says is in it, the origin is asked in the end, and then what else there is above it."""
+    await walked(relaying, oslo)
+    listing, age = oslo.listings[b"pool"]
+    folder = replace(listing.entries[0], name=b"made-up")
+    oslo.listings[b"pool"] = (replace(listing, entries=(folder, *listing.entries), token=b"lie"), age)
+    (file,) = oslo.listings[b"pool/05"][0].entries
+    below = {"empty": (), "a file": (file,), "a directory": (folder,)}
+    if told in below:
+        oslo.listings[b"pool/made-up"] = (Listing(below[told], token=b"more"), age)
+    report = await relaying.run()
+    assert (report.outcome, report.files.failed) == ("complete", 0), report.errors
+    relaying.equal()
+
+
 async def test_rows_that_are_none_are_asked_for(relaying: World, oslo: Lined) -> None:
     await walked(relaying, oslo)
     oslo.on_walk = lambda: oslo.tells(Word(b"pool/05", 10, b"token", b"\x00junk"))

@@ -1,9 +1,9 @@
 """Changes to the public tree, gathered into batches that span directories (HAZARDS 3.2).
 
 A batch closes at 256 changes, 256 MiB or 0.3 s after its first change; on a slow disk later, up to 2 s.
-While one is on its way to the disk the next one goes on filling, up to 1024 changes: each costs the disk two
-commits and two syncs however large it is, so that a slow disk gets fewer and larger ones. Siblings see a file
-only when it is published.
+While one is on its way to the disk the next one goes on filling, up to 1024 changes: each costs the disk a commit
+and a sync however large it is, so that a slow disk gets fewer and larger ones. What has become a batch when the
+names of the one before are renamed follows that one. Siblings see a file only when it is published.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from typing import Self
 from cluster.engine.clock import Clock
 from cluster.errors import StoreError
 from cluster.model import Held
-from cluster.store.mirror import MirrorStore
+from cluster.store.mirror import Batch, MirrorStore
 from cluster.store.tree import Change
 
 MAX_CHANGES = 256
@@ -30,7 +30,7 @@ PATIENCE = 6.0  # s that a pass which is being stopped lets its last batch finis
 Done = Callable[[Exception | None], None]
 
 
-@dataclass(slots=True)
+@dataclass(slots=True, eq=False)
 class _Batch:
     changes: list[Change] = field(default_factory=list)
     done: list[Done] = field(default_factory=list)
@@ -51,10 +51,11 @@ class Batcher:
         self._filling = _Batch()
         self._more = asyncio.Event()
         self._full = asyncio.Event()
-        self._room = asyncio.Condition()
+        self._room = asyncio.Event()
         self._flush_wanted = False
         self._patience = MIN_AGE
-        self._publishing: _Batch | None = None
+        self._publishing: list[_Batch] = []
+        self._stopped = False
         self._task: asyncio.Task[None] | None = None
         self._renewal: asyncio.Task[None] | None = None
         self.broken: Exception | None = None
@@ -92,8 +93,7 @@ class Batcher:
         Raises the StoreError that stopped publication.
         """
         while self.broken is None and self._has_no_room():
-            async with self._room:
-                await self._room.wait_for(lambda: self.broken is not None or not self._has_no_room())
+            await self._pause()
         if self.broken is not None:
             raise self.broken
         batch = self._filling
@@ -110,19 +110,23 @@ class Batcher:
 
     async def flush(self) -> None:
         """Return when everything that was added is published. Raises the StoreError that stopped it."""
-        while self.broken is None and (self._filling.changes or self._publishing is not None):
+        while self.broken is None and (self._filling.changes or self._publishing):
             if self._filling.changes:
                 self._flush_wanted = True
                 self._full.set()
-            async with self._room:
-                await self._room.wait()
+            await self._pause()
         if self.broken is not None:
             raise self.broken
+
+    async def _pause(self) -> None:
+        """Until something has changed."""
+        self._room.clear()
+        await self._room.wait()
 
     @property
     def pending(self) -> int:
         """Changes that were added and are not yet published."""
-        return len(self._filling.changes) + (len(self._publishing.changes) if self._publishing else 0)
+        return sum(len(batch.changes) for batch in (self._filling, *self._publishing))
 
     def _has_no_room(self) -> bool:
         return len(self._filling.changes) >= MAX_WAITING or self._filling.bytes >= MAX_BYTES
@@ -136,39 +140,58 @@ class Batcher:
             while True:
                 await self._more.wait()
                 if not self._flush_wanted:
-                    age = self._clock.monotonic() - self._filling.opened
                     with contextlib.suppress(TimeoutError):
                         # Not wait_for: in Python 3.11 it forgets a cancellation that meets the event.
-                        async with asyncio.timeout(max(0.0, self._patience - age)):
+                        async with asyncio.timeout(max(0.0, self._patience - self._age())):
                             await self._full.wait()
-                batch, self._filling, self._publishing = self._filling, _Batch(), self._filling
-                self._more.clear()
-                self._full.clear()
-                self._flush_wanted = False
-                async with self._room:
-                    self._room.notify_all()
-                await self._publish(batch)
-                self._publishing = None
-                async with self._room:
-                    self._room.notify_all()
+                await self._store.publish_all(self._taken(), self._following)
+        except asyncio.CancelledError:
+            self._stopped = True  # the store ends what it has begun
+            raise
         except Exception as error:  # noqa: BLE001  # whatever it was: else everybody waits for ever
             self.broken = error
-            async with self._room:
-                self._room.notify_all()
+            self._room.set()
 
-    async def _publish(self, batch: _Batch) -> None:
+    def _age(self) -> float:
+        return self._clock.monotonic() - self._filling.opened
+
+    def _following(self) -> Batch | None:
+        """What has been gathered meanwhile, where that is a batch."""
+        batch = self._filling
+        if self._stopped or not batch.changes:
+            return None
+        due = self._flush_wanted or self._is_full(batch) or self._age() >= self._patience
+        return self._taken() if due else None
+
+    def _taken(self) -> Batch:
+        """What has been gathered is on its way to the disk from now on."""
+        batch, self._filling = self._filling, _Batch()
         began = self._clock.monotonic()
-        outcomes = await self._store.publish(batch.changes, batch.attributes, int(self._clock.now()))
+
+        def tell(outcomes: list[Exception | None]) -> None:
+            if not self._stopped:
+                self._told(batch, began, outcomes)
+
+        self._publishing.append(batch)
+        self._more.clear()
+        self._full.clear()
+        self._flush_wanted = False
+        self._room.set()
+        return Batch(batch.changes, batch.attributes, int(self._clock.now()), tell)
+
+    def _told(self, batch: _Batch, began: float, outcomes: Sequence[Exception | None]) -> None:
         took = self._clock.monotonic() - began
         self._patience = min(MAX_AGE, max(MIN_AGE, SHARE * took))
         for done, outcome in zip(batch.done, outcomes, strict=True):
             done(outcome)
+        self._publishing.remove(batch)
+        self._room.set()
 
     async def _renewing(self) -> None:
         """Bytes that wait for their batch, or for a slow disk, are still on their way: siblings go on waiting
         for them."""
         while True:
-            for batch in (self._filling, self._publishing):
-                if batch is not None and batch.changes:
+            for batch in (self._filling, *self._publishing):
+                if batch.changes:
                     self._renew(batch.changes)
             await asyncio.sleep(self._every)

@@ -15,6 +15,7 @@ import tempfile
 import time
 from collections.abc import AsyncIterator, Callable, Coroutine, Iterable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, field
 from functools import partial
 from itertools import islice
 from typing import Any, TypeVar
@@ -42,7 +43,7 @@ from cluster.store.growing import Growing
 from cluster.store.grown import Grown, adopted
 from cluster.store.lock import Lock
 from cluster.store.opening import Opened, book_refusal, open_copy, open_store
-from cluster.store.publishing import Begun
+from cluster.store.publishing import Batch, Begun, Following, staged_in
 from cluster.store.reader import Reader
 from cluster.store.records import (
     Compared,
@@ -63,6 +64,7 @@ from cluster.store.tree import Change, Staged
 from cluster.store.viewing import glances, look
 
 __all__ = [
+    "Batch",
     "Compared",
     "Glance",
     "JournalRecord",
@@ -87,6 +89,22 @@ TRASHED_AT_ONCE = 256  # names moved to the trash between two looks at the event
 STATUS_AT_START = 5.0  # s that status files may take when a mirror is opened after a crash
 
 
+@dataclass(frozen=True, slots=True)
+class _Underway:
+    """A batch whose intent is committed; what was `refused` of it has no part in that."""
+
+    batch: Batch
+    wanted: Sequence[Change]
+    begun: Begun
+    refused: Mapping[int, Exception] = field(default_factory=dict)
+    synced: bool = False  # its temporaries are durable
+
+    def tell(self, outcomes: Sequence[Exception | None]) -> None:
+        """`outcomes` are those of `wanted`."""
+        left, refused = iter(outcomes), self.refused
+        self.batch.tell([refused[i] if i in refused else next(left) for i in range(len(self.batch.changes))])
+
+
 class MirrorStore:
     """See the module. Opened by one process at a time for writing (`STATE/MIRROR.lock`)."""
 
@@ -103,7 +121,8 @@ class MirrorStore:
         self._lock, self._tree, self._disk = lock, opened.tree, disk
         self._records: Connections = opened.records
         self._publicity = opened.publicity
-        self._effects = asyncio.Lock()  # one batch, or one deletion, at a time
+        self._effects = asyncio.Lock()  # one batch after another, or one deletion, at a time
+        self._waiting = 0  # for the end of the batches that are under way
         self._telling = asyncio.Lock()
         self._moves = 0  # odd while the public tree is being changed
         self._unfinished = False  # an intent is open whose batch is over
@@ -198,7 +217,7 @@ class MirrorStore:
         moves = self._moves
         seen = await self._records.read(lambda c: look(c, self._tree, directory))
         if (seen.damaged or seen.strangers or seen.worn) and (moves % 2 or moves != self._moves):
-            async with self._effects:  # names moved while we looked: look again while none does
+            async with self._between_batches():  # names moved while we looked: look again while none does
                 seen = await self._records.read(lambda c: look(c, self._tree, directory))
         return seen
 
@@ -553,53 +572,103 @@ class MirrorStore:
         Raises DiskFull, StoreError where the records cannot be written; what was renamed by then is found
         again by the next call, or when the store is opened.
         """
-        return await self._whole(self._publish(list(changes), dict(attributes), now))
+        told: list[list[Exception | None]] = []
+        await self.publish_all(Batch(changes, attributes, now, told.append), lambda: None)
+        return told[0]
 
-    async def _publish(
-        self, changes: list[Change], attributes: dict[bytes, Held], now: int
-    ) -> list[Exception | None]:
+    async def publish_all(self, first: Batch, following: Following) -> None:
+        """A batch, and then those that follow it, as long as `following` has one when it is asked: once for
+        each, when its names are renamed and nothing of it is durable yet. The next one's temporaries and its
+        intent are made durable with what the one before has left to be made so. Each batch is told as soon as
+        it is over. Raises as `publish`.
+        """
+        await self._whole(self._publish_all(first, following))
+
+    async def _publish_all(self, first: Batch, following: Following) -> None:
         async with self._effects:
-            staged = [change.staged for change in changes if change.staged is not None]
-            try:
-                await self._repair(now)
-                refused = await self._refused(changes)
-                wanted = [change for i, change in enumerate(changes) if i not in refused]
-                begun = await self._records.write(
-                    lambda c, _: publishing.begin(c, wanted, attributes, now), durable=True
-                )
-            except BaseException:
-                await self._on_disk(self._tree.discard, staged)
-                raise
-            if refused:
-                await self._on_disk(self._tree.discard, [s for i in refused if (s := changes[i].staged)])
-            outcomes = iter(await self._effect(wanted, begun, attributes, now))
-            return [refused[i] if i in refused else next(outcomes) for i in range(len(changes))]
+            underway: _Underway | None = await self._first(first)
+            while underway is not None:
+                underway = await self._effect(underway, following)
 
-    async def _effect(
-        self, changes: list[Change], begun: Begun, attributes: dict[bytes, Held], now: int
-    ) -> list[Exception | None]:
+    async def _first(self, batch: Batch) -> _Underway:
+        """Its intent is committed, synced; nothing is done yet."""
+        changes, now = batch.changes, batch.now
+        try:
+            await self._repair(now)
+            refused = await self._refused(changes)
+            wanted = [change for i, change in enumerate(changes) if i not in refused]
+            begun = await self._records.write(
+                lambda c, _: publishing.begin(c, wanted, batch.attributes, now), durable=True
+            )
+        except BaseException:
+            await self._on_disk(self._tree.discard, staged_in(changes))
+            raise
+        if refused:
+            await self._on_disk(self._tree.discard, staged_in(changes[i] for i in refused))
+        return _Underway(batch, wanted, begun, refused)
+
+    async def _effect(self, underway: _Underway, following: Following) -> _Underway | None:
+        """One batch from its intent to its result, and the intent of the one that follows it."""
+        wanted, begun, attributes = underway.wanted, underway.begun, underway.batch.attributes
         self._unfinished = True
         self._moves += 1
+        after: Batch | None = None
         try:
-            outcomes, own = await self._on_disk(publishing.carry_out, self._tree, changes, begun, attributes)
-            grown = [path for change in changes if (path := self._grown(change)) is not None]
+            work = partial(publishing.renamed, self._tree, wanted, synced=underway.synced)
+            renamed = await self._on_disk(work)
+            if not (self._removals or self._waiting):
+                after = following()
+            outcomes, own, lost = await self._on_disk(
+                publishing.settled,
+                self._tree,
+                wanted,
+                renamed,
+                begun,
+                attributes,
+                after.changes if after else (),
+            )
+            if after is not None and lost is not None:
+                await self._on_disk(self._tree.discard, staged_in(after.changes))
+                after.tell([lost] * len(after.changes))
+                after = None
+            grown = [path for change in wanted if (path := self._grown(change)) is not None]
 
-            def conclude(connection: sqlite3.Connection, ids: rows.Ids) -> None:
-                publishing.conclude(connection, ids, begun, outcomes, own, now)
+            def conclude(connection: sqlite3.Connection, ids: rows.Ids) -> Begun | None:
+                publishing.conclude(connection, ids, begun, outcomes, own, underway.batch.now)
                 for path in grown:
                     adoption.forget_growing(connection, path)
+                if after is None:
+                    return None
+                return publishing.begin(connection, after.changes, after.attributes, after.now)
 
-            await self._records.write(conclude, durable=True)
+            next_begun = await self._records.write(conclude, durable=True)
         except publishing.NotSynced as failure:
-            staged = [change.staged for change in changes if change.staged is not None]
-            await self._on_disk(self._tree.discard, staged)
+            await self._on_disk(self._tree.discard, staged_in(wanted))
             await self._records.write(lambda c, _: intents.close_intent(c, begun.intent), durable=True)
             self._unfinished = False
-            return [failure.error] * len(changes)
+            underway.tell([failure.error] * len(wanted))
+            return None
+        except BaseException:
+            if after is not None:
+                await self._on_disk(self._tree.discard, staged_in(after.changes))
+            raise
         finally:
             self._moves += 1
-        self._unfinished = False
-        return [outcome if isinstance(outcome, Exception) else None for outcome in outcomes]
+        self._unfinished = next_begun is not None
+        underway.tell([outcome if isinstance(outcome, Exception) else None for outcome in outcomes])
+        if after is None or next_begun is None:
+            return None
+        return _Underway(after, after.changes, next_begun, synced=True)
+
+    @contextlib.asynccontextmanager
+    async def _between_batches(self) -> AsyncIterator[None]:
+        """While no batch is under way; until then none follows another."""
+        self._waiting += 1
+        try:
+            async with self._effects:
+                yield
+        finally:
+            self._waiting -= 1
 
     def _grown(self, change: Change) -> bytes | None:
         """The path of what came by parts."""
@@ -642,7 +711,7 @@ class MirrorStore:
         return await self._whole(self._delete(plan, now))
 
     async def _delete(self, plan: Plan, now: int) -> tuple[int, int]:
-        async with self._effects:
+        async with self._between_batches():
             await self._repair(now)
             await self.scrub_digests()
             taken = await self._records.write(lambda c, ids: deletion.take(c, ids, plan, now), durable=True)

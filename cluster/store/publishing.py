@@ -3,16 +3,34 @@
 from __future__ import annotations
 
 import sqlite3
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 
 from cluster.errors import StoreError
 from cluster.model import Held, Kind, join, shown
 from cluster.store import intents, rows
 from cluster.store.intents import Intended
-from cluster.store.tree import Change, Tree
+from cluster.store.tree import Change, Staged, Tree
 
 Outcome = Held | Exception
+
+
+@dataclass(frozen=True, slots=True)
+class Batch:
+    """Changes that go to the disk together, at `now` (s).
+
+    `attributes`: directories whose own mode, owner and mtime are set afterwards (path -> record; with b"" for
+    the root). `tell` is called, once the result is committed, with why each change was not done (Blocked,
+    DiskFull, OSError) or None; where the store broke, never.
+    """
+
+    changes: Sequence[Change]
+    attributes: dict[bytes, Held]
+    now: int
+    tell: Callable[[list[Exception | None]], None]
+
+
+Following = Callable[[], Batch | None]
 
 
 class NotSynced(Exception):
@@ -49,19 +67,29 @@ def begin(
     return Begun(intents.open_intent(connection, batch, now), batch, own, frozenset(new))
 
 
-def carry_out(
-    tree: Tree, changes: Sequence[Change], begun: Begun, attributes: dict[bytes, Held]
-) -> tuple[list[Outcome], dict[bytes, Held]]:
-    """Temporaries durable, names renamed, directories durable: per change its record, or why it failed; and
-    those of `attributes` that are set.
+def renamed(tree: Tree, changes: Sequence[Change], *, synced: bool) -> list[Outcome]:
+    """Temporaries durable, unless they are `synced`, and renamed: per change its record, or why it failed.
 
     Raises NotSynced.
     """
-    try:
-        tree.sync([change.staged for change in changes if change.staged is not None])
-    except StoreError as error:
-        raise NotSynced(error) from error
-    outcomes: list[Outcome] = list(tree.apply(changes))
+    if not synced:
+        try:
+            tree.sync(staged_in(changes))
+        except StoreError as error:
+            raise NotSynced(error) from error
+    return list(tree.apply(changes))
+
+
+def settled(
+    tree: Tree,
+    changes: Sequence[Change],
+    outcomes: Sequence[Outcome],
+    begun: Begun,
+    attributes: dict[bytes, Held],
+    following: Sequence[Change],
+) -> tuple[list[Outcome], dict[bytes, Held], StoreError | None]:
+    """Directories durable, and the temporaries of the `following` batch with them: the outcomes as they are
+    now, those of `attributes` that are set, and why the temporaries are not durable."""
     own = dict(begun.own)
     touched = set(attributes)
     for change, outcome in zip(changes, outcomes, strict=True):
@@ -71,27 +99,40 @@ def carry_out(
                 path = join(change.directory, outcome.name)
                 if own.get(path, outcome) is None:
                     own[path] = outcome
-    failed = _settle(tree, {path: own.get(path) for path in touched})
+    failed, not_synced = _settle(tree, {path: own.get(path) for path in touched}, staged_in(following))
     concluded: list[Outcome] = [
         failed.get(change.directory, outcome) if isinstance(outcome, Held) else outcome
         for change, outcome in zip(changes, outcomes, strict=True)
     ]
-    return concluded, {path: held for path, held in attributes.items() if path not in failed}
+    return concluded, {path: held for path, held in attributes.items() if path not in failed}, not_synced
 
 
-def _settle(tree: Tree, directories: dict[bytes, Held | None]) -> dict[bytes, StoreError]:
-    """Why directories are not durable; usually none."""
+def staged_in(changes: Iterable[Change]) -> list[Staged]:
+    return [change.staged for change in changes if change.staged is not None]
+
+
+def _settle(
+    tree: Tree, directories: dict[bytes, Held | None], staged: Sequence[Staged]
+) -> tuple[dict[bytes, StoreError], StoreError | None]:
+    """Why directories are not durable, and why temporaries are not; usually nothing. Where both were asked
+    for at once and that failed, nobody knows which of them it was, and the disk tells of an error only once:
+    the temporaries count as lost."""
+    lost = None
     try:
-        tree.settle(directories)
-    except StoreError:
+        if not staged:
+            tree.settle(directories)
+        else:
+            tree.settle_with(directories, staged)
+    except StoreError as why:
+        lost = why if staged else None
         failed = {}
         for path, held in directories.items():
             try:
                 tree.settle({path: held})
             except StoreError as error:
                 failed[path] = error
-        return failed
-    return {}
+        return failed, lost
+    return {}, None
 
 
 def conclude(

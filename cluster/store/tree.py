@@ -284,8 +284,19 @@ class Tree:
         Deepest first; one syncfs instead of more than 8 fsyncs. All are tried, then the first failure is
         raised: Blocked or StoreError, also for a directory that is gone.
         """
-        failed: StoreError | None = None
         each = len(directories) <= _SYNC_EACH
+        self._settle_all(directories, each=each, also=())
+
+    def settle_with(self, directories: dict[bytes, Held | None], staged: Sequence[Staged]) -> None:
+        """`settle`, and `sync` of these temporaries: with one syncfs for all of them, where that is cheaper
+        for either. StoreError does not tell what it was that failed."""
+        each = max(len(directories), len(staged)) <= _SYNC_EACH
+        self._settle_all(directories, each=each, also=staged)
+
+    def _settle_all(
+        self, directories: dict[bytes, Held | None], *, each: bool, also: Sequence[Staged]
+    ) -> None:
+        failed: StoreError | None = None
         for path in sorted(directories, key=depth, reverse=True):
             try:
                 self._settle(path, directories[path], sync=each)
@@ -294,6 +305,8 @@ class Tree:
         if not each:
             with _named(b""):
                 linux.syncfs(self.temporaries.folder)
+        elif also:
+            self.sync(also)
         if failed is not None:
             raise failed
 

@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Sequence
 from typing import cast
 
 from cluster.engine.batch import MAX_CHANGES, MAX_WAITING, Batcher
 from cluster.engine.clock import SystemClock
 from cluster.model import Held, Kind
-from cluster.store.mirror import MirrorStore
+from cluster.store.mirror import Batch, MirrorStore
+from cluster.store.publishing import Following
 from cluster.store.tree import Change
 
 
@@ -20,12 +20,14 @@ class SlowStore:
         self.batches: list[int] = []
         self.ready = asyncio.Semaphore(0)
 
-    async def publish(
-        self, changes: Sequence[Change], attributes: dict[bytes, Held], now: int
-    ) -> list[Exception | None]:
-        self.batches.append(len(changes))
-        await self.ready.acquire()
-        return [None] * len(changes)
+    async def publish_all(self, first: Batch, following: Following) -> None:
+        batch: Batch | None = first
+        while batch is not None:
+            self.batches.append(len(batch.changes))
+            await self.ready.acquire()
+            after = following()
+            batch.tell([None] * len(batch.changes))
+            batch = after
 
 
 async def _settled() -> None:

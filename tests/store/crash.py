@@ -20,7 +20,7 @@ class Died(BaseException):
     pass
 
 
-TREE = ("stage_small", "sync", "apply", "settle", "trash", "discard", "scan", "hash_file")
+TREE = ("stage_small", "sync", "apply", "settle", "settle_with", "trash", "discard", "scan", "hash_file")
 STATUS = ("write", "remove", "write_mirror", "forget")
 
 

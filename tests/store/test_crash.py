@@ -11,7 +11,7 @@ from collections.abc import Awaitable, Callable
 import pytest
 
 from cluster.model import Deletion, split
-from cluster.store.mirror import Compared, MirrorStore
+from cluster.store.mirror import Batch, Compared, MirrorStore
 from cluster.store.tree import Change
 from tests.store.crash import Died, Fuse, arm, bury, check
 from tests.store.world import NOW, World, changes, file, folder, link, listed, put
@@ -34,6 +34,22 @@ async def _publish(store: MirrorStore) -> None:
     symlink = Change(b"a", link(b"link", b"one"))
     hard = Change(b"a", file(b"hard", b"22", link="7:7"), link_to=b"a/two")
     await store.publish([directory, *files, symlink, hard], {b"a": folder(b"a")}, NOW + 50)
+    await store.write_status()
+
+
+async def _publish_on(store: MirrorStore) -> None:
+    """Much the same in three batches, each of which follows the one before."""
+    files = await changes(store, NEW)
+    directory = Change(b"", folder(b"c"))
+    hard = Change(b"a", file(b"hard", b"22", link="7:7"), link_to=b"a/two")
+    outcomes: list[list[Exception | None]] = []
+    batches = [
+        Batch(some, {b"a": folder(b"a")}, NOW + 50, outcomes.append)
+        for some in ([directory, *files[:1]], files[1:3], [*files[3:], hard])
+    ]
+    left = iter(batches[1:])
+    await store.publish_all(batches[0], lambda: next(left, None))
+    assert outcomes == [[None] * len(batch.changes) for batch in batches]
     await store.write_status()
 
 
@@ -93,7 +109,7 @@ def check_status(world: World) -> None:
                 assert hashlib.sha256(on_disk[path]).hexdigest() == entry["sha256"], path
 
 
-@pytest.mark.parametrize("story", [_publish, _delete, _delete_some])
+@pytest.mark.parametrize("story", [_publish, _publish_on, _delete, _delete_some])
 async def test_dying_at_any_effect_leaves_an_honest_store(tmp_path, story):
     deaths = 0
     for length in range(200):
@@ -106,7 +122,7 @@ async def test_dying_at_any_effect_leaves_an_honest_store(tmp_path, story):
             await check(world, store, VERSIONS)
             check_status(world)
             assert os.listdir(world.top / "data/.sideways/tmp/deb") == []
-            if story is _publish:
+            if story in (_publish, _publish_on):
                 for path in OLD:
                     assert await store.held(path) is not None
             await _heals(world, store)
@@ -148,6 +164,21 @@ async def test_the_effects_of_a_batch_come_in_their_order(world):
         arm(store, fuse)
         await store.publish(await changes(store, {b"a/one": b"x"}), {}, NOW)
         assert fuse.log == ["stage_small", "commit", "sync", "apply", "settle", "commit"]
+
+
+async def test_a_batch_that_follows_another_shares_its_sync_and_its_commit(world):
+    await _prepare(world)
+    async with world.store() as store:
+        batches = [
+            Batch(await changes(store, {path: b"x"}), {}, NOW, lambda _: None)
+            for path in (b"a/one", b"a/two", b"a/b/three")
+        ]
+        left = iter(batches[1:])
+        fuse = Fuse(10**6)
+        arm(store, fuse)
+        await store.publish_all(batches[0], lambda: next(left, None))
+        follows = ["apply", "settle_with", "commit"]
+        assert fuse.log == ["commit", "sync", *follows, *follows, "apply", "settle", "commit"]
 
 
 async def test_the_effects_of_a_deletion_come_in_their_order(world):

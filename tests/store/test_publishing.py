@@ -2,15 +2,19 @@
 
 from __future__ import annotations
 
+import asyncio
 import os
 from dataclasses import replace
 
+import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 from cluster.errors import Blocked, StoreError
-from cluster.model import Held, Kind, Row, Stamp
+from cluster.model import Deletion, Held, Kind, Row, Stamp
 from cluster.store.digest import EMPTY, directory_digest
+from cluster.store.mirror import Batch, Compared, MirrorStore
+from cluster.store.publishing import staged_in
 from cluster.store.tree import Change
 from tests.store.world import NOW, TIME, changes, file, folder, link, listed, put
 
@@ -107,6 +111,98 @@ async def test_a_directory_that_cannot_be_settled_fails_what_was_published_in_it
         assert [str(one) for one in outcomes] == ["a: Input/output error", "None"]
         assert (await store.view(b"a")).damaged == {b"x"}
         assert not (await store.view(b"b")).damaged
+
+
+async def _one_after_another(store: MirrorStore, *files: dict[bytes, bytes]) -> list[list[str]]:
+    """Batches of these files, each following the one before; what each was told."""
+    told: list[list[str]] = []
+    batches = [
+        Batch(
+            await changes(store, some), {}, NOW, lambda outcomes: told.append([str(one) for one in outcomes])
+        )
+        for some in files
+    ]
+    left = iter(batches[1:])
+    await store.publish_all(batches[0], lambda: next(left, None))
+    return told
+
+
+async def test_batches_that_follow_one_another_are_each_told_what_became_of_them(world):
+    async with world.store() as store:
+        (world.public / "mine").write_bytes(b"precious")
+        files = {b"f%d" % n: b"x" * n for n in range(30)}  # more than are synced one by one
+        told = await _one_after_another(store, {b"one": b"1"}, {b"mine": b"m", b"two": b"2"}, files)
+        assert told[0] == ["None"] and told[1][1:] == ["None"] and told[2] == ["None"] * 30
+        assert told[1][0].startswith("mine: ")
+        assert world.bodies() == {b"mine": b"precious", b"one": b"1", b"two": b"2"} | files
+        view = await store.view(b"")
+        assert set(view.held) == {b"one", b"two"} | set(files) and not view.damaged
+
+
+async def test_temporaries_that_cannot_be_synced_with_the_batch_before_are_lost_alone(world):
+    async with world.store() as store:
+        await put(store, {b"a/x": b"1", b"b/x": b"1"})
+
+        def fail(directories: dict[bytes, Held | None], staged: object) -> None:
+            raise StoreError("disk: Input/output error")
+
+        store._tree.settle_with = fail  # type: ignore[method-assign]
+        told = await _one_after_another(store, {b"a/x": b"2"}, {b"b/x": b"2"})
+        assert told == [["disk: Input/output error"], ["None"]]  # who lost is told at once
+        assert world.bodies() == {b"a/x": b"2", b"b/x": b"1"}
+        assert os.listdir(world.top / "data/.sideways/tmp/deb") == []
+        assert not (await store.view(b"b")).damaged
+
+
+async def test_a_batch_whose_result_failed_is_found_again_and_takes_the_next_one_with_it(world):
+    """HAZARDS 99, with another batch right behind: nothing of that one had been done."""
+    async with world.store() as store:
+        transact = store._records._transact
+        commits = 0
+
+        def full(work, durable):
+            nonlocal commits
+            commits += durable
+            if commits == 2:
+                raise StoreError("records: database or disk is full")
+            return transact(work, durable)
+
+        store._records._transact = full
+        with pytest.raises(StoreError, match="full"):
+            await _one_after_another(store, {b"one": b"1"}, {b"next": b"2"})
+        store._records._transact = transact
+        assert world.bodies() == {b"one": b"1"}
+        assert os.listdir(world.top / "data/.sideways/tmp/deb") == []
+        await put(store, {b"two": b"2"})
+        assert (await store.held(b"one")).size == 1 and await store.held(b"next") is None
+
+
+async def test_nothing_follows_a_batch_while_a_deletion_waits_for_its_turn(world):
+    async with world.store() as store:
+        await put(store, {b"gone": b"1"})
+        record = await store.pass_begin(NOW, "f", "o")
+        await store.compared([Compared(b"", missing=frozenset([b"gone"]), entries_listed=9)], record, NOW)
+        plan = await store.plan(record, Deletion(sightings=1, grace=0, emptied_after=0), NOW)
+        deleting = []
+        told: list[int] = []
+
+        async def batch(number: int) -> Batch:
+            staged = await changes(store, {b"f%d" % number: b"x"})
+            return Batch(staged, {}, NOW, lambda _: told.append(number))
+
+        batches = [await batch(number) for number in range(3)]
+        left = iter(batches[1:])
+
+        def following() -> Batch | None:
+            if not deleting:
+                deleting.append(asyncio.create_task(store.delete(plan, NOW)))
+            return next(left, None)
+
+        await store.publish_all(batches[0], following)
+        assert await deleting[0] == (1, 1)
+        assert told == [0, 1] and next(left) is batches[2]
+        await store.discard(*staged_in(batches[2].changes))
+        assert world.bodies() == {b"f0": b"x", b"f1": b"x"}
 
 
 async def test_names_that_a_failed_result_left_are_found_again(world):

@@ -1,9 +1,9 @@
 """Changes to the public tree, gathered into batches that span directories (HAZARDS 3.2).
 
 A batch closes at 256 changes, 256 MiB or 0.3 s after its first change; on a slow disk later, up to 2 s.
-While one is on its way to the disk the next one goes on filling, up to 1024 changes: each costs the disk a commit
-and a sync however large it is, so that a slow disk gets fewer and larger ones. What has become a batch when the
-names of the one before are renamed follows that one. Siblings see a file only when it is published.
+While one is on its way to the disk the next one goes on filling, up to 1024 changes: each costs the disk a
+commit and a sync however large it is, so that a slow disk gets fewer and larger ones. What has become a batch
+when the names of the one before are renamed follows that one. Siblings see a file only when it is published.
 """
 
 from __future__ import annotations

@@ -8,9 +8,12 @@ import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 
+OURS = ("sideways", "cluster")  # loggers of parts that operators know by name, and of modules
+
 
 class Line(logging.Formatter):
-    """`2026-01-31T12:00:00Z info sideways.pass: debian: complete files=3`."""
+    """`2026-01-31T12:00:00Z info sideways.pass: debian: complete files=3`. A module's logger,
+    `cluster.peer.link`, is `sideways.peer.link` to whoever reads the log."""
 
     converter = staticmethod(time.gmtime)
 
@@ -19,8 +22,10 @@ class Line(logging.Formatter):
         text = record.getMessage()
         if record.exc_info:
             text += " " + self.formatException(record.exc_info)
+        top, dot, below = record.name.partition(".")
+        name = f"{OURS[0]}{dot}{below}" if top in OURS else record.name
         text = "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in text)
-        return f"{stamp}.{record.msecs:03.0f}Z {record.levelname.lower()} {record.name}: {text}"
+        return f"{stamp}.{record.msecs:03.0f}Z {record.levelname.lower()} {name}: {text}"
 
 
 @contextmanager
@@ -40,9 +45,9 @@ def to_file(path: str | None, *, verbose: bool = False, console: bool = False) -
     for handler in handlers:
         handler.setFormatter(Line())
         root.addHandler(handler)
-    ours = logging.getLogger("sideways")
     root.setLevel(logging.WARNING)
-    ours.setLevel(logging.DEBUG if verbose else logging.INFO)
+    for name in OURS:
+        logging.getLogger(name).setLevel(logging.DEBUG if verbose else logging.INFO)
     try:
         yield
     finally:

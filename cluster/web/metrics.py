@@ -28,7 +28,7 @@ _GAUGES: tuple[tuple[str, str, Callable[[MirrorSummary], float | None]], ...] = 
 )
 
 _BUDGETS: tuple[tuple[str, str, Callable[[Standing], float]], ...] = (
-    ("budget", "What all sites may use of an origin together.", lambda one: one.budget),
+    ("budget", "What all may use together; bandwidth in thousandths.", lambda one: one.budget),
     ("fair", "This site's own share of it.", lambda one: one.fair),
     ("allowed", "What this site may use now.", lambda one: one.allowed),
     ("used", "What this site uses (connections only).", lambda one: one.used),

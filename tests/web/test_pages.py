@@ -317,9 +317,9 @@ async def test_the_cluster_page_shows_what_is_shared_and_who_is_not_heard(site):
         Standing("bandwidth", "ftp.example", 1000, 500, 750, 0, 1000, 0, 250),
         Standing("connections", "ftp.example", 8, 4, 6, 5, 9, 0, 2, ("lancaster",)),
     ]
-    shown = cells(await site.text("/-/cluster"), "Connections, and thousandths")
+    shown = cells(await site.text("/-/cluster"), "Connections, and parts")
     assert shown == [
-        ["ftp.example", "bandwidth", "1000", "500", "750", "", "0", "250", ""],
+        ["ftp.example", "bandwidth", "100.0 %", "50.0 %", "75.0 %", "", "0.0 %", "25.0 %", ""],
         ["ftp.example", "connections", "8", "4", "6", "5", "0", "2", "lancaster"],
     ]
     told = (await site.json("/-/cluster"))["budgets"]

@@ -52,7 +52,7 @@ async def run_demo(source: str, *, once: bool, keep: str | None) -> int:
             return 1
         equal = play.result()
         if not once:
-            show.say("The cluster stays up until Ctrl-C.")
+            show.say(f"\nThe cluster stays up until Ctrl-C; its page: {demo.page}")
             await waiting
         return 0 if equal else 1
     finally:
@@ -84,8 +84,12 @@ class Demo:
         first = await self._first(siblings, lone, rate)
         lone.team.stop()
         second = await self._second(siblings.team)
-        show.say(f"\nThe cluster page: http://{siblings.team.places[0].web}/-/cluster")
         return first and second
+
+    @property
+    def page(self) -> str:
+        """Where the siblings show themselves, once `play` has begun."""
+        return f"http://{self._runners[0].team.places[0].web}/-/cluster"
 
     def stop(self) -> None:
         """End every process."""

@@ -10,14 +10,13 @@ from typing import TypeVar
 from cluster.config import units
 from cluster.config.load import load
 from cluster.errors import UsageError
-from cluster.model import Mirror, Order, shown
+from cluster.model import Mirror, Order, Sideways, shown
 from cluster.plan.shares import homes
 from cluster.simulate import trees
 from cluster.simulate.scenario import Cut, Files, Member, Scenario, Share, Tells, checked
 
 _T = TypeVar("_T")
 MAX_SITES = 16
-PATIENCE = 60.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -111,7 +110,7 @@ def _seeded(base: Scenario, seed: int, files: Files, spread: float) -> Scenario:
 
 def _configured(folder: str, asked: Asked) -> tuple[Scenario, str | None]:
     """What the configuration says of sites and mirror, and the folder whose tree is asked for."""
-    base = Scenario(members=(), files=(), patience=PATIENCE)
+    base = Scenario(members=(), files=(), patience=Sideways().patience)
     there = os.path.isfile(os.path.join(folder, "config/cluster.toml"))
     if asked.held and not asked.mirror:
         raise UsageError("--held says at which site MIRROR lies: name the mirror as well")

@@ -18,7 +18,10 @@ from cluster.errors import SidewaysError, UsageError
 @click.argument("path", required=False)
 @click.pass_obj
 def push(setup: Setup, site: str, mirror: str, path: str | None) -> int:
-    """Ask the running daemon for a pass now."""
+    """Ask the running daemon for a pass now.
+
+    Does not wait for it: `pass` does. With PATH only that directory and what is below.
+    """
     state = near.state_of(setup.folder, site, mirror) or setup.mirror(site, mirror)[1].state
     request = {"command": "push", "mirror": mirror, "path": href_of(path_of(path))}
     answer = _answer(site, state, request)
@@ -32,7 +35,11 @@ def push(setup: Setup, site: str, mirror: str, path: str | None) -> int:
 @click.option("--origin", metavar="URL", help="Only this origin of the mirror.")
 @click.pass_obj
 def pause(setup: Setup, site: str, mirror: str, origin: str | None) -> int:
-    """Start no pass of MIRROR (or from one of its origins) until `resume`."""
+    """Begin no pass of MIRROR until `resume`.
+
+    A pass that runs is interrupted, and goes on from there afterwards. With --origin, only that origin is not
+    used. Outlives a restart.
+    """
     return _pausing(setup, site, mirror, origin, "pause")
 
 

@@ -51,7 +51,9 @@ class Commands(click.Group):
 
 @click.group(cls=Commands, context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100})
 @click.version_option(__version__, prog_name="sideways")
-@click.option("-C", "folder", default=".", metavar="DIR", help="The folder that holds config/ and sites/.")
+@click.option(
+    "-C", "folder", default=".", metavar="DIR", help="The folder that holds config/ and sites/.  [this one]"
+)
 @click.option("-v", "--verbose", is_flag=True, help="Say more: every request and every decision.")
 @click.pass_context
 def cli(context: click.Context, folder: str, verbose: bool) -> None:

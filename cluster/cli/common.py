@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 import click
 
-from cluster.errors import UnsafeName, UsageError
+from cluster.errors import ConfigError, ConfigErrors, UnsafeName, UsageError
 
 if TYPE_CHECKING:
     from cluster.model import Cluster, Mirror, Site
@@ -38,24 +38,32 @@ class Setup:
         return load(self.folder, site)
 
     def site(self, name: str, *, strict: bool = False) -> tuple[Cluster, Site]:
-        """As much as is valid, or (`strict`) only where everything is. Raises UsageError for a site that is
-        not configured, ConfigErrors."""
-        from cluster.config.load import load_tolerant
-        from cluster.model import shown
-
-        cluster = self.cluster(name) if strict else load_tolerant(self.folder, name)[0]
-        if name not in cluster.sites:
-            known = ", ".join(sorted(cluster.sites)) or "none"
-            raise UsageError(f"{shown(os.fsencode(name))}: no such site; there are: {known}")
+        """As much as is valid, with a warning for each thing that is not; or (`strict`) only where everything
+        is. Raises UsageError for a site that is not configured, ConfigErrors."""
+        if strict:
+            cluster = self.cluster(name)
+        else:
+            cluster, bad = self._valid(name)
+            for error in sorted({str(error) for errors in bad.values() for error in errors}):
+                print(f"warning: {printable(error)}", file=sys.stderr)
         return cluster, cluster.sites[name]
 
+    def _valid(self, site: str) -> tuple[Cluster, dict[str, list[ConfigError]]]:
+        from cluster.config.load import load_tolerant
+
+        return load_tolerant(self.folder, site)
+
     def mirror(self, site: str, name: str, *, strict: bool = False) -> tuple[Cluster, Site, Mirror]:
-        """Raises UsageError for a mirror that the site does not carry, ConfigErrors as `site`."""
-        cluster, own = self.site(site, strict=strict)
+        """Only this mirror has to be valid, or (`strict`) everything. Raises UsageError for a mirror that the
+        site does not carry, ConfigErrors for one whose descriptor is not valid."""
+        cluster, bad = (self.cluster(site), {}) if strict else self._valid(site)
+        own = cluster.sites[site]
         mirrors = {m.name: m for m in cluster.mirrors_of(site)}
         if name not in mirrors:
             from cluster.model import shown
 
+            if bad.get(name):
+                raise ConfigErrors(bad[name])
             known = ", ".join(mirrors) or "none"
             raise UsageError(f"{shown(os.fsencode(name))}: no mirror of {site}; there are: {known}")
         return cluster, own, mirrors[name]

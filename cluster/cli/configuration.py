@@ -21,7 +21,11 @@ from cluster.model import shown
 @json_option
 @click.pass_obj
 def check(setup: Setup, show: str | None, site: str | None, as_json: bool) -> int:
-    """Validate cluster, sites and descriptors; warn about what will not work."""
+    """Validate the configuration; warn of what will not work.
+
+    All errors of all files at once, each with its line. --show prints every setting of one mirror, and
+    which file says so.
+    """
     from cluster.config.load import explain, warnings
 
     cluster = setup.site(site, strict=True)[0] if site else setup.cluster()
@@ -60,7 +64,11 @@ def check(setup: Setup, show: str | None, site: str | None, as_json: bool) -> in
 @click.option("--rotate", is_flag=True, help="Replace the key; siblings accept the old certificate as well.")
 @click.pass_obj
 def keys(setup: Setup, site: str, rotate: bool) -> int:
-    """Make the site's key and certificate; print what siblings need."""
+    """Make the site's key and certificate.
+
+    Prints what siblings need. The key stays in the folder `state`; the certificate is public and belongs
+    beside the site's file, at every site.
+    """
     from cluster.peer import keys as peer_keys
 
     _, own = setup.site(site)
@@ -79,7 +87,10 @@ def keys(setup: Setup, site: str, rotate: bool) -> int:
 @json_option
 @click.pass_obj
 def list_command(setup: Setup, url: str, private: bool, as_json: bool) -> int:
-    """Show how the listing at URL is understood: names, sizes, times and what is left out."""
+    """Show how the listing at URL is understood.
+
+    Names, sizes (~ is rounded), times and how exact they are, and what is left out. Nothing is stored.
+    """
     from cluster.daemon.look import look
 
     return run_to_end(look(url, private, emit if as_json else None, print))

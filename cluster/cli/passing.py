@@ -41,10 +41,10 @@ OUTCOMES = {"complete": DONE, "incomplete": FAILED, "failed": FAILED, "held": HE
 def pass_command(
     setup: Setup, site: str, mirror: str, path: str | None, dry: bool, log: str | None, as_json: bool
 ) -> int:
-    """One pass over MIRROR (or only over PATH in it) in the foreground, with progress.
+    """Compare MIRROR with its origin and fetch what differs.
 
-    Where the site's daemon runs, it does the pass; otherwise this process does, and answers siblings for
-    as long as it runs.
+    Shows progress and waits for the end. With PATH only that directory and what is below. Where the site's
+    daemon runs, it does the pass; otherwise this process does, and answers siblings for as long as it runs.
     """
     planned: list[dict[str, str]] = []
     progress = Progress(quiet=as_json or dry)
@@ -107,7 +107,10 @@ def _request(mirror: str, scope: bytes, dry: bool) -> dict[str, Any]:
 @click.option("--log", "log", metavar="FILE", type=click.Path(dir_okay=False), help="Append log lines here.")
 @click.pass_obj
 def run(setup: Setup, site: str, log: str | None) -> int:
-    """The site's daemon: schedule, peer API, built-in web server."""
+    """The site's daemon: schedule, siblings, web server.
+
+    Runs until SIGTERM or Ctrl-C, and logs to standard error. SIGHUP: read the configuration again.
+    """
     from cluster.daemon.logs import to_file
     from cluster.daemon.site import run_site
 

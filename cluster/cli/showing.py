@@ -36,7 +36,11 @@ if TYPE_CHECKING:
 @json_option
 @click.pass_obj
 def status(setup: Setup, site: str, mirror: str | None, path: str | None, as_json: bool) -> int:
-    """Freshness, sizes, errors, what is skipped and why."""
+    """Freshness, sizes, errors, what is skipped and why.
+
+    All mirrors of the site, what they saved their origins, and what the daemon does now. With MIRROR one
+    directory of it: its root, or PATH.
+    """
     from cluster.daemon import statuses
 
     if mirror is None:
@@ -44,10 +48,12 @@ def status(setup: Setup, site: str, mirror: str | None, path: str | None, as_jso
         rows = run_to_end(statuses.of_site(cluster, own, time.time()))
         received = run_to_end(statuses.of_sites(own, rows))
         budgets = run_to_end(statuses.of_budgets(own))
+        now = run_to_end(statuses.of_now(own))
         if as_json:
-            emit({"site": site, "mirrors": rows, "received": received, "budgets": budgets})
+            told = [row | {"now": (now or {}).get(row["mirror"])} for row in rows]
+            emit({"site": site, "mirrors": told, "received": received, "budgets": budgets})
         else:
-            statuses.print_site(rows, print)
+            statuses.print_site(rows, now, print, human)
             statuses.print_received(received, print, human)
             statuses.print_budgets(budgets, print)
         return DONE

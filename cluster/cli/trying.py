@@ -18,7 +18,11 @@ from cluster.model import Order
 )
 @click.pass_obj
 def demo(setup: Setup, once: bool, keep: str | None) -> int:
-    """A whole cluster on this machine: three sites race three lone mirrors, then one of them dies."""
+    """Show a whole cluster on this machine.
+
+    Three sites race three lone mirrors, then one of them dies and comes back. Takes one to three minutes,
+    needs nothing but a checkout, and leaves nothing behind.
+    """
     from cluster.demo import run_demo
 
     return run_to_end(run_demo(setup.folder, once=once, keep=keep))
@@ -82,7 +86,7 @@ def demo(setup: Setup, once: bool, keep: str | None) -> int:
 )
 @click.option("--every", metavar="TIME", help="Sites ask that often, instead of being told at once.")
 @click.option(
-    "--patience", metavar="TIME", help="A claim holds so long without progress.  [configured, or 1m]"
+    "--patience", metavar="TIME", help="A claim holds so long without progress.  [configured, or 5s]"
 )
 @click.option("--stealing/--no-stealing", default=True, show_default=True, help="When its own work is done.")
 @click.option("--ranges/--no-ranges", default=True, show_default=True, help="Large files by 64 MiB ranges.")
@@ -106,7 +110,7 @@ def demo(setup: Setup, once: bool, keep: str | None) -> int:
 @json_option
 @click.pass_obj
 def simulate(setup: Setup, /, table: bool, as_json: bool, **options: Any) -> int:  # noqa: ANN401  # by name, to Asked
-    """What will the origin send, and when is everybody done?
+    """Calculate what the origin sends, and when all are done.
 
     Plays a first copy of a tree with the decisions that real passes make, on simulated links; nothing is
     fetched. With MIRROR, its sites, walk order, connections, bandwidth and patience are those configured.

@@ -9,18 +9,18 @@ from dataclasses import asdict
 from cluster.control import Command, Message, Tell
 from cluster.daemon.approval import approve_here
 from cluster.daemon.configuration import Configuration
-from cluster.daemon.neighbours import Neighbours
 from cluster.daemon.runner import Runner
-from cluster.daemon.sharing import Sharing
 from cluster.errors import StoreError, UsageError
 from cluster.model import Mirror, from_href, shown
 from cluster.peer.siblings import Siblings
 from cluster.scheduler.loop import Scheduler
 from cluster.web.received import together
+from cluster.web.view import Progress, SiteView
 
 
 class Commands:
-    """`definition` gives a mirror as it is to be fetched now, `recorded` is told that a journal has grown."""
+    """`view` is what may be known of the site now; `definition` gives a mirror as it is to be fetched now,
+    `recorded` is told that a journal has grown."""
 
     def __init__(
         self,
@@ -28,15 +28,14 @@ class Commands:
         configuration: Configuration,
         runner: Runner,
         scheduler: Scheduler,
-        sharing: Sharing,
-        neighbours: Neighbours,
+        view: SiteView,
         siblings: Callable[[], Siblings | None],
         definition: Callable[[str], Mirror],
         recorded: Callable[[str], None],
     ) -> None:
         self._name, self._configuration = name, configuration
-        self._runner, self._scheduler, self._sharing = runner, scheduler, sharing
-        self._neighbours, self._known = neighbours, siblings
+        self._runner, self._scheduler, self._view = runner, scheduler, view
+        self._known = siblings
         self._definition, self._recorded = definition, recorded
 
     @property
@@ -52,6 +51,7 @@ class Commands:
             "siblings": self._siblings,
             "received": self._received,
             "budgets": self._budgets,
+            "now": self._now,
             "reload": self._reload,
         }
 
@@ -108,11 +108,26 @@ class Commands:
     async def _received(self, _request: Message, _tell: Tell) -> Message:
         """What each sibling said last that it received."""
         now = time.time()
-        told = self._neighbours.told.items()
+        told = self._view.siblings().items()
         return {"sites": {name: together(one.mirrors.values(), now) for name, one in told}}
 
     async def _budgets(self, _request: Message, _tell: Tell) -> Message:
-        return {"budgets": [asdict(standing) for standing in self._sharing.standings()]}
+        return {"budgets": [asdict(standing) for standing in self._view.budgets()]}
+
+    async def _now(self, _request: Message, _tell: Tell) -> Message:
+        """What the site does with each mirror, and when it passes over it next."""
+        running = self._view.running()
+        names = [mirror.name for mirror in self._configuration.cluster.mirrors_of(self._name)]
+        return {
+            "mirrors": {
+                name: {
+                    "running": _told(running[name]) if name in running else None,
+                    "next": self._view.next_run(name),
+                    "paused": self._view.paused(name),
+                }
+                for name in names
+            }
+        }
 
     async def _reload(self, _request: Message, _tell: Tell) -> Message:
         await self._configuration.read()
@@ -124,7 +139,10 @@ class Commands:
         if name in self._scheduler.pauses.mirrors:
             raise StoreError(f"{name}: paused; `sideways resume --site {self._name} {name}` first")
         if not self._scheduler.origins(name):
-            raise StoreError(f"{name}: every origin of it is paused; `sideways resume --origin URL` first")
+            raise StoreError(
+                f"{name}: every origin of it is paused; `sideways resume --site {self._name} {name} "
+                f"--origin URL` first"
+            )
 
     def _asked(self, request: Message) -> tuple[str, bytes]:
         name = str(request.get("mirror"))
@@ -135,3 +153,7 @@ class Commands:
     def _why_not(self, name: str) -> str:
         errors = self._configuration.bad.get(name)
         return f": {errors[0]}" if errors else ""
+
+
+def _told(progress: Progress) -> Message:
+    return {**asdict(progress), "current": shown(progress.current)}

@@ -52,7 +52,7 @@ async def run_site(folder: str, name: str) -> int:
     loop.add_signal_handler(signal.SIGHUP, daemon.reload_soon)
     await daemon.start()
     notify("READY=1")
-    log.info("%s: running", name)
+    log.info("%s: running: %s", name, daemon.open_to())
     try:
         await daemon.stopping.wait()
     finally:
@@ -97,6 +97,15 @@ class Daemon:
     @property
     def _site(self) -> Site:
         return self._configuration.site
+
+    def open_to(self) -> str:
+        """What it carries, and where it answers whom."""
+        count = len(self._cluster.mirrors_of(self._name))
+        ports = [f"users at {self._site.web}"] if self._web is not None else []
+        ports += (
+            [f"siblings at {self._site.peer.listen}"] if self._peer is not None and self._site.peer else []
+        )
+        return ", ".join([f"{count} mirror" + "s" * (count != 1), *(ports or ["no port is open"])])
 
     def reload_soon(self) -> None:
         """Read the configuration again (SIGHUP)."""
@@ -148,8 +157,7 @@ class Daemon:
             self._configuration,
             self._runner,
             self._scheduler,
-            self._sharing,
-            self._neighbours,
+            self,
             lambda: self._siblings,
             self._definition,
             self._recorded,
@@ -349,7 +357,7 @@ class Daemon:
         if found is not None and found.schedule.paused:
             return "descriptor"
         try:
-            return "" if self._scheduler.origins(mirror) else "pause of every origin"
+            return "" if self._scheduler.origins(mirror) else "every origin"
         except UsageError:
             return ""
 

@@ -81,6 +81,15 @@ async def of_budgets(site: Site) -> list[dict[str, Any]]:
     return list(answer["budgets"]) if answer else []
 
 
+async def of_now(site: Site) -> dict[str, dict[str, Any]] | None:
+    """What the site does with each mirror now, as its daemon says; None where none answers."""
+    try:
+        answer = await asyncio.wait_for(control.ask(site.state, {"command": "now"}), ANSWER)
+    except (SidewaysError, TimeoutError):
+        return None
+    return cast("dict[str, dict[str, Any]]", answer["mirrors"]) if answer else None
+
+
 async def of_directory(site: Site, mirror: Mirror, path: bytes, now: float) -> dict[str, Any]:
     """Everything about one directory. Raises UsageError where the mirror has no such directory."""
     reader = await Reader.open(mirror.name, site)
@@ -139,23 +148,42 @@ def when(seconds: float | None) -> str:
     return "never" if seconds is None else time.strftime("%Y-%m-%d %H:%M:%S", time.gmtime(seconds)) + " UTC"
 
 
-def print_site(rows: list[dict[str, Any]], say: Say) -> None:
-    """A table, one mirror a line."""
+def print_site(
+    rows: list[dict[str, Any]], now: dict[str, dict[str, Any]] | None, say: Say, human: Callable[[float], str]
+) -> None:
+    """A table, one mirror a line; with a column for the next pass where a daemon said `now`."""
     width = max([6, *(len(row["mirror"]) for row in rows)])
     head = f"{'mirror':{width}}  {'state':11} {'files':>9} {'bytes':>15}"
-    say(f"{head}  {'last complete pass':23}  {'last pass':10}  errors")
+    say(f"{head}  {'last complete pass':23}  {'last pass':10}  errors" + ("  next pass" if now else ""))
     for row in rows:
+        doing = (now or {}).get(row["mirror"])
         if row["problem"]:
             problem = row["problem"].removeprefix(f"{row['mirror']}: ")
             say(f"{row['mirror']:{width}}  {row['freshness']:11} {problem}")
-            continue
-        state = "held" if row["held"] else row["freshness"]
-        say(
-            f"{row['mirror']:{width}}  {state:11} {row['files']:>9} {row['bytes']:>15}  "
-            f"{when(row['complete']):23}  {_last(row):10}  {row['errors']}"
-        )
-        for line in _remarks(row):
+        else:
+            state = "held" if row["held"] else row["freshness"]
+            line = (
+                f"{row['mirror']:{width}}  {state:11} {row['files']:>9} {row['bytes']:>15}  "
+                f"{when(row['complete']):23}  {_last(row, doing):10}  {row['errors']}"
+            )
+            say(f"{line:{width + 85}}  {_next(doing)}" if doing else line)
+        for line in _doing(doing, human) + _remarks(row):
             say(f"{'':{width}}  {line}")
+
+
+def _next(doing: dict[str, Any]) -> str:
+    if doing["paused"]:
+        return f"paused: {doing['paused']}"
+    return when(doing["next"]) if doing["next"] is not None else "when woken"
+
+
+def _doing(doing: dict[str, Any] | None, human: Callable[[float], str]) -> list[str]:
+    """The pass that is running, a line."""
+    at = doing["running"] if doing else None
+    if not at:
+        return []
+    received = f"{human(at['origin_bytes'])} from the origin, {human(at['sideways_bytes'])} sideways"
+    return [f"now: a pass since {when(at['started'])}, at /{at['current']}, {received}"]
 
 
 def print_received(sites: dict[str, dict[str, Any]], say: Say, human: Callable[[float], str]) -> None:
@@ -190,16 +218,19 @@ def print_budgets(budgets: list[dict[str, Any]], say: Say) -> None:
 
 def _remarks(facts: dict[str, Any]) -> list[str]:
     """What an operator wants to know of the whole mirror, a line each."""
-    lines = [f"why: {facts['reason']}"] if facts["reason"] else []
+    lines = [f"why: {facts['reason']}"] if facts.get("reason") else []
     return lines + [
         f"in doubt: {count} files that came from {site}, which was caught; the next pass compares them with "
         f"the origin's bytes"
-        for site, count in facts["suspects"].items()
+        for site, count in facts.get("suspects", {}).items()
     ]
 
 
-def _last(row: dict[str, Any]) -> str:
-    """What became of the last pass. One that has not ended is going on, or was cut off: a log tells which."""
+def _last(row: dict[str, Any], doing: dict[str, Any] | None) -> str:
+    """What became of the last pass. One that has not ended is going on, or was cut off: where no daemon says
+    that it runs, a log tells which."""
+    if doing and doing["running"]:
+        return "running"
     return "not ended" if row["unfinished"] is not None else row["outcome"] or "none"
 
 

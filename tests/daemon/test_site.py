@@ -91,7 +91,14 @@ async def test_a_pass_over_one_directory_does_not_make_the_mirror_look_complete(
 def test_one_invalid_descriptor_hides_no_status_but_starts_no_pass(one: ClusterOf) -> None:
     data = one.site("kent").data
     (one.root / "config" / "mirrors" / "bad.xml").write_text('<mirror name="bad"><tilte>x</tilte></mirror>')
-    assert sideways(one.root, "status", "--site", "kent").returncode == 0
+    told = sideways(one.root, "status", "--site", "kent")
+    assert told.returncode == 0
+    assert "warning: config/mirrors/bad.xml:1: " in told.stderr
+    assert told.stdout.splitlines()[1].startswith("m ")
+    for words in (("status",), ("journal",), ("push",), ("pause",)):
+        named = sideways(one.root, *words, "--site", "kent", "bad")
+        assert (named.returncode, named.stderr[:26]) == (2, "config/mirrors/bad.xml:1: ")
+        assert sideways(one.root, *words, "--site", "kent", "m").returncode == 1  # no records, no daemon
     refused = sideways(one.root, "pass", "--site", "kent", "m")
     assert refused.returncode == 2
     assert refused.stderr.startswith("config/mirrors/bad.xml:1: ")

@@ -14,6 +14,7 @@ from cluster.cli.common import (
     HELD,
     Setup,
     T,
+    counted,
     emit,
     human,
     json_option,
@@ -172,7 +173,8 @@ def _plan_json(plan: Plan) -> dict[str, Any]:
 
 def _print_plan(site: str, mirror: str, plan: Plan) -> None:
     size = human(plan.bytes)
-    print(f"{mirror}: {plan.items} names ({plan.files} files, {size}) are held: {plan.held_because}")
+    names, files = counted(plan.items, "name"), counted(plan.files, "file")
+    print(f"{mirror}: {names} ({files}, {size}) held: {plan.held_because}")
     for planned in plan.sample:
         since = time.strftime("%Y-%m-%d %H:%M", time.gmtime(planned.first_missing))
         print(

@@ -106,10 +106,10 @@ class Commands:
         return {"siblings": {sibling.name: sibling.up for sibling in known}}
 
     async def _received(self, _request: Message, _tell: Tell) -> Message:
-        """What each sibling said last that it received."""
+        """What each sibling said last that it received; nothing of one that has not said anything yet."""
         now = time.time()
-        told = self._view.siblings().items()
-        return {"sites": {name: together(one.mirrors.values(), now) for name, one in told}}
+        told = {name: one.mirrors.values() for name, one in self._view.siblings().items() if one.mirrors}
+        return {"sites": {name: together(lines, now) for name, lines in told.items()}}
 
     async def _budgets(self, _request: Message, _tell: Tell) -> Message:
         return {"budgets": [asdict(standing) for standing in self._view.budgets()]}

@@ -1,11 +1,14 @@
-"""TLS with the manners of a plain socket that does not block, for the courier's process.
+"""TLS: with the manners of a plain socket that does not block, for the processes beside ours; and the pin by
+which siblings know each other.
 
 Imported only where it is needed: `ssl` and the system's authorities take 20 ms.
 """
 
+import contextlib
 import select
 import socket
 import ssl
+from collections.abc import Iterable
 
 RECORD = 2**14  # bytes of plain text in a TLS record, at most (RFC 8446, 5.1)
 
@@ -17,11 +20,25 @@ def context(authorities: str | None) -> ssl.SSLContext:
     return made
 
 
+def pinned(made: ssl.SSLContext, own: tuple[str, str], trusted: Iterable[str]) -> ssl.SSLContext:
+    """TLS 1.3 with our certificate, to who has one of these (PEM) and nobody else (HAZARDS section 4). `own`
+    is (key path, certificate path). Raises OSError."""
+    key_file, certificate_file = own
+    made.minimum_version = ssl.TLSVersion.TLSv1_3
+    made.verify_mode = ssl.CERT_REQUIRED
+    made.verify_flags |= ssl.VERIFY_X509_PARTIAL_CHAIN
+    made.load_cert_chain(certificate_file, key_file)
+    for pem in trusted:
+        with contextlib.suppress(ssl.SSLError, ValueError):  # damaged text: that site stays outside
+            made.load_verify_locations(cadata=pem)
+    return made
+
+
 class Secured:
     """A connected socket, from the handshake on. What TLS cannot go on with is an OSError; where it has to
     wait, BlockingIOError."""
 
-    def __init__(self, connected: socket.socket, context: ssl.SSLContext, host: str) -> None:
+    def __init__(self, connected: socket.socket, context: ssl.SSLContext, host: str | None) -> None:
         self._socket = context.wrap_socket(connected, server_hostname=host, do_handshake_on_connect=False)
 
     def fileno(self) -> int:

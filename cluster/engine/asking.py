@@ -12,7 +12,10 @@ import contextlib
 from collections import Counter, deque
 from collections.abc import AsyncIterator, Awaitable, Callable, Collection, Sequence
 from dataclasses import dataclass, field
+from typing import TypeVar
 
+from cluster.courier.carrier import CarrierGone
+from cluster.engine.carrying import Carrying, lends
 from cluster.engine.context import IN_LINE, SMALL, Context, Job, Stage, slices
 from cluster.engine.pace import Pace
 from cluster.engine.transfer import Transfer
@@ -22,6 +25,7 @@ from cluster.peer.client import Bodies, Sibling, Told, Wish
 from cluster.peer.pace import LEAST
 from cluster.plan.order import SPLIT, owner
 from cluster.plan.source import FromOrigin, FromSibling, PutOff, Source, decide, same_version
+from cluster.store.tree import Staged
 
 ROUNDS = 3  # questions on their way at once: the next answer is here when one has been dealt with
 MANY, MANY_BYTES = 512, 4 * 2**20  # files, and bytes of files, that are worth a question at once;
@@ -35,6 +39,7 @@ UNTOLD = 180.0  # s that a file takes at most, as far as is known, where its siz
 LENIENT = 10  # times as long as a file should take, and no claim on it is worth waiting for any more
 
 Taking = Callable[[Sequence[Job]], Awaitable[None]]
+Part = TypeVar("Part")
 
 
 @dataclass(slots=True)
@@ -111,6 +116,7 @@ class _Talk:
     decided: asyncio.Event = field(default_factory=asyncio.Event)
     expected: dict[int, tuple[Job, FromSibling]] = field(default_factory=dict)
     arrived: int = 0
+    lost: bool = False  # the carrier died on the way, which is not the sibling's fault
 
 
 @dataclass(slots=True)
@@ -160,15 +166,20 @@ class Asking:
         self._room = asyncio.Condition()
         self._workers: list[asyncio.Task[None]] = []
         self._asked = self._taken = 0.0  # files asked for, and held by siblings; the last rounds count most
+        self._carrying = Carrying(context, transfer)
         self.put_offs = PutOffs(pace)
 
-    def start(self) -> None:
+    def start(self, *, empty: bool) -> None:
+        """`empty`: nothing is here yet, so that much will be asked for."""
+        if empty and self._context.mirror.sideways.trust is Trust.SIBLINGS:
+            self._carrying.begin()
         self._workers = [asyncio.create_task(self._worker(), name="asking") for _ in range(ROUNDS)]
 
     async def stop(self) -> None:
         for worker in self._workers:
             worker.cancel()
         await asyncio.gather(*self._workers, return_exceptions=True)
+        await self._carrying.close()
 
     def __repr__(self) -> str:
         return f"<Asking {len(self._pending)} files to ask for>"
@@ -340,7 +351,7 @@ class Asking:
         """What was promised and did not come is asked for again: where it was, if other files came from
         there, else somewhere else, and in the end at the origin."""
         left = [job for job, _ in talk.expected.values()]
-        useful = talk.arrived and talk.sibling.up and not self.is_slow(talk.sibling.name)
+        useful = (talk.arrived or talk.lost) and talk.sibling.up and not self.is_slow(talk.sibling.name)
         await self._round(left, avoid if useful else avoid | {talk.sibling.name})
 
     # -- what to ask whom
@@ -401,28 +412,58 @@ class Asking:
     # -- what it says
 
     async def _hold(self, talk: _Talk) -> None:
+        """Ask, and take what comes: the carrier does, or else the event loop."""
         self._context.report.requests_sideways += 1
-        due = float("inf")
         try:
-            async with contextlib.aclosing(
-                talk.sibling.bundle(self._context.mirror.name, talk.wishes, self._context.answer)  # type: ignore[type-var]
-            ) as parts:
-                while (part := await self._next_part(talk, parts, due)) is not None:
-                    if isinstance(part, Told):
-                        talk.told.set_result(part)
-                        await talk.decided.wait()
-                        due = self._due(talk)
-                    elif not await self._arrived(talk, part):
-                        break
+            if not await self._carried(talk):
+                await self._received(talk)
         except PeerError:
             pass  # its breaker knows; the rest is asked for elsewhere
         finally:
             if not talk.told.done():
                 talk.told.set_result(None)
 
-    async def _next_part(
-        self, talk: _Talk, parts: AsyncIterator[Told | Bodies], due: float
-    ) -> Told | Bodies | None:
+    async def _carried(self, talk: _Talk) -> bool:
+        """False where the carrier is not to be had, and nothing has been told yet."""
+        sibling = talk.sibling
+        carrier = await self._carrying.to_go(sibling, talk.wishes) if lends(sibling) else None
+        if carrier is None or not lends(sibling):
+            return False
+        try:
+            async with self._carrying.asked(sibling, talk.wishes, carrier) as answer:
+                talk.told.set_result(answer.told)
+                await talk.decided.wait()
+                due = self._due(talk)
+                async with contextlib.aclosing(answer.files(dict(talk.expected))) as parts:
+                    while (files := await self._next_part(talk, parts, due)) is not None:
+                        await self._written(talk, files)
+        except CarrierGone:
+            self._carrying.lost()
+            talk.lost = talk.told.done()
+            return talk.lost
+        return True
+
+    async def _written(self, talk: _Talk, files: Sequence[tuple[int, Staged]]) -> None:
+        self._context.report.bytes_sideways += sum(staged.held.size for _, staged in files)
+        await self._transfer.publish_all([(talk.expected[place][0], staged) for place, staged in files])
+        for place, _ in files:
+            del talk.expected[place]
+        talk.arrived += len(files)
+
+    async def _received(self, talk: _Talk) -> None:
+        due = float("inf")
+        async with contextlib.aclosing(
+            talk.sibling.bundle(self._context.mirror.name, talk.wishes, self._context.answer)  # type: ignore[type-var]
+        ) as parts:
+            while (part := await self._next_part(talk, parts, due)) is not None:
+                if isinstance(part, Told):
+                    talk.told.set_result(part)
+                    await talk.decided.wait()
+                    due = self._due(talk)
+                elif not await self._arrived(talk, part):
+                    break
+
+    async def _next_part(self, talk: _Talk, parts: AsyncIterator[Part], due: float) -> Part | None:
         """None at the end, and where it is too slow for what is still expected of it."""
         left = due - self._context.clock.monotonic() if talk.expected else float("inf")
         with contextlib.suppress(TimeoutError):

@@ -65,7 +65,7 @@ class Fetcher:
         self._workers += [asyncio.create_task(self._sideways_worker()) for _ in range(SIDEWAYS_SLOTS)]
         if self._context.siblings:
             self._workers.append(asyncio.create_task(self._context.relays.patience.watch(), name="lateness"))
-        self._asking.start()
+        self._asking.start(empty=not self._before)
         self.trailing.start()
         self._workers.append(asyncio.create_task(self._renewing(), name="renew claims"))
         self._workers += [asyncio.create_task(self._parted_worker()) for _ in range(PARTED_AT_ONCE)]

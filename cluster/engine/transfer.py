@@ -6,7 +6,7 @@ import asyncio
 import random
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
-from typing import Self
+from typing import TYPE_CHECKING, Self
 
 from cluster.engine.context import SMALL, Context, Job
 from cluster.engine.delta import Deltas
@@ -15,14 +15,18 @@ from cluster.engine.named import at_a_sibling
 from cluster.engine.parted import Parted
 from cluster.engine.zsync import Zsync
 from cluster.errors import Changed, OriginError, PeerError
-from cluster.model import Facts, Held, join
+from cluster.model import Entry, Facts, Held, Stamp, join
 from cluster.origin.base import Body, Copyable, Pouring, Want
 from cluster.peer.client import Sibling
 from cluster.plan.compare import Evidence, answer, fetched, record, validator
 from cluster.plan.source import FromSibling
 from cluster.plan.steal import RANGE
+from cluster.store.appearance import disk_time
 from cluster.store.staging import Staging
 from cluster.store.tree import Change, Staged
+
+if TYPE_CHECKING:
+    from cluster.courier.said import Order
 
 WRITERS = 1  # groups of small files that are on their way to the disk at once
 GROUP = 64  # small files that go to the disk in one call
@@ -48,6 +52,7 @@ class Transfer:
         self._context, self._finished, self._broken = context, finished, broken
         self._deltas = Deltas(context)
         self._zsync = Zsync(context, self._deltas, self._progress)
+        self._looks: dict[tuple[int | None, int | None, int | None], tuple[int, int, int]] = {}
         self._small: asyncio.Queue[_Small] = asyncio.Queue(QUEUE)
         self._tasks: list[asyncio.Task[None]] = []
 
@@ -457,22 +462,39 @@ class Transfer:
             inode=inode,
         )
 
-    def _held_sideways(self, job: Job, source: FromSibling, sha256: bytes | None) -> Held:
+    def order(self, place: int, job: Job, source: FromSibling) -> Order:
+        """What the carrier has to know of a file that a sibling is to send."""
+        key = (job.entry.mode, job.entry.uid, job.entry.gid)
+        looks = self._looks.get(key)
+        if looks is None:
+            looks = self._looks[key] = self._context.store.looks(self.listed(job))[:3]
+        assert source.offer.sha256 is not None  # of whatever is offered in a bundle
+        return place, source.offer.sha256, *looks, disk_time(_finer(job.entry, source))
+
+    def carried(self, job: Job, source: FromSibling, temporary: bytes, inode: int, disk_mtime: int) -> Staged:
+        """A file that the carrier has verified and written."""
+        sha256 = source.offer.sha256
+        held = self._held_sideways(job, source, sha256, disk_mtime=disk_mtime, inode=inode)
+        return Staged(temporary, held, inode)
+
+    def _held_sideways(
+        self, job: Job, source: FromSibling, sha256: bytes | None, *, disk_mtime: int = 0, inode: int = 0
+    ) -> Held:
         context, offer = self._context, source.offer
-        listed, told = job.entry.mtime, offer.mtime
-        finer = told if told and listed and told.agrees(listed) else None
         return fetched(
             job.entry,
             context.mirror.attributes,
             size=offer.size,
             sha256=sha256,
-            mtime=finer or listed,
+            mtime=_finer(job.entry, source),
             etag=offer.etag,
             source=source.site,
             verified=source.verified,
             copied=int(context.clock.now()),
             settled=self._settled(job),
             keep_ids=context.policy.keep_ids,
+            disk_mtime=disk_mtime,
+            inode=inode,
         )
 
     def _settled(self, job: Job) -> bool:
@@ -500,6 +522,12 @@ class Transfer:
     def fail(self, job: Job, error: str) -> None:
         self._context.fail(job.visit, job.entry.name, error)
         self.settle(job)
+
+
+def _finer(entry: Entry, source: FromSibling) -> Stamp | None:
+    """The time of a file: the sibling's where it is the listed one, told more exactly."""
+    listed, told = entry.mtime, source.offer.mtime
+    return told if told and listed and told.agrees(listed) else listed
 
 
 def body_name(job: Job) -> str:

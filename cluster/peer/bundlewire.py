@@ -11,6 +11,7 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import groupby
 
+from cluster.courier import groups
 from cluster.model import Claim, Held, Kind, Offer, Stamp
 from cluster.peer import bundlecolumns, fields, wire
 from cluster.peer.client import Bodies, Told, Wish
@@ -18,11 +19,6 @@ from cluster.peer.codec import MAX_PAGE, WireError, pack, unpack
 
 MAX_QUESTION = MAX_PAGE  # bytes
 MAX_ROWS = 2048  # files in one question
-MAX_FILE = 2**20  # bytes: larger files are read by themselves
-MAX_BODIES = 64 * 2**20  # bytes in one answer
-MAX_GROUP = 4 * 2**20  # bytes of bodies behind one header
-MAX_PLACES = 256  # bodies behind one header
-MAX_HEADER = 2048  # bytes of the header of a group
 
 
 @dataclass(frozen=True, slots=True)
@@ -136,6 +132,57 @@ def _framed(header: bytes) -> bytes:
     return len(header).to_bytes(4, "big") + header
 
 
+def told_read(header: bytes, wishes: Sequence[Wish]) -> Told:
+    """What the first frame of the answer to `wishes` tells. Raises WireError."""
+    message = unpack(header)
+    if message is None:
+        raise WireError("bundle: a header that is neither map nor array")
+    told = wire.versioned(message)
+    columns = told.get("columns")
+    if columns is not None:
+        held = bundlecolumns.read(columns, wishes)
+    else:
+        held = _held_read(told.get("held"), wishes)
+    claims: dict[int, Claim] = {}
+    for item in fields.array(told.get("claims"), 0, "claims"):
+        place, part = fields.array(item, 2, "claim")[:2]
+        claim = wire.claim_read(part)
+        claims[_asked_for(wishes, place, claim.name)] = claim
+    return Told(held, claims)
+
+
+def _held_read(told: object, wishes: Sequence[Wish]) -> dict[int, Offer]:
+    """From a site that knows no columns."""
+    held: dict[int, Offer] = {}
+    for item in fields.array(told, 0, "held"):
+        place, entry = fields.array(item, 2, "held")[:2]
+        offer = wire.offer_read(entry)
+        if offer is None or offer.kind is not Kind.FILE or offer.sha256 is None:
+            raise WireError("bundle: an entry that is no file with a digest")
+        held[_asked_for(wishes, place, offer.name)] = offer
+    return held
+
+
+def _asked_for(wishes: Sequence[Wish], place: object, name: bytes) -> int:
+    place = fields.integer(place, "place", 0, len(wishes) - 1)
+    if wishes[place].entry.name != name:
+        raise WireError("bundle: tells of a file that was not asked for")
+    return place
+
+
+def to_come(told: Told, wishes: Sequence[Wish]) -> dict[int, int]:
+    """The sizes, by place, of the files that may follow."""
+    return {place: offer.size for place, offer in told.held.items() if wishes[place].send}
+
+
+def ended(header: bytes, sent: int) -> None:
+    """The last frame, after so many bodies. Raises WireError."""
+    last = unpack(header, groups.MAX_HEADER)
+    if type(last) is not dict or fields.integer(last.get("sent"), "sent") != sent:
+        says = last.get("sent") if type(last) is dict else last
+        raise WireError(f"bundle: says that it sent {says} files, and sent {sent}")
+
+
 class Answer:
     """Feed it the answer to `wishes` as it arrives. Raises WireError for anything out of order, and for what
     was not asked for (HAZARDS 120).
@@ -146,124 +193,28 @@ class Answer:
     def __init__(self, wishes: Sequence[Wish]) -> None:
         self.complete = False  # the last frame has been read
         self._wishes = wishes
-        self._told: Told | None = None
-        self._buffer = bytearray()
-        self._at = 0
-        self._places: list[int] | None = None  # of the group whose bodies are arriving
-        self._size = 0  # of its bodies
-        self._next = 0  # the least place that may still be sent
-        self._sent = self._bytes = 0
+        self._framed = groups.Framed()
+        self._groups: groups.Groups | None = None
 
     def feed(self, data: bytes) -> Iterator[Told | Bodies]:
         """What is complete now. To be exhausted before the next call."""
-        buffer = self._buffer
-        buffer += data
-        while True:
-            if self._places is None:
-                header = self._header()
-                if header is None:
-                    break
-                if self._told is None:
-                    self._told = self._told_read(header)
-                    yield self._told
-                elif type(header) is dict:
-                    self._end(header)
-                else:
-                    self._begin(header)
-                continue
-            if len(buffer) - self._at < self._size:
-                break
-            yield self._bodies(self._places)
-        del buffer[: self._at]
-        self._at = 0
+        self._framed.feed(data)
+        try:
+            yield from self._complete()
+        except groups.Disorder as error:
+            raise WireError(str(error)) from None
 
-    def _header(self) -> object | None:
-        """The next header if it is all there."""
-        buffer, at = self._buffer, self._at
-        if self.complete:
-            if len(buffer) > at:
-                raise WireError("bundle: goes on after its last frame")
-            return None
-        if len(buffer) < at + 4:
-            return None
-        size, limit = int.from_bytes(buffer[at : at + 4], "big"), MAX_HEADER if self._told else MAX_PAGE
-        if size > limit:
-            raise WireError(f"bundle: a header of {size} bytes")
-        if len(buffer) < at + 4 + size:
-            return None
-        self._at = at + 4 + size
-        header = unpack(bytes(buffer[at + 4 : self._at]), limit)
-        if header is None:
-            raise WireError("bundle: a header that is neither map nor array")
-        return header
-
-    def _told_read(self, header: object) -> Told:
-        told = wire.versioned(header)
-        columns = told.get("columns")
-        if columns is not None:
-            held = bundlecolumns.read(columns, self._wishes)
-        else:
-            held = self._held_read(told.get("held"))
-        claims: dict[int, Claim] = {}
-        for item in fields.array(told.get("claims"), 0, "claims"):
-            place, part = fields.array(item, 2, "claim")[:2]
-            claim = wire.claim_read(part)
-            claims[self._asked_for(place, claim.name)] = claim
-        return Told(held, claims)
-
-    def _held_read(self, told: object) -> dict[int, Offer]:
-        """From a site that knows no columns."""
-        held: dict[int, Offer] = {}
-        for item in fields.array(told, 0, "held"):
-            place, entry = fields.array(item, 2, "held")[:2]
-            offer = wire.offer_read(entry)
-            if offer is None or offer.kind is not Kind.FILE or offer.sha256 is None:
-                raise WireError("bundle: an entry that is no file with a digest")
-            held[self._asked_for(place, offer.name)] = offer
-        return held
-
-    def _asked_for(self, place: object, name: bytes) -> int:
-        place = fields.integer(place, "place", 0, len(self._wishes) - 1)
-        if self._wishes[place].entry.name != name:
-            raise WireError("bundle: tells of a file that was not asked for")
-        return place
-
-    def _begin(self, header: object) -> None:
-        """The header of a group: its places ascend, from group to group as well."""
-        assert self._told is not None
-        places = fields.array(header, 1, "places")
-        found: list[int] = []
-        size = 0
-        for place in places:
-            if type(place) is not int or place < self._next:
-                raise WireError("bundle: places are not ascending")
-            offer = self._told.held.get(place)
-            if offer is None or not self._wishes[place].send:
-                raise WireError("bundle: sends a file that was not asked for")
-            if offer.size > MAX_FILE:
-                raise WireError(f"bundle: more than {MAX_FILE} bytes in a file")
-            self._next = place + 1
-            size += offer.size
-            found.append(place)
-        self._bytes += size
-        if len(found) > MAX_PLACES or size > MAX_GROUP or self._bytes > MAX_BODIES:
-            raise WireError(f"bundle: more than {MAX_GROUP} bytes in a group, or {MAX_BODIES} in all")
-        self._places, self._size = found, size
-
-    def _bodies(self, places: Sequence[int]) -> Bodies:
-        assert self._told is not None
-        whole = memoryview(bytes(memoryview(self._buffer)[self._at : self._at + self._size]))
-        bodies, at = [], 0
-        for place in places:
-            end = at + self._told.held[place].size
-            bodies.append((place, whole[at:end]))
-            at = end
-        self._at += self._size
-        self._sent += len(bodies)
-        self._places = None
-        return Bodies(bodies)
-
-    def _end(self, header: dict[str, object]) -> None:
-        if fields.integer(header.get("sent"), "sent") != self._sent:
-            raise WireError(f"bundle: says that it sent {header['sent']} files, and sent {self._sent}")
-        self.complete = True
+    def _complete(self) -> Iterator[Told | Bodies]:
+        if self._groups is None:
+            header = self._framed.header(MAX_PAGE)
+            if header is None:
+                return
+            told = told_read(header, self._wishes)
+            self._groups = groups.Groups(self._framed, to_come(told, self._wishes))
+            yield told
+        files = [(place, memoryview(bytes(body))) for place, body in self._groups.files()]
+        if files:
+            yield Bodies(files)
+        if self._groups.last is not None and not self.complete:
+            ended(self._groups.last, self._groups.sent)
+            self.complete = True

@@ -5,11 +5,15 @@ from __future__ import annotations
 from collections.abc import AsyncGenerator, AsyncIterator, Mapping, Sequence
 from contextlib import AbstractAsyncContextManager
 from dataclasses import dataclass
-from typing import Protocol
+from typing import TYPE_CHECKING, Protocol, runtime_checkable
 
 from cluster.model import Claim, Entry, Listing, Offer, Offered
 from cluster.origin.base import Body, Want
 from cluster.store.agreement import Agreed
+
+if TYPE_CHECKING:
+    from cluster.courier.carrier import Carrier
+    from cluster.courier.said import Order, Written
 
 
 @dataclass(frozen=True, slots=True)
@@ -78,6 +82,18 @@ class Bodies:
     files: Sequence[tuple[int, memoryview]]
 
 
+class Carried(Protocol):
+    """The answer to a question for many files, taken by a program beside ours. `told` is what the sibling
+    said first."""
+
+    told: Told
+
+    def files(self, prefix: bytes, orders: Sequence[Order]) -> AsyncGenerator[Sequence[Written], None]:
+        """Those of the ordered ones that come, each verified and in its temporary: see `cluster.store.small`.
+        Once only; raises PeerError, Unwritten, CarrierGone."""
+        ...
+
+
 class Part(Protocol):
     """Blocks on their way. `hashes` are their BLAKE3, as the sibling says."""
 
@@ -109,6 +125,14 @@ class Newer(Protocol):
     def pieces(self, ranges: Sequence[tuple[int, int]]) -> AsyncGenerator[bytes, None]:
         """The bytes of these ranges, which ascend and do not touch, one after the other."""
         ...
+
+
+class Unwritten(Exception):
+    """A file of a question, by its place, could not be written: `code` is the errno."""
+
+    def __init__(self, place: int, code: int) -> None:
+        super().__init__(place, code)
+        self.place, self.code = place, code
 
 
 class Sibling(Protocol):
@@ -180,4 +204,21 @@ class Sibling(Protocol):
     def deceived(self, reason: str) -> None:
         """Its bytes were not what it promised: counts heavily against it, is shown, and is remembered with
         its time (`cluster.peer.caught`)."""
+        ...
+
+
+@runtime_checkable
+class Lending(Protocol):
+    """A sibling whose bundles a program beside ours can take."""
+
+    @property
+    def lends(self) -> bool:
+        """Whether it can now."""
+        ...
+
+    def carried(
+        self, mirror: str, wishes: Sequence[Wish], patience: float, carrier: Carrier
+    ) -> AbstractAsyncContextManager[Carried]:
+        """As `Sibling.bundle`. Entered when it has been told what the sibling holds; left, nothing more is
+        written. Raises PeerError, CarrierGone."""
         ...

@@ -5,18 +5,22 @@ from __future__ import annotations
 import re
 from collections.abc import AsyncIterator, Callable, Sequence
 from types import TracebackType
-from typing import Self
+from typing import TYPE_CHECKING, Self
 from urllib.parse import quote_from_bytes
 
 from cluster.errors import PeerBroke, PeerSilent
 from cluster.model import Claim, Facts, Offer, Offered, Site
 from cluster.origin.base import Traffic, Want
 from cluster.peer import agreedwire, bundlewire, listingwire, partwire, wire
+from cluster.peer.carried import CarriedBundle
 from cluster.peer.client import Agreement, Bodies, Parts, Relayed, Told, Wish
 from cluster.peer.link import FIRST_BYTE, Link
 from cluster.peer.newer import Newer
 from cluster.peer.partbody import PartBody
 from cluster.peer.stream import Stream
+
+if TYPE_CHECKING:
+    from cluster.courier.carrier import Carrier
 
 MAX_OFFERS = 250_000  # in one directory, as everywhere
 _CONTENT_RANGE = re.compile(r"bytes ([0-9]{1,19})-([0-9]{1,19})/([0-9]{1,19})")
@@ -200,6 +204,17 @@ class HttpsSibling:
                     yield one
         if not answer.complete:
             raise self.link.broke("body", "a bundle without its end")
+
+    @property
+    def lends(self) -> bool:
+        return self.link.lends
+
+    def carried(
+        self, mirror: str, wishes: Sequence[Wish], patience: float, carrier: Carrier
+    ) -> CarriedBundle:
+        """See `cluster.peer.client.Lending`."""
+        self.traffic.requests += 1
+        return CarriedBundle(self, carrier, mirror, wishes, patience)
 
     def __repr__(self) -> str:
         return f"<HttpsSibling {self.name} {self.link!r}>"

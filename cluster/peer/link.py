@@ -15,7 +15,7 @@ import os
 import socket
 import ssl
 from collections.abc import AsyncIterator, Callable, Iterator
-from typing import Literal
+from typing import TYPE_CHECKING, Literal
 
 import aiohttp
 from yarl import URL
@@ -37,9 +37,13 @@ PROBE = 0.25  # s after which a sibling that is down is tried again, doubling
 MAX_PROBE = 5.0
 FOREIGN = 60.0  # s, where what answers is not what we expect
 QUIET = 30.0  # s without an answer after which a sibling that is up is asked for a sign
+RESOLVED = 300.0  # s for which an address that was looked up is used
 MEASURED = 256 * 1024  # bytes of a body that tell how fast a link is
 EXPIRED = 10  # X509_V_ERR_CERT_HAS_EXPIRED (x509_vfy.h)
 QUESTIONS = 2  # streams kept for questions, so that they do not queue behind bodies
+
+if TYPE_CHECKING:
+    from cluster.courier.said import Address, Place
 
 log = logging.getLogger(__name__)
 
@@ -68,6 +72,9 @@ class Link:
         self.speed: float | None = None  # bytes/s of its bodies, the newest counting most; None: not measured
         self._base = site.peer.url.rstrip("/")
         self._context = tls.connecting(own_files, site)
+        self._own_files, self._trusted = own_files, tuple(tls.pems(site))
+        self._addresses: tuple[tuple[int, Address], ...] = ()
+        self._resolved = -math.inf  # when these were looked up
         self._cluster, self.clock = cluster, clock
         self._session: aiohttp.ClientSession | None = None
         self._channels: Channels | None = None  # of the line that it dialled
@@ -243,6 +250,59 @@ class Link:
             raise
         return response
 
+    @property
+    def lends(self) -> bool:
+        """Whether a program beside ours can ask it: at its address, not through a line."""
+        return not self._through
+
+    async def place(self) -> Place:
+        """Where it is, and who it is. Raises PeerSilent."""
+        if self.clock() - self._resolved >= RESOLVED:
+            url, loop = URL(self._base), asyncio.get_running_loop()
+            async with self._wait(CONNECT):
+                try:
+                    found = await loop.getaddrinfo(url.host, url.port, type=socket.SOCK_STREAM)
+                except OSError as error:
+                    raise _Gone(self.name, f"cannot look up {url.host}: {_cause(error)}") from None
+            self._addresses = tuple((int(one[0]), one[4]) for one in found)
+            self._resolved = self.clock()
+        return self._addresses, *self._own_files, self._trusted
+
+    def request(self, target: str, body: bytes) -> bytes:
+        """A POST of this, as bytes on a connection of one's own."""
+        url = self._url(target)
+        head = (
+            f"POST {url.raw_path} HTTP/1.1\r\nHost: {url.authority}\r\nAccept-Encoding: identity\r\n"
+            f"Content-Type: application/octet-stream\r\nContent-Length: {len(body)}\r\n\r\n"
+        )
+        return head.encode("ascii") + body
+
+    @contextlib.asynccontextmanager
+    async def elsewhere(self, seconds: float) -> AsyncIterator[None]:
+        """While a program beside ours waits for this sibling, at most so long by its own reckoning, which is
+        told by a TimeoutError. What goes wrong is raised as everywhere."""
+        async with self._wait(seconds, counting=False):
+            yield
+
+    def unconnected(self, code: int, why: str) -> PeerError:
+        """For a connection that could not be made."""
+        self.refused = code == errno.ECONNREFUSED
+        return _Gone(self.name, f"cannot connect to {self._base}: {why}")
+
+    def foreign(self, code: int, why: str) -> PeerBroke:
+        """For a certificate that was refused with OpenSSL's code and text."""
+        return PeerBroke(self.name, _not_known(code, why))
+
+    def refusal(self, status: int, text: bytes) -> PeerError:
+        """For an answer that is not the thing."""
+        words = "".join(c for c in text.decode("utf-8", "replace").strip() if c.isprintable())
+        why = f"{status} {words}"
+        if status in (403, 404, 412):
+            return PeerLacks(self.name, why)
+        if status in (429, 503):
+            return PeerSilent(self.name, why)
+        return PeerBroke(self.name, why)
+
     @contextlib.asynccontextmanager
     async def dialled(self) -> AsyncIterator[aiohttp.ClientWebSocketResponse[Literal[False]]]:
         """A line to it, on a connection of its own (`cluster.peer.line`). Raises PeerLacks where it
@@ -284,14 +344,8 @@ class Link:
         if response.status in (200, 204, 206):
             return
         async with self._wait(self.patience):
-            text = (await response.content.read(200)).decode("utf-8", "replace")
-        why = "".join(c for c in text.strip() if c.isprintable()) or response.reason or ""
-        why = f"{response.status} {why}"
-        if response.status in (403, 404, 412):
-            raise PeerLacks(self.name, why)
-        if response.status in (429, 503):
-            raise PeerSilent(self.name, why)
-        raise PeerBroke(self.name, why)
+            text = await response.content.read(200)
+        raise self.refusal(response.status, text.strip() or (response.reason or "").encode())
 
     def worth_asking(self) -> None:
         if not self.up:
@@ -305,10 +359,11 @@ class Link:
         self._heard_at = self.clock()
 
     @contextlib.asynccontextmanager
-    async def _wait(self, seconds: float) -> AsyncIterator[None]:
-        """Whatever is awaited inside ends after `seconds`, or when the sibling is declared silent."""
+    async def _wait(self, seconds: float, *, counting: bool = True) -> AsyncIterator[None]:
+        """Whatever is awaited inside ends after `seconds`, if we are the one who is `counting` them, and when
+        the sibling is declared silent."""
         heard = self._heard
-        timeout = asyncio.timeout(seconds)
+        timeout = asyncio.timeout(seconds if counting else None)
         try:
             with self._translated():
                 async with timeout:
@@ -458,10 +513,14 @@ class Link:
 def _refused(error: Exception) -> str:
     """Why a certificate was not accepted, in words."""
     if isinstance(error, ssl.SSLCertVerificationError):
-        if error.verify_code == EXPIRED:
-            return "its certificate has ended; it has to make a new one: sideways keys --rotate"
-        return f"its certificate is not the one we know: {error.verify_message}"
+        return _not_known(error.verify_code, error.verify_message)
     return f"its certificate is not the one we know: {error}"
+
+
+def _not_known(code: int, message: str) -> str:
+    if code == EXPIRED:
+        return "its certificate has ended; it has to make a new one: sideways keys --rotate"
+    return f"its certificate is not the one we know: {message}"
 
 
 def _cause(error: OSError) -> str:

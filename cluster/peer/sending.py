@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING
 
 from aiohttp import web
 
+from cluster.courier.groups import MAX_BODIES, MAX_FILE, MAX_PLACES
 from cluster.errors import SidewaysError
 from cluster.model import Held
 from cluster.peer import bundlewire
@@ -107,14 +108,14 @@ def _groups(files: Sequence[tuple[int, bytes, Held]]) -> Iterator[Group]:
     group: Group = []
     size = total = 0
     for one in files:
-        if one[2].size > bundlewire.MAX_FILE:
+        if one[2].size > MAX_FILE:
             continue
         total += one[2].size
-        if total > bundlewire.MAX_BODIES:
+        if total > MAX_BODIES:
             break
         group.append(one)
         size += one[2].size
-        if size >= WRITE or len(group) >= bundlewire.MAX_PLACES:
+        if size >= WRITE or len(group) >= MAX_PLACES:
             yield group
             group, size = [], 0
     if group:

@@ -7,6 +7,7 @@ import hashlib
 import ssl
 from collections.abc import Iterable
 
+from cluster.courier.secured import pinned
 from cluster.model import Site
 from cluster.peer.keys import certificates, fingerprint
 
@@ -30,27 +31,14 @@ def accepting(own: tuple[str, str], siblings: Iterable[Site]) -> ssl.SSLContext:
     """For the server: exactly these siblings may connect. `own` is (key path, certificate path)."""
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
     context.num_tickets = 0  # a resumed session would outlive a revocation
-    return _pinned(context, own, siblings)
+    return pinned(context, own, (pem for site in siblings for pem in pems(site)))
 
 
 def connecting(own: tuple[str, str], sibling: Site) -> ssl.SSLContext:
     """For a client: one context per sibling that trusts its certificates alone. That is the pin."""
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
     context.check_hostname = False
-    return _pinned(context, own, [sibling])
-
-
-def _pinned(context: ssl.SSLContext, own: tuple[str, str], trusted: Iterable[Site]) -> ssl.SSLContext:
-    key_file, certificate_file = own
-    context.minimum_version = ssl.TLSVersion.TLSv1_3
-    context.verify_mode = ssl.CERT_REQUIRED
-    context.verify_flags |= ssl.VERIFY_X509_PARTIAL_CHAIN
-    context.load_cert_chain(certificate_file, key_file)
-    for site in trusted:
-        for pem in pems(site):
-            with contextlib.suppress(ssl.SSLError, ValueError):  # damaged text: that site stays outside
-                context.load_verify_locations(cadata=pem)
-    return context
+    return pinned(context, own, pems(sibling))
 
 
 def seen(connection: ssl.SSLObject | None) -> str | None:

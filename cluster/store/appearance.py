@@ -7,7 +7,7 @@ import os
 import pwd
 
 from cluster.errors import StoreError
-from cluster.model import Attributes, Held, Kind
+from cluster.model import Attributes, Held, Kind, Stamp
 from cluster.store import small
 
 _ALLOWED = 0o775  # no set-id, no sticky bit, no write bit for others
@@ -92,7 +92,7 @@ class Appearance:
         mode = self._modes.get(key)
         if mode is None:
             mode = self._modes[key] = published_mode(held, self._attributes, root=self._root)
-        return mode, *self._owner(held), None if held.mtime is None else _bounded(held.mtime.ns)
+        return mode, *self._owner(held), disk_time(held.mtime)
 
     def set(self, descriptor: int, held: Held) -> None:
         """Owner, mode and time of an open file or directory. Raises OSError."""
@@ -116,6 +116,11 @@ class Appearance:
 def _chosen(given: int, told: int | None) -> int:
     """-1 leaves it alone, also where an origin tells a number that no Linux has."""
     return told if given == -1 and told is not None and 0 <= told < _NOBODY else given
+
+
+def disk_time(mtime: Stamp | None) -> int | None:
+    """A time (ns) as far as a file system can keep it; None: as it is."""
+    return None if mtime is None else _bounded(mtime.ns)
 
 
 def _bounded(ns: int) -> int:

@@ -21,7 +21,7 @@ from typing import Any
 
 import pytest
 
-from cluster.courier import courier, wire
+from cluster.courier import courier, process, wire
 from cluster.engine import bulk
 from cluster.engine.batch import Batcher
 from cluster.engine.transfer import Transfer
@@ -654,7 +654,7 @@ async def test_a_process_that_dies_costs_one_warning(
 
     def kill() -> None:
         if not killed:
-            killed.append(started[0]._program.pid)
+            killed.append(started[0]._process.pid)
             os.kill(killed[0], signal.SIGKILL)
 
     slowed(tree, "f700", kill)
@@ -680,8 +680,8 @@ async def test_a_signal_to_everybody_does_not_reach_the_process(
     groups: list[int] = []
 
     def signalled() -> None:
-        groups.append(os.getpgid(started[0]._program.pid))
-        os.kill(started[0]._program.pid, number)
+        groups.append(os.getpgid(started[0]._process.pid))
+        os.kill(started[0]._process.pid, number)
 
     slowed(tree, "f70", signalled)
     assert (await tree.net.run()).files.origin == 200
@@ -696,7 +696,7 @@ async def test_a_process_that_cannot_be_had_costs_one_warning(
     def refuse(*_: object) -> None:
         raise error
 
-    monkeypatch.setattr(courier, "_launched", refuse)
+    monkeypatch.setattr(process, "_launched", refuse)
     tree.many(600)
     assert (await tree.net.run()).outcome == "complete"
     tree.equal()
@@ -707,7 +707,7 @@ async def test_a_process_that_cannot_be_had_costs_one_warning(
 async def test_a_process_that_ends_at_once_costs_one_warning(
     tree: Tree, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
-    monkeypatch.setattr(courier, "_RUN", "raise SystemExit")
+    monkeypatch.setattr(process, "_RUN", "raise SystemExit")
     tree.many(600)
     assert (await tree.net.run()).outcome == "complete"
     tree.equal()
@@ -812,7 +812,7 @@ async def test_a_pass_may_be_cut_off_at_any_step_of_an_errand(
 ) -> None:
     owner, method = {
         "lend": (HttpSession, "plain"),
-        "start": (courier, "_launched"),
+        "start": (process, "_launched"),
         "room_for": (MirrorStore, "room_for"),
         "send": (courier.Courier, "send"),
         "publish_all": (Transfer, "publish_all"),
@@ -913,10 +913,10 @@ async def test_99_a_disk_that_fails_ends_the_pass_with_its_reason(
         "    real(descriptor, data)\n"
         "small.write_all = failing\n"
     )
-    run = courier._RUN.replace(
+    run = process._RUN.replace(
         "import sys; sys.path.append(sys.argv[3]); ", "import sys; sys.path.append(sys.argv[3])\n" + planted
     )
-    monkeypatch.setattr(courier, "_RUN", run)
+    monkeypatch.setattr(process, "_RUN", run)
     tree.many(200)
     with pytest.raises(StoreError, match="f33: " + os.strerror(code)):
         async with asyncio.timeout(PATIENCE):
@@ -966,20 +966,25 @@ async def test_the_claims_of_what_waits_for_its_turn_are_renewed(tree: Tree) -> 
 # -- a parent that is killed
 
 
+@pytest.mark.parametrize("program", ["program", "carrying"])
 @pytest.mark.parametrize("said", [b"", b"\0\0", wire.LENGTH.pack(100) + b"half"])
-def test_a_process_whose_master_is_gone_at_once_says_nothing(tmp_path: Path, said: bytes) -> None:
+def test_a_process_whose_master_is_gone_at_once_says_nothing(
+    tmp_path: Path, said: bytes, program: str
+) -> None:
     ours, theirs = socket.socketpair()
     folder = os.open(tmp_path, os.O_RDONLY)
-    arguments = [sys.executable, "-I", "-S", "-c", courier._RUN, str(theirs.fileno()), str(folder)]
-    process = subprocess.Popen(
-        [*arguments, courier._PACKAGES], pass_fds=[theirs.fileno(), folder], stderr=subprocess.PIPE
+    arguments = [sys.executable, "-I", "-S", "-c", process._RUN, str(theirs.fileno()), str(folder)]
+    run = subprocess.Popen(
+        [*arguments, process._PACKAGES, f"cluster.courier.{program}"],
+        pass_fds=[theirs.fileno(), folder],
+        stderr=subprocess.PIPE,
     )
     theirs.close()
     os.close(folder)
     ours.sendall(said)
     ours.close()
-    assert process.communicate(timeout=PATIENCE)[1] == b""
-    assert process.returncode == 0
+    assert run.communicate(timeout=PATIENCE)[1] == b""
+    assert run.returncode == 0
 
 
 CHILD = """

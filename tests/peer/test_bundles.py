@@ -16,6 +16,7 @@ from cluster.peer import bundlewire, wire
 from cluster.peer.bundlewire import Answer
 from cluster.peer.client import Bodies, Told, Wish
 from cluster.peer.codec import WireError, pack
+from tests.peer.carried import Carried
 from tests.peer.cluster import Station, held, running
 from tests.peer.hostile import always, hostile, nothing, whole
 from tests.peer.test_wire import digests, names, sizes, stamps, texts
@@ -30,7 +31,12 @@ def wish(station: Station, path: bytes, **facts: object) -> Wish:
     return replace(Wish(split(path)[0], entry), **facts)
 
 
-async def bundle(sibling, wishes: list[Wish]) -> tuple[Told, dict[int, bytes]]:
+async def bundle(
+    sibling, wishes: list[Wish], carried: Carried | None = None
+) -> tuple[Told, dict[int, bytes]]:
+    """What was told, and the bodies by place: as the event loop takes them, or the process of `carried`."""
+    if carried is not None:
+        return await carried.bundle(sibling, wishes)
     told, got = None, {}
     async for part in sibling.bundle("debian", wishes, 5.0):
         if isinstance(part, Told):
@@ -288,14 +294,24 @@ def test_random_bytes_are_refused_or_wait_for_more(data, step, begun):
 # -- between two sites
 
 
-async def test_files_of_many_directories_come_in_one_answer_in_their_order(cluster):
+@pytest.fixture(params=["loop", "carrier"])
+async def way(request, tmp_path):
+    """Whichever takes the bodies, the sibling is judged in the same way."""
+    if request.param == "loop":
+        yield None
+        return
+    async with Carried(tmp_path / "taken") as carried:
+        yield carried
+
+
+async def test_files_of_many_directories_come_in_one_answer_in_their_order(cluster, way):
     async with running(cluster, "kent", "lancaster") as (kent, lancaster):
         paths = [b"d\xe9%d/\xff\n%d" % (n % 7, n) for n in range(700)]
         for path in paths:
             lancaster.files.put(path, path * 5)
         sibling = await kent.meets("lancaster")
         before = sibling.traffic.requests
-        told, got = await bundle(sibling, [wish(lancaster, path) for path in paths])
+        told, got = await bundle(sibling, [wish(lancaster, path) for path in paths], way)
         assert sibling.traffic.requests - before == 1
         assert [told.held[n].sha256 for n in range(700)] == [
             hashlib.sha256(path * 5).digest() for path in paths
@@ -303,7 +319,7 @@ async def test_files_of_many_directories_come_in_one_answer_in_their_order(clust
         assert list(got.items()) == [(n, path * 5) for n, path in enumerate(paths)]
 
 
-async def test_what_it_lacks_doubts_or_holds_otherwise_is_not_told(cluster):
+async def test_what_it_lacks_doubts_or_holds_otherwise_is_not_told(cluster, way):
     async with running(cluster, "kent", "lancaster") as (kent, lancaster):
         stamp = Stamp(1_700_000_040 * SECOND, SECOND)
         for name in (b"same", b"minute", b"size", b"time", b"digest", b"doubt", b"dir"):
@@ -324,22 +340,22 @@ async def test_what_it_lacks_doubts_or_holds_otherwise_is_not_told(cluster):
             Wish(b"", Entry(b"same", size=5)),
             Wish(b"", Entry(b"time", size=9), sha256=hashlib.sha256(b"hello").digest()),
         ]
-        told, got = await bundle(await kent.meets("lancaster"), asked)
+        told, got = await bundle(await kent.meets("lancaster"), asked, way)
         assert sorted(told.held) == [0, 1, 10]
         assert got == {0: b"hello", 1: b"hello", 10: b"hello"}
 
 
-async def test_what_is_only_asked_about_is_told_and_not_sent(cluster):
+async def test_what_is_only_asked_about_is_told_and_not_sent(cluster, way):
     async with running(cluster, "kent", "lancaster") as (kent, lancaster):
         for name in (b"a", b"b"):
             lancaster.files.put(name, b"x", source="oslo")
         wishes = [wish(lancaster, b"a", send=False), wish(lancaster, b"b")]
-        told, got = await bundle(await kent.meets("lancaster"), wishes)
+        told, got = await bundle(await kent.meets("lancaster"), wishes, way)
         assert [told.held[n].source for n in (0, 1)] == ["oslo", "oslo"]
         assert got == {1: b"x"}
 
 
-async def test_what_it_fetches_is_told_with_what_it_holds(cluster):
+async def test_what_it_fetches_is_told_with_what_it_holds(cluster, way):
     async with running(cluster, "kent", "lancaster") as (kent, lancaster):
         lancaster.files.put(b"pool/a", b"x")
         now = time.monotonic()
@@ -348,12 +364,12 @@ async def test_what_it_fetches_is_told_with_what_it_holds(cluster):
         lancaster.claims.start("debian", b"pool", b"c", now)
         lancaster.claims.claim("debian", b"pool", b"unasked", Row(size=7), now)
         asked = [wish(lancaster, b"pool/a"), *(Wish(b"pool", Entry(n, size=7)) for n in (b"b", b"c", b"d"))]
-        told, got = await bundle(await kent.meets("lancaster"), asked)
+        told, got = await bundle(await kent.meets("lancaster"), asked, way)
         assert sorted(told.held) == [0] == sorted(got)
         assert {n: claim.started for n, claim in told.claims.items()} == {1: False, 2: True}
 
 
-async def test_before_it_has_records_it_tells_what_it_fetches(cluster):
+async def test_before_it_has_records_it_tells_what_it_fetches(cluster, way):
     async with running(cluster, "kent", "lancaster") as (kent, lancaster):
         lancaster.claims.claim("debian", b"", b"a", Row(size=7), time.monotonic())
 
@@ -361,32 +377,32 @@ async def test_before_it_has_records_it_tells_what_it_fetches(cluster):
             raise FileNotFoundError
 
         lancaster.server._shared._open_reader = none
-        told, got = await bundle(await kent.meets("lancaster"), [Wish(b"", Entry(b"a", size=7))])
+        told, got = await bundle(await kent.meets("lancaster"), [Wish(b"", Entry(b"a", size=7))], way)
         assert (list(told.claims), told.held, got) == ([0], {}, {})
 
 
-async def test_a_file_that_is_shorter_than_its_record_is_left_out(cluster):
+async def test_a_file_that_is_shorter_than_its_record_is_left_out(cluster, way):
     async with running(cluster, "kent", "lancaster") as (kent, lancaster):
         lancaster.files.put(b"a", b"x" * 100_000)
         lancaster.files.put(b"b", b"y")
         lancaster.files.files[b"a"] = lancaster.files.files[b"a"][0], b"x" * 50_000
         told, got = await bundle(
-            await kent.meets("lancaster"), [wish(lancaster, b"a"), wish(lancaster, b"b")]
+            await kent.meets("lancaster"), [wish(lancaster, b"a"), wish(lancaster, b"b")], way
         )
         assert (sorted(told.held), got) == ([0, 1], {1: b"y"})
 
 
-async def test_a_bundle_has_its_limits_and_the_rest_is_asked_for_again(cluster):
+async def test_a_bundle_has_its_limits_and_the_rest_is_asked_for_again(cluster, way):
     async with running(cluster, "kent", "lancaster") as (kent, lancaster):
         for n in range(70):
             lancaster.files.put(b"f%02d" % n, b"x" * 2**20)
         lancaster.files.put(b"large", b"x" * (2**20 + 1))
         asked = [wish(lancaster, path) for path in [b"large", *(b"f%02d" % n for n in range(70))]]
         sibling = await kent.meets("lancaster")
-        told, got = await bundle(sibling, asked)
+        told, got = await bundle(sibling, asked, way)
         assert len(told.held) == 71
         assert list(got) == list(range(1, 65))
-        told, got = await bundle(sibling, asked[65:])
+        told, got = await bundle(sibling, asked[65:], way)
         assert list(got) == list(range(6))
 
 
@@ -404,7 +420,7 @@ async def test_a_reader_that_stops_does_not_take_the_sibling_along(cluster):
         assert len((await bundle(sibling, asked))[1]) == 20
 
 
-async def test_a_site_of_an_older_version_lacks_them_and_that_is_no_fault(cluster):
+async def test_a_site_of_an_older_version_lacks_them_and_that_is_no_fault(cluster, way):
     async with (
         running(cluster, "kent") as (kent,),
         hostile(cluster, "oslo", always(whole(b"404: Not Found", "404 Not Found"))),
@@ -412,7 +428,7 @@ async def test_a_site_of_an_older_version_lacks_them_and_that_is_no_fault(cluste
         sibling = await kent.meets("oslo")
         for _ in range(4):
             with pytest.raises(PeerLacks):
-                await bundle(sibling, [Wish(b"", Entry(b"a", size=1))])
+                await bundle(sibling, [Wish(b"", Entry(b"a", size=1))], way)
         assert sibling.up
 
 
@@ -429,11 +445,11 @@ async def test_a_site_of_an_older_version_lacks_them_and_that_is_no_fault(cluste
     ],
     ids=["length", "nil", "cut", "empty", "too long", "another file", "torn"],
 )
-async def test_a_bundle_that_is_none_is_refused(cluster, body):
+async def test_a_bundle_that_is_none_is_refused(cluster, way, body):
     async with running(cluster, "kent") as (kent,), hostile(cluster, "oslo", always(whole(body))):
         sibling = await kent.meets("oslo")
         with pytest.raises(PeerBroke, match=r"bundle|message"):
-            await bundle(sibling, [Wish(b"", Entry(b"a", size=1))])
+            await bundle(sibling, [Wish(b"", Entry(b"a", size=1))], way)
 
 
 async def test_what_came_before_a_break_is_there(cluster):

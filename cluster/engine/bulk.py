@@ -221,6 +221,7 @@ class Bulk:
             self._pace.come(self.heard - job.claimed)
         if ready:
             await self._transfer.publish_all(ready)
+            errand.open.difference_update(one[0] for one in arrived)  # the batch has them, whatever comes now
         self._over(number, errand, [one[0] for one in arrived] + [which for which, _ in alone])
         if alone:
             self._ask_alone([errand.jobs[which] for which, _ in alone])

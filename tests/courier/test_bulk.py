@@ -778,6 +778,44 @@ async def test_whatever_fails_no_pass_waits_for_ever(
     tree.equal()
 
 
+async def test_what_is_in_a_batch_is_not_taken_away_when_the_courier_is_dismissed(
+    tree: Tree, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Batches go on to the disk while what is under way is given up."""
+    over, add_all, forget = bulk.Bulk._over, Batcher.add_all, MirrorStore.forget_temporaries
+    batchers: list[Batcher] = []
+    calls = 0
+
+    def failing(self: bulk.Bulk, *args: Any) -> None:
+        nonlocal calls
+        calls += 1
+        if calls == 3:
+            raise RuntimeError("planted")
+        over(self, *args)
+
+    async def adding(self: Batcher, *args: Any) -> None:
+        batchers.append(self)
+        await add_all(self, *args)
+
+    async def forgetting(self: MirrorStore, names: Any) -> None:
+        await forget(self, names)
+        with contextlib.suppress(StoreError):
+            await batchers[0].flush()
+
+    monkeypatch.setattr(bulk.Bulk, "_over", failing)
+    monkeypatch.setattr(Batcher, "add_all", adding)
+    monkeypatch.setattr(MirrorStore, "forget_temporaries", forgetting)
+    monkeypatch.setattr(bulk, "SLICE", 50)
+    tree.many(400)
+    with pytest.raises(RuntimeError, match="planted"):
+        async with asyncio.timeout(PATIENCE):
+            await tree.net.run_unrecorded()
+    monkeypatch.undo()
+    again = await tree.net.run()
+    assert again.outcome == "complete", again.errors
+    tree.equal()
+
+
 # -- a pass that is cut off
 
 

@@ -26,6 +26,7 @@ FRESH = 10.0  # s: who was heard since has not begun to fall silent
 RENEW = 4.0  # s between two words where nothing changes
 SETTLE = 3.0  # s that a site which has just started waits for its siblings' words before it uses its share
 PATIENCE = 300.0  # s that a sibling has to end what it does with what it gives back
+STARVED = 900.0  # s without anything after which a site uses what is its own, whatever is said
 TURN = 10.0  # s after which those who have nothing are served, where there is not one unit for each
 HOLD = 3.0  # s for which what was needed counts as needed
 MAX_TURN, AHEAD = 2**40, 10**6  # a number beyond the first is believed where it is not far beyond ours
@@ -34,6 +35,7 @@ MAX_SHARES = 300  # in one message: 100 KiB where hosts have long names
 UNANSWERED = 256  # messages of ours whose time is known
 
 Pool = tuple[str, str]  # what is divided (`connections` or `bandwidth`), and the origin's host
+PARTED = "bandwidth"  # its budget is a whole in so many parts: no site's is smaller than another's
 
 
 @value
@@ -83,6 +85,8 @@ class _Division:
     served: bool = True  # whoever should have something, uses it
     allowed: int = 0
     unsettled: bool = True  # what ends here is somebody else's to use
+    hungry: float = 0.0  # s for which it wanted some and might use none, less those for which it might
+    settled: float | None = None  # when (s) that was last looked at
     here: frozenset[str] = frozenset()
     dealings: dict[str, _Dealing] = field(default_factory=dict)
 
@@ -197,13 +201,17 @@ class Leases:
         them.number, them.heard = said.number, now
         self._answered(them, said)
         them.elsewhere = {
-            other: now - age / 1000 - HOP for other, age in said.hears if other not in (site, self.site)
+            other: now - age / 1000 - HOP
+            for other, age in said.hears
+            if other in self._siblings and other != site  # else it would be told on, however much it is
         }
         told = {(one.sort, one.host): one for one in said.shares}
         for pool, division in self._pools.items():
             dealing = division.dealings.get(site)
             if dealing is not None:
                 self._told(site, division, dealing, told.get(pool), now)
+                if pool[0] == PARTED:
+                    dealing.budget = None
 
     def _born_again(self, site: str, them: _Sibling, life: int) -> None:
         """Its former process is gone with all that it used."""
@@ -233,8 +241,10 @@ class Leases:
         them = self._siblings[site]
         dealing.want, dealing.used = (share.want, share.used) if share else (0, 0)
         dealing.budget = share.budget if share else None
-        dealing.lent = share.lent if share else 0
-        dealing.holding = share.holding if share else 0
+        # No home is larger than half of it while there are two, and nobody uses more of ours than we have.
+        half = (division.terms.budget + 1) // 2
+        dealing.lent = min(share.lent, half) if share else 0
+        dealing.holding = min(share.holding, division.terms.budget) if share else 0
         while dealing.words and dealing.words[0][0] <= them.acknowledged:
             dealing.words.popleft()
         if share and division.turn < share.turn <= max(MAX_TURN, division.turn + AHEAD):
@@ -308,7 +318,9 @@ class Leases:
         free -= sum(self._reserved(site, dealing, now) for site, dealing in division.dealings.items())
         self._pay(division, free)
         free -= self._lend(division, homes, free, now)
-        division.allowed = max(0, free)
+        self._starve(division, free, now)
+        own = max(1, division.home) if division.hungry >= STARVED else 0
+        division.allowed = min(division.terms.budget, max(own, free))
         division.unsettled = division.used > division.allowed or any(
             d.owed for d in division.dealings.values()
         )
@@ -349,6 +361,18 @@ class Leases:
         if dealing.holding <= dealing.word:
             dealing.waiting, dealing.distrusted = None, False
         return dealing.reserved()
+
+    def _starve(self, division: _Division, free: int, now: float) -> None:
+        """How long others have left nothing to this site, which wants some. Where not all can have any at
+        once, one turn ends it."""
+        passed = now - (now if division.settled is None else division.settled)
+        division.settled = now
+        if free < 1:
+            division.hungry = min(STARVED, division.hungry + passed) if division.want else 0.0
+        elif division.terms.budget < len(division.terms.members):
+            division.hungry = 0.0
+        else:
+            division.hungry = max(0.0, division.hungry - passed)
 
     def _pay(self, division: _Division, free: int) -> None:
         """Of what is owed, only what is in use beyond what may be is still kept."""

@@ -289,6 +289,85 @@ def test_a_turn_that_nobody_can_have_come_to_is_not_believed(told: int, believed
     assert message.shares[0].turn == believed
 
 
+# -- siblings that lie
+
+LIES: dict[str, tuple[Share, ...]] = {
+    "takes all and gives nothing back": (Share(*POOL, 4, 10**6, 1, 0, 10**6),),
+    "lends more than there is": (Share(*POOL, 4, 0, 0, 10**6, 0),),
+    "has a budget of nothing": (Share(*POOL, 0, 10**6, 1, 0, 10**6),),
+    "has a budget of one": (Share(*POOL, 1, 10**6, 1, 0, 1),),
+    "has a huge budget": (Share(*POOL, 10**6, 10**6, 1, 10**6, 10**6),),
+    "speaks of origins that are not shared": tuple(
+        Share(sort, f"{n}.example", 1, 1, 1, 1, 1) for n in range(300) for sort in ("connections", "other")
+    ),
+    "says the same twice": (Share(*POOL, 4, 0, 0, 4, 0), Share(*POOL, 4, 4, 1, 0, 4)),
+    "says nothing": (),
+}
+
+
+@pytest.mark.parametrize("life", [lambda n: 7, lambda n: n], ids=["one process", "always another"])
+@pytest.mark.parametrize("blink", [False, True], ids=["always", "with moments of honesty"])
+@pytest.mark.parametrize("lie", LIES)
+def test_whatever_a_sibling_says_a_site_has_some_in_the_end_and_never_more_than_there_is(
+    lie: str, blink: bool, life
+) -> None:
+    """Of 4, which two share. By then it has what it would have if its sibling were silent, most of the time."""
+    known = Leases("kent", 5)
+    known.configure({POOL: Terms(4, ("kent", "oslo"))}, 0.0)
+    allowed, count = [], 0
+    for second in range(4000):
+        now = float(second)
+        honest = blink and second % 290 == 0
+        said = (Share(*POOL, 4, 0, 0, 0, 0),) if honest else LIES[lie]
+        mine = known.say("oslo", now)
+        count = count if mine is None else mine.number
+        known.hear("oslo", Shares(life(second + 1), second + 1, 5, count, (), said), now)
+        known.use(POOL, known.allowed(POOL), 100, now)
+        known.look(now)
+        allowed.append(known.allowed(POOL))
+    assert max(allowed) <= 4
+    late = allowed[2000:]
+    assert sum(late) / len(late) >= (0.9 if "budget" in lie else 1.8), set(late)
+
+
+def test_turns_that_a_sibling_takes_for_ever_are_taken_back() -> None:
+    """There is one for two sites, and whenever the next turn comes the sibling says that it is over."""
+    known = Leases("oslo", 5)
+    known.configure({POOL: Terms(1, ("kent", "oslo"))}, 0.0)
+    allowed = []
+    for second in range(2000):
+        now, turn = (
+            float(second),
+            2 * second + 1 - ranking(b" ".join(p.encode() for p in POOL), ("kent", "oslo")).index("kent"),
+        )
+        mine = known.say("kent", now)
+        echo = 0 if mine is None else mine.number
+        known.hear("kent", Shares(7, second + 1, 5, echo, (), (Share(*POOL, 1, 9, 1, 0, 1, turn),)), now)
+        known.use(POOL, known.allowed(POOL), 9, now)
+        known.look(now)
+        allowed.append(known.allowed(POOL))
+    assert sum(allowed[1000:]) >= 900
+
+
+def test_sites_that_a_sibling_makes_up_are_not_told_on() -> None:
+    known = Leases("kent", 5)
+    known.configure({POOL: Terms(4, ("kent", "oslo", "york"))}, 0.0)
+    made_up = tuple((f"nobody{n}", 0) for n in range(10_000))
+    known.hear("oslo", Shares(7, 1, 0, 0, (*made_up, ("york", 5)), ()), 10.0)
+    message = known.say("york", 10.0)
+    assert message is not None
+    assert {site for site, _ in message.hears} == {"oslo", "york"}
+
+
+def test_a_sibling_has_no_smaller_bandwidth_than_all_of_it() -> None:
+    pool = ("bandwidth", POOL[1])
+    known = Leases("kent", 5)
+    known.configure({pool: Terms(1000, ("kent", "oslo"))}, 0.0)
+    known.hear("oslo", Shares(7, 1, 5, 0, (), (Share(*pool, 1, 1000, 1, 0, 0),)), 10.0)
+    known.use(pool, 0, 1000, 10.0)
+    assert known.allowed(pool) == 500
+
+
 # -- properties
 
 deeds = st.lists(

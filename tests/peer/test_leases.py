@@ -311,7 +311,7 @@ LIES: dict[str, tuple[Share, ...]] = {
 def test_whatever_a_sibling_says_a_site_has_some_in_the_end_and_never_more_than_there_is(
     lie: str, blink: bool, life
 ) -> None:
-    """Of 4, which two share. By then it has what it would have if its sibling were silent, most of the time."""
+    """Of 4, which two share: in the end it has what it would have beside a silent one, most of the time."""
     known = Leases("kent", 5)
     known.configure({POOL: Terms(4, ("kent", "oslo"))}, 0.0)
     allowed, count = [], 0

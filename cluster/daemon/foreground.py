@@ -47,7 +47,7 @@ async def foreground_pass(
     Raises HookFailed, Locked, StoreError, UsageError, and SidewaysError where a signal ends it.
     """
     require_folders(site)
-    claims, listings, shared = Claims(), Listings(), Shared()
+    claims, listings, shared = Claims(kept=site.peer is not None), Listings(), Shared()
     sharing = Sharing(site.name, shared.hosts, time.monotonic)
     sharing.configure(cluster)
     async with AsyncExitStack() as stack:

@@ -11,13 +11,13 @@ from collections.abc import Callable, Iterable, Mapping
 from itertools import islice
 
 from cluster.engine.clock import Clock
-from cluster.store.mirror import Glance, MirrorStore
+from cluster.store.mirror import Glance, MirrorStore, View
 
 AT_ONCE = 16  # directories of one question
 HOLDS = 2.0  # s for which what was seen is believed: a deep tree is walked long after its siblings were seen
 KEPT = 1024  # directories that were seen and not yet come to
 
-_Seen = asyncio.Future[tuple[float, Mapping[bytes, Glance]]]
+_Seen = asyncio.Future[tuple[float, Mapping[bytes, Glance | View]]]
 
 
 class Ahead:
@@ -30,8 +30,8 @@ class Ahead:
     def __repr__(self) -> str:
         return f"<Ahead {len(self._asked)} asked about>"
 
-    async def glance(self, directory: bytes) -> Glance | None:
-        """None where the directory needs a whole view. Raises StoreError."""
+    async def glance(self, directory: bytes) -> Glance | View | None:
+        """A view where the directory is new and empty; None where it needs a whole one. Raises StoreError."""
         asked = self._asked.pop(directory, None)
         if asked is not None:
             at, found = await asyncio.shield(asked)
@@ -56,6 +56,6 @@ class Ahead:
             self._asked[path] = asked
         return asked
 
-    async def _see(self, paths: list[bytes]) -> tuple[float, Mapping[bytes, Glance]]:
+    async def _see(self, paths: list[bytes]) -> tuple[float, Mapping[bytes, Glance | View]]:
         at = self._clock.monotonic()
         return at, await self._store.glances(paths)

@@ -10,15 +10,16 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import logging
-from collections.abc import Awaitable, Callable, Iterable, Sequence
+from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, cast
 
 from cluster.courier import wire
 from cluster.engine.context import SMALL, Context, Job, slices
-from cluster.errors import StoreError
+from cluster.errors import DiskFull, StoreError
 from cluster.model import SECOND, Facts, Stamp, href
 from cluster.store.small import Order, name
+from cluster.store.temporaries import new_prefix
 from cluster.store.tree import Staged
 
 if TYPE_CHECKING:
@@ -30,6 +31,7 @@ if TYPE_CHECKING:
 WORTH = 16  # files of a directory that are worth a process (30 ms, 16 MB)
 SLICE, LEAST_SLICE = 256, 2**18  # files of one errand, and bytes that make one in any case
 WAITING, WAITING_BYTES = 1024, 16 * 2**20  # files that are on their errands at once
+ROOM = (64 * 2**20, 4096)  # bytes and files for which the disk is asked at once
 CONNECTIONS = 4  # at most, and half of what the origin allows: listings tell what there is to fetch
 _log = logging.getLogger(__name__)
 
@@ -68,6 +70,7 @@ class Bulk:
         self._number = 0
         self._files = self._bytes = 0  # under way
         self._room = asyncio.Condition()
+        self._room_bytes = self._room_files = 0  # that the disk is known to have
         self._turn = asyncio.Lock()
         self.heard = 0.0  # when (monotonic s) something last arrived for us
         self._looks: dict[tuple[int | None, int | None, int | None], Order] = {}
@@ -120,13 +123,14 @@ class Bulk:
         async with self._room:
             await self._room.wait_for(lambda: not self._usable or self._has_room(size))
         try:
-            prefix = await self._context.store.room_for(size, len(jobs))
+            await self._require(size, len(jobs))
         except (StoreError, OSError) as error:
             self._broken(error)
             return False
         sent = await self._ready()
         if sent is None:
             return False
+        prefix = new_prefix()
         courier, connections = sent  # as they are now: nothing is waited for until the errand is noted
         self._number += 1
         self._errands[self._number] = _Errand(jobs, prefix, set(range(len(jobs))))
@@ -135,12 +139,27 @@ class Bulk:
         now, claims, mirror = self._context.clock.monotonic(), self._context.claims, self._context.mirror.name
         for job in jobs:
             job.started = True
-            claims.start(mirror, job.visit.path, job.entry.name, now)
+            if claims.kept:
+                claims.start(mirror, job.visit.path, job.entry.name, now)
         self._begun(jobs)
         files = [self._file(number, job) for number, job in enumerate(jobs)]
         with contextlib.suppress(OSError):  # the reader notices that the process is gone
             await courier.send((self._number, prefix, connections, files))
         return True
+
+    async def _require(self, size: int, files: int) -> None:
+        """Room on the disk, for this errand and many more at once: each question is a thread's turn. Raises
+        DiskFull where there is none even for this one."""
+        store = self._context.store
+        if size > self._room_bytes or files > self._room_files:
+            self._room_bytes, self._room_files = max(size, ROOM[0]), max(files, ROOM[1])
+            try:
+                await store.room_for(self._room_bytes, self._room_files)
+            except DiskFull:
+                await store.room_for(size, files)
+                self._room_bytes, self._room_files = size, files
+        self._room_bytes -= size
+        self._room_files -= files
 
     def _has_room(self, size: int) -> bool:
         if not self._files:
@@ -211,14 +230,15 @@ class Bulk:
         if failed:
             which, code = failed[0]
             raise self._context.store.explain(errand.jobs[which].path, code)
-        ready = [(errand.jobs[one[0]], self._staged(errand, one)) for one in arrived]
+        ready = self._staged(errand, arrived)
         traffic = self._context.origin.traffic
         traffic.requests += requests
         traffic.bytes += discarded + sum(staged.held.size for _, staged in ready)
         if any(reason != wire.ODD for _, reason in alone):
             self._usable = False
         for job, _ in ready:
-            self._pace.come(self.heard - job.claimed)
+            if job.claimed:
+                self._pace.come(self.heard - job.claimed)
         if ready:
             await self._transfer.publish_all(ready)
             errand.open.difference_update(one[0] for one in arrived)  # the batch has them, whatever comes now
@@ -228,19 +248,20 @@ class Bulk:
         async with self._room:
             self._room.notify_all()
 
-    def _staged(self, errand: _Errand, one: wire.Arrived) -> Staged:
-        number, inode, on_disk, sha256, etag, modified = one
-        job = errand.jobs[number]
-        mtime = None if modified is None else Stamp(modified * SECOND, SECOND)
-        size = job.entry.size or 0
-        held = self._transfer.arrived(job, Facts(size, mtime, etag), sha256, on_disk, inode)
-        return Staged(name(errand.prefix, number), held, inode)
+    def _staged(self, errand: _Errand, arrived: Sequence[wire.Arrived]) -> list[tuple[Job, Staged]]:
+        recorded, ready = self._transfer.arrived, []
+        for number, inode, on_disk, sha256, etag, modified in arrived:
+            job = errand.jobs[number]
+            mtime = None if modified is None else Stamp(modified * SECOND, SECOND)
+            held = recorded(job, Facts(job.entry.size or 0, mtime, etag), sha256, on_disk, inode)
+            ready.append((job, Staged(name(errand.prefix, number), held, inode)))
+        return ready
 
-    def _over(self, number: int, errand: _Errand, settled: Iterable[int]) -> None:
-        for which in settled:
-            errand.open.discard(which)
-            self._files -= 1
-            self._bytes -= errand.jobs[which].entry.size or 0
+    def _over(self, number: int, errand: _Errand, settled: Sequence[int]) -> None:
+        jobs = errand.jobs
+        errand.open.difference_update(settled)
+        self._files -= len(settled)
+        self._bytes -= sum([jobs[which].entry.size or 0 for which in settled])
         if not errand.open:
             del self._errands[number]
         if not self._errands:
@@ -256,7 +277,7 @@ class Bulk:
     def renew(self, now: float) -> None:
         """What waits for its turn is as much on its way as what arrives: siblings go on leaving it to us."""
         claims, mirror = self._context.claims, self._context.mirror.name
-        for errand in self._errands.values():
+        for errand in self._errands.values() if claims.kept else ():
             for which in errand.open:
                 job = errand.jobs[which]
                 claims.progress(mirror, job.visit.path, job.entry.name, 0, now)

@@ -185,7 +185,7 @@ class Fetcher:
         if context.mirror.sideways.enabled and any(s.up for s in context.siblings):
             await self._asking.take(jobs)
             return
-        for job in jobs:
+        for job in jobs if context.claims.kept else ():
             self._claim(job)
         await self._from_origin(jobs)
 
@@ -248,7 +248,7 @@ class Fetcher:
         """Small ones by the courier where it goes, the others one by one. Waits while much is under way: that
         they come from the origin is settled, so that nobody who ranks before us takes them meanwhile."""
         claims, mirror, now = self._context.claims, self._context.mirror.name, self._context.clock.monotonic()
-        for job in jobs:
+        for job in jobs if claims.kept else ():
             claims.start(mirror, job.visit.path, job.entry.name, now)
         await self._alone(await self._bulk.take(jobs))
 

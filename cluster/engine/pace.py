@@ -91,6 +91,8 @@ class InLine:
 
     def over(self, jobs: Sequence[Job]) -> None:
         """Their turn has come, or they need none."""
+        if not self._jobs:
+            return
         for job in jobs:
             if self._jobs.pop(id(job), None) is not None:
                 self._bytes -= job.entry.size or 0

@@ -192,13 +192,13 @@ class Walker:
 
     async def _visit(self, visit: Visit) -> bool:
         """False where it turns out to be left to a sibling."""
-        glance = await self._ahead.glance(visit.path)
-        view = None if glance else await self._view(visit)
-        if glance is None and view is None:
+        seen = await self._ahead.glance(visit.path) or await self._view(visit)
+        if seen is None:
             return True
+        glance, view = (None, seen) if isinstance(seen, View) else (seen, None)
         if self._left(visit):  # a sibling has begun to walk meanwhile
             return False
-        listing = await self._list(visit, self._known(glance or view))
+        listing = await self._list(visit, self._known(seen))
         if listing is not None and listing.same:
             self.directories += 1
             self._same(visit, listing, glance, view)
@@ -229,7 +229,9 @@ class Walker:
         """Compare with what we hold, and do what follows from it."""
         context = self._context
         visit.token = listing.token or token(listing)
-        digest = fingerprint(listing)
+        # What has no directories ends every circle, and need not be told from others.
+        circles = any(entry.kind is Kind.DIRECTORY for entry in listing.entries)
+        digest = fingerprint(listing) if circles else b""
         if len(visit.digests) >= LOOP and all(d == digest for d in visit.digests[-LOOP:]) and listing.entries:
             context.fail(visit, b"", f"the same listing as in {LOOP} directories above: followed no further")
             self._note(visit, view, complete=False)
@@ -468,6 +470,8 @@ class Walker:
 
     async def _rejoin(self, visit: Visit, view: View, wanted: Sequence[Wanted]) -> None:
         """Suspects are fetched one by one: those that are one file are linked again afterwards."""
+        if not view.suspects:
+            return
         linked = [w.entry for w in wanted if w.entry.name in view.suspects and w.entry.link is not None]
         if linked and not self._context.dry:
             items = [Later(visit.path, entry) for entry in linked]

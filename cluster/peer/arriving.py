@@ -91,8 +91,10 @@ class Arriving:
 
     def end(self, mirror: str, path: bytes) -> Growing | None:
         """It is published, or given up. Whoever began it closes it."""
-        self.spread(mirror).forget(path)
-        return self._files.get(mirror, {}).pop(path, None)
+        if (spread := self._spread.get(mirror)) is not None:
+            spread.forget(path)
+        files = self._files.get(mirror)
+        return files.pop(path, None) if files else None
 
     def clear(self, mirror: str) -> None:
         """The pass over this mirror has ended: what is left is closed."""

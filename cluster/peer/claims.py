@@ -49,10 +49,12 @@ class Claims:
     """One per site; the engine writes, what talks to siblings reads. `first` names a part of a large file by
     its first byte.
 
+    Where they are not `kept`, because the site has no siblings that could ask, none is remembered.
     `heard` is the other half: what the siblings say that they are fetching. `arriving` is what is here
     already of the files that are fetched by parts.
     """
 
+    kept: bool = True
     heard: Heard = field(default_factory=Heard)
     arriving: Arriving = field(default_factory=Arriving)
     going: dict[str, Headway] = field(default_factory=dict)  # how our own passes go, by mirror
@@ -79,6 +81,8 @@ class Claims:
     ) -> None:
         """Say that this file, or its bytes from `first` to `end` (exclusive), will be fetched from the
         origin, unless a sibling turns out to have it."""
+        if not self.kept:
+            return
         parts = self._mirrors.setdefault(mirror, {}).setdefault(directory, {})
         before = parts.get((name, first))
         fetch = parts[name, first] = _Fetch(row, 0, now, end, etag)
@@ -105,7 +109,9 @@ class Claims:
 
     def release(self, mirror: str, directory: bytes, name: bytes, *, first: int = 0) -> None:
         """Done, given up, or put off: the claim is gone."""
-        directories = self._mirrors.get(mirror, {})
+        directories = self._mirrors.get(mirror)
+        if not directories:
+            return
         parts = directories.get(directory)
         fetch = parts.pop((name, first), None) if parts is not None else None
         if fetch is None:
@@ -147,7 +153,9 @@ class Claims:
         return bool(self._mirrors.get(mirror))
 
     def _fetch(self, mirror: str, directory: bytes, name: bytes, first: int) -> _Fetch | None:
-        return self._mirrors.get(mirror, {}).get(directory, {}).get((name, first))
+        directories = self._mirrors.get(mirror)
+        parts = directories.get(directory) if directories else None
+        return parts.get((name, first)) if parts else None
 
     def _touch(self, mirror: str, directory: bytes, part: Part) -> None:
         if self._changed is not None:

@@ -59,7 +59,6 @@ from cluster.store.records import (
 )
 from cluster.store.small import Order
 from cluster.store.staging import Partial, Staging
-from cluster.store.temporaries import new_prefix
 from cluster.store.tree import Change, Staged
 from cluster.store.viewing import glances, look
 
@@ -221,8 +220,9 @@ class MirrorStore:
                 seen = await self._records.read(lambda c: look(c, self._tree, directory))
         return seen
 
-    async def glances(self, directories: Sequence[bytes]) -> dict[bytes, Glance]:
-        """Those of these directories that are as they were left; of all others ask for a `view`."""
+    async def glances(self, directories: Sequence[bytes]) -> dict[bytes, Glance | View]:
+        """Those of these directories that are as they were left, and (with a view of nothing) those that are
+        new and empty; of all others ask for a `view`."""
         return await self._records.read(lambda c: glances(c, self._tree, directories))
 
     async def held(self, path: bytes) -> Held | None:
@@ -416,10 +416,9 @@ class MirrorStore:
         """The open folder into which the courier writes; it stays ours."""
         return self._tree.temporaries.folder
 
-    async def room_for(self, size: int, files: int) -> bytes:
-        """The prefix of the temporaries of so many files of `size` bytes together. Raises DiskFull."""
+    async def room_for(self, size: int, files: int) -> None:
+        """So many files of `size` bytes together are about to be written. Raises DiskFull."""
         await self._on_disk(self._tree.space.require, size, files)
-        return new_prefix()
 
     def looks(self, held: Held) -> Order:
         """What is to be set on the temporary of this record."""

@@ -60,15 +60,41 @@ _GLANCE = """
 """
 
 
-def glances(connection: sqlite3.Connection, tree: Tree, directories: Iterable[bytes]) -> dict[bytes, Glance]:
-    """Those of the directories of which one glance shows that they are as they were left; all others need a
-    `look`, which also tells what is wrong."""
-    found = {}
+_BLANK = """
+    SELECT 1 FROM directories d WHERE path = ? AND (token IS NOT NULL
+    OR EXISTS (SELECT 1 FROM entries WHERE directory = d.id)
+    OR EXISTS (SELECT 1 FROM skipped WHERE directory = d.id)
+    OR EXISTS (SELECT 1 FROM failures WHERE directory = d.id)
+    OR EXISTS (SELECT 1 FROM missing WHERE directory = d.id))
+"""
+
+
+def glances(
+    connection: sqlite3.Connection, tree: Tree, directories: Iterable[bytes]
+) -> dict[bytes, Glance | View]:
+    """Those of the directories of which one glance shows that they are as they were left, or (a view) that
+    nothing is in them and nothing was recorded of them; all others need a `look`, which also tells what is
+    wrong."""
+    found: dict[bytes, Glance | View] = {}
     for directory in directories:
         row = connection.execute(_GLANCE, (directory,)).fetchone()
-        if row is not None and (glance := _glance(connection, tree, directory, *row)) is not None:
-            found[directory] = glance
+        seen = (
+            _blank(connection, tree, directory) if row is None else _glance(connection, tree, directory, *row)
+        )
+        if seen is not None:
+            found[directory] = seen
     return found
+
+
+def _blank(connection: sqlite3.Connection, tree: Tree, directory: bytes) -> View | None:
+    """What `look` says of a directory that is new to us, and empty or not there."""
+    if connection.execute(_BLANK, (directory,)).fetchone():
+        return None
+    try:
+        names = tree.shapes(directory)
+    except SidewaysError:
+        return None
+    return None if names else View({}, present=names is not None)
 
 
 def _glance(

@@ -473,11 +473,12 @@ async def test_no_file_is_asked_for_over_connections_that_were_given_back(
     """An errand may end while the disk is looked at for the next one."""
     real = MirrorStore.room_for
 
-    async def slow(self: MirrorStore, size: int, files: int) -> bytes:
+    async def slow(self: MirrorStore, size: int, files: int) -> None:
         await asyncio.sleep(0.03)
-        return await real(self, size, files)
+        await real(self, size, files)
 
     monkeypatch.setattr(MirrorStore, "room_for", slow)
+    monkeypatch.setattr(bulk, "ROOM", (1, 1))
     monkeypatch.setattr(bulk, "SLICE", 20)
     tree.net.mirror = replace(tree.net.mirror, limits=Limits(connections=connections))
     tree.many(200)
@@ -729,7 +730,8 @@ async def test_a_process_that_says_nonsense_ends_the_pass_and_no_more(
 PARTS: list[tuple[type, str]] = [
     (MirrorStore, "room_for"),
     (MirrorStore, "looks"),
-    (MirrorStore, "publish"),
+    (MirrorStore, "publish_all"),
+    (MirrorStore, "_effect"),
     (MirrorStore, "stage_small"),
     (HttpSession, "plain"),
     (Transfer, "listed"),
@@ -921,6 +923,45 @@ async def test_98_a_full_disk_ends_the_pass_with_its_reason(tree: Tree) -> None:
     (tree.net.top / "state2").mkdir()
 
 
+async def test_98_a_disk_with_room_for_what_there_is_and_no_more_gets_all_of_it(
+    tree: Tree, monkeypatch: pytest.MonkeyPatch, started: list[courier.Courier]
+) -> None:
+    """The disk is asked about more than one errand at a time; where it has not so much, about each."""
+    asked: list[tuple[int, int]] = []
+
+    async def small(self: MirrorStore, size: int, files: int) -> None:
+        asked.append((size, files))
+        if files > 50:
+            raise DiskFull("kept in reserve")
+
+    monkeypatch.setattr(MirrorStore, "room_for", small)
+    monkeypatch.setattr(bulk, "SLICE", 20)
+    tree.many(200)
+    assert (await tree.net.run()).outcome == "complete"
+    assert len(started) == 1
+    assert [files for _, files in asked if files <= 50] == [20] * 10
+    tree.equal()
+
+
+async def test_98_a_disk_with_room_is_asked_once_for_many_errands(
+    tree: Tree, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    real, asked = MirrorStore.room_for, 0
+
+    async def counted(self: MirrorStore, size: int, files: int) -> None:
+        nonlocal asked
+        asked += 1
+        await real(self, size, files)
+
+    monkeypatch.setattr(MirrorStore, "room_for", counted)
+    monkeypatch.setattr(bulk, "SLICE", 20)
+    monkeypatch.setattr(bulk, "ROOM", (2**20, 100))
+    tree.many(210)
+    assert (await tree.net.run()).outcome == "complete"
+    assert asked == 3
+    tree.equal()
+
+
 async def test_98_no_space_left_in_the_process_is_told_by_the_name_of_the_file(
     tree: Tree, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -978,6 +1019,17 @@ async def test_what_is_fetched_is_claimed_until_it_is_published(tree: Tree) -> N
     await tree.net.run()
     assert seen[0][0] > 100 and seen[0][1] > 100
     assert not claims.within("deb", b"", time.monotonic())
+
+
+async def test_a_site_without_siblings_claims_nothing_and_fetches_all_the_same(tree: Tree) -> None:
+    tree.many(300)
+    claims = tree.net.claims
+    claims.kept = False
+    seen: list[bool] = []
+    slowed(tree, "f20", lambda: seen.append(claims.any("deb")))
+    assert (await tree.net.run()).outcome == "complete"
+    assert seen == [False]
+    tree.equal()
 
 
 async def test_the_claims_of_what_waits_for_its_turn_are_renewed(tree: Tree) -> None:

@@ -8,9 +8,9 @@ from dataclasses import replace
 import pytest
 
 from cluster.model import Kind, Skipped
-from cluster.store.mirror import Compared
+from cluster.store.mirror import Compared, View
 from cluster.store.tree import Change
-from tests.store.world import NOW, full_pass, link, put
+from tests.store.world import NOW, folder, full_pass, link, put
 
 TOKEN = b"token and rules"
 
@@ -35,11 +35,30 @@ async def test_what_is_as_it_was_left_is_told_at_a_glance(world):
         await full(store)
     async with world.store() as store:
         found = await store.glances([b"", b"a", b"b", b"a/below", b"no/where"])
-        assert set(found) == {b"", b"a", b"b"}, "what was never seen, and what is not there, needs a view"
+        assert set(found) == {b"", b"a", b"b", b"no/where"}, "what was never seen needs a view"
+        assert found[b"no/where"] == View({}, present=False)
         told = found[b"a"]
         assert (told.token, told.files, told.entries, told.skipped) == (TOKEN, 2, 4, 0)
         assert [held.name for held in told.directories] == [b"below"]
         assert told.directories[0] == (await store.view(b"a")).held[b"below"]
+
+
+async def test_a_directory_that_is_new_and_empty_needs_no_second_look(world):
+    async with world.store() as store:
+        await put(store, {b"full/x": b"x"})
+        assert await store.publish([Change(b"", folder(b"new")), Change(b"", folder(b"edited"))], {}, NOW)
+        (world.public / "edited" / "stranger").write_bytes(b"y")
+        (world.public / "unheard").mkdir()
+        (world.public / "file").write_bytes(b"z")
+        asked = [b"new", b"unheard", b"full", b"edited", b"file", b"file/below"]
+        found = await store.glances(asked)
+        assert found == {path: await store.view(path) for path in (b"new", b"unheard")}
+        await store.compared(
+            [Compared(b"new", skipped=(Skipped(b"s", Kind.FILE, "no"),))],
+            await store.pass_begin(NOW, "f", "o"),
+            NOW,
+        )
+        assert not await store.glances([b"new"])
 
 
 def _grow(folder) -> None:

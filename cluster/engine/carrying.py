@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, TypeGuard
 from cluster.engine.context import Context, Job
 from cluster.peer.client import Carried, Lending, Sibling, Told, Unwritten, Wish
 from cluster.store.small import name
+from cluster.store.temporaries import new_prefix
 
 if TYPE_CHECKING:
     from cluster.courier.carrier import Carrier
@@ -117,7 +118,8 @@ class Taking:
         store, transfer = self._context.store, self._transfer
         if expected:
             size = sum(source.offer.size for _, source in expected.values())
-            self._prefix = await store.room_for(size, len(expected))
+            await store.room_for(size, len(expected))
+            self._prefix = new_prefix()
             self._left = set(expected)
         orders = [transfer.order(place, job, source) for place, (job, source) in expected.items()]
         try:

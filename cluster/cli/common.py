@@ -65,7 +65,9 @@ class Setup:
             if bad.get(name):
                 raise ConfigErrors(bad[name])
             known = ", ".join(mirrors) or "none"
-            raise UsageError(f"{shown(os.fsencode(name))}: no mirror of {site}; there are: {known}")
+            raise UsageError(
+                f"{shown(os.fsencode(name)) or repr(name)}: no mirror of {site}; there are: {known}"
+            )
         return cluster, own, mirrors[name]
 
 

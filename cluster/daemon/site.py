@@ -167,7 +167,8 @@ class Daemon:
         if self._site.peer is None:
             return
         if not os.path.exists(keys.key_path(self._site.state)):
-            log.warning("%s: no key yet: alone until `sideways keys --site %s`", self._name, self._name)
+            what = keys.remedy(self._site, self._site.state)
+            log.warning("%s: no key, so it is alone; %s, then restart", self._name, what)
             return
         self._siblings = Siblings(self._site, self._cluster, time.monotonic)
         self._siblings.start()

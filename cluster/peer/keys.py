@@ -71,6 +71,14 @@ def make(site: Site, state: str, *, replace: bool = False, now: float | None = N
     return fingerprint(certificate), certificate_file
 
 
+def remedy(site: Site, state: str) -> str:
+    """What to do where a file of the pair is missing."""
+    certificate_file = site.peer.certificate_file if site.peer else ""
+    one_is_left = any(os.path.lexists(path) for path in (key_path(state), certificate_file) if path)
+    command = f"`sideways keys --site {site.name}{' --rotate' * one_is_left}`"
+    return f"bring it back, or make a new pair: {command}" if one_is_left else f"run {command}"
+
+
 def load(site: Site, state: str) -> tuple[str, str]:
     """`(key path, certificate path)` of a site that may open its peer port.
 
@@ -84,7 +92,7 @@ def load(site: Site, state: str) -> tuple[str, str]:
         mode = os.stat(key_file).st_mode
         presented = certificates(_read(certificate_file))
     except OSError as error:
-        why = f"{error.strerror}; run `sideways keys --site {site.name}`"
+        why = f"{error.strerror}; {remedy(site, state)}"
         raise ConfigError(str(error.filename), 1, why) from None
     if not stat.S_ISREG(mode) or stat.S_IMODE(mode) & 0o077:
         raise ConfigError(key_file, 1, f"mode {stat.S_IMODE(mode):04o}: a key is for its owner only (0600)")

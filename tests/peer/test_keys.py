@@ -69,6 +69,17 @@ def test_a_folder_that_cannot_be_written_is_named(site, tmp_path):
 
 def break_nothing_yet(site, tmp_path):
     os.unlink(keys.key_path(site.state))
+    os.unlink(site.peer.certificate_file)
+    return site
+
+
+def break_key_lost(site, tmp_path):
+    os.unlink(keys.key_path(site.state))
+    return site
+
+
+def break_certificate_lost(site, tmp_path):
+    os.unlink(site.peer.certificate_file)
     return site
 
 
@@ -99,6 +110,11 @@ def break_certificate(site, tmp_path):
     ("breaking", "says"),
     [
         (break_nothing_yet, "No such file or directory; run `sideways keys --site kent`"),
+        (
+            break_key_lost,
+            r"peer.key:1: .*bring it back, or make a new pair: `sideways keys --site kent --rotate`",
+        ),
+        (break_certificate_lost, r"kent.pem:1: .*bring it back, or make a new pair: .* --rotate`$"),
         (break_mode, r"peer.key:1: mode 0644: a key is for its owner only \(0600\)"),
         (break_pair, "peer.key:1: is not the key of the first certificate in"),
         (break_known, "is not the certificate that the cluster knows kent by"),

@@ -16,13 +16,13 @@ from typing import TypeVar
 
 from cluster.courier.carrier import CarrierGone
 from cluster.engine.carrying import Carrying, lends
-from cluster.engine.context import IN_LINE, SMALL, Context, Job, Stage, slices
+from cluster.engine.context import SMALL, Context, Job, Stage, slices
 from cluster.engine.pace import Pace
+from cluster.engine.putoffs import PutOffs
 from cluster.engine.transfer import Transfer
 from cluster.errors import PeerError
 from cluster.model import Claim, Offer, Trust
 from cluster.peer.client import Bodies, Sibling, Told, Wish
-from cluster.peer.pace import LEAST
 from cluster.plan.order import SPLIT, owner
 from cluster.plan.source import FromOrigin, FromSibling, PutOff, Source, decide, same_version
 from cluster.store.tree import Staged
@@ -33,75 +33,10 @@ GATHER = 0.05  # s that fewer wait for more while another question is under way
 FILES, NAMES, BYTES = 1024, 256 * 2**10, 16 * 2**20  # of one question: files, bytes of paths, bytes of files
 WAITING = 4096  # files that wait to be asked for
 CONTEST = 0.05  # s until a contested claim is looked at again
-WATCHED = 2.0  # s after which a claim's progress tells how fast it is
 SLOW = 60.0  # s for which a sibling that was too slow is not asked to send
-UNTOLD = 180.0  # s that a file takes at most, as far as is known, where its size or our own pace is not
-LENIENT = 10  # times as long as a file should take, and no claim on it is worth waiting for any more
 
 Taking = Callable[[Sequence[Job]], Awaitable[None]]
 Part = TypeVar("Part")
-
-
-@dataclass(slots=True)
-class _Watched:
-    """When we first saw a claim; how it was when something of it began to arrive, and when it last moved:
-    bytes received, and our own clock."""
-
-    begun: float
-    first: tuple[int, float]
-    last: tuple[int, float]
-
-
-@dataclass(slots=True)
-class PutOffs:
-    """The claims that we wait for, as they move on our own clock: a sibling's word that it is still busy is
-    not enough. By path and site.
-    """
-
-    pace: Pace
-    seen: dict[bytes, dict[str, _Watched]] = field(default_factory=dict)
-
-    def lapsed(self, site: str, job: Job, received: int, now: float, patience: float) -> bool:
-        """Whether this claim is not worth waiting for: no progress for `patience` seconds, or so little that
-        it is done much later than we would be. A file of which nothing has come yet may wait in line behind
-        others: for `IN_LINE` as long as those arrive, or until we would long have had its turn.
-        """
-        sites = self.seen.setdefault(job.path, {})
-        watched = sites.get(site)
-        if watched is None:
-            sites[site] = _Watched(now, (received, now), (received, now))
-            return False
-        if now - watched.begun >= self._longest(job.entry.size, patience):
-            return True
-        if watched.last[0] > received:  # it begins again
-            watched.first = watched.last = (received, now)
-            return False
-        if not received:
-            waits = now - watched.last[1]
-            return waits >= max(patience, self.pace.in_line() or IN_LINE)
-        if watched.last[0] != received:
-            if not watched.last[0]:
-                watched.first = received, now  # before that it stood in line
-            watched.last = received, now
-            return self._drips(watched, job.entry.size)
-        return now - watched.last[1] >= patience
-
-    def _longest(self, size: int | None, patience: float) -> float:
-        """Seconds after which no claim on so many bytes is worth waiting for, however it moves."""
-        ours = None if size is None else self.pace.patience(size)
-        if ours is None:
-            ours = UNTOLD if size is None else min(UNTOLD, size / LEAST)
-        return max(patience, self.pace.in_line() or IN_LINE) + LENIENT * ours
-
-    def _drips(self, watched: _Watched, size: int | None) -> bool:
-        (before, since), (received, now) = watched.first, watched.last
-        ours = None if size is None else self.pace.patience(size)
-        if size is None or ours is None or now - since < WATCHED:
-            return False
-        return (size - received) * (now - since) > ours * (received - before)
-
-    def forget(self, path: bytes) -> None:
-        self.seen.pop(path, None)
 
 
 @dataclass(slots=True)

@@ -8,9 +8,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from cluster.engine.asking import WATCHED, PutOffs
 from cluster.engine.context import IN_LINE, Job, Stage, Visit
 from cluster.engine.pace import AHEAD, CLAIMED, FIRST, LEAST, MEASURED, PATIENT, SLOWER, InLine, Pace
+from cluster.engine.putoffs import WATCHED, PutOffs
 from cluster.model import Entry
 from cluster.plan.compare import Wanted
 

@@ -58,6 +58,8 @@ async def test_the_page_shows_it_in_words_in_a_chart_and_in_a_table(told):
     assert "most in a day: 600 bytes" in text
     assert page.count("<g>") == 2
     assert "kent 200 bytes 400 bytes 66.7 % 1.20 kB 400 bytes 25.0 %" in text
+    assert "lancaster 0 bytes 400 bytes 100.0 %" in text
+    assert "leeds not known" in text  # it has not told anything
     assert "all sites 200 bytes 800 bytes 80.0 % 1.70 kB 1.90 kB 52.8 %" in text
     assert "style=" not in page  # the policy forbids it
 

@@ -25,7 +25,6 @@ XS = "{http://www.w3.org/2001/XMLSchema}"
 FOLDER = "config/mirrors"
 
 MAX_ERRORS = 50  # of form in one file: more are one mistake, or malice
-MAX_TAG_LINES = 50  # of one start tag
 MAX_LINE = 10_000
 
 _PROLOG = re.compile(r"\s*(?:<\?.*?\?>\s*|<!--.*?-->\s*)*", re.DOTALL)

@@ -82,34 +82,3 @@ def _publish(temporary: str, path: str) -> None:
     except FileExistsError:
         if _read(path) is None:  # torn by a crash of an older file system: it says nothing
             os.replace(temporary, path)
-
-
-def check_one_file_system(data: str) -> None:
-    """Raises StoreError where something below `data` is on another file system than `data` (HAZARDS 112).
-
-    Renames from temporaries to public names, and to the trash, only work within one. A folder that does
-    not exist yet is as good as its parent.
-    """
-    try:
-        root = os.path.realpath(data)
-        if not os.path.isdir(root):
-            return
-        for place in _mounts_below(root):
-            raise StoreError(f"{data}: another file system is mounted at {place}; data must be on one")
-        device = os.lstat(root).st_dev
-        for folder in (root, os.path.join(root, PRIVATE)):
-            for name in os.listdir(folder) if os.path.isdir(folder) else ():
-                if os.lstat(os.path.join(folder, name)).st_dev != device:  # a subvolume is no mount
-                    raise StoreError(f"{data}: {os.path.join(folder, name)} is on another file system")
-    except OSError as error:
-        raise StoreError(f"{error.filename}: {error.strerror}") from error
-
-
-def _mounts_below(root: str) -> list[str]:
-    prefix = root.rstrip("/") + "/"
-    try:
-        with open("/proc/self/mountinfo", "rb") as file:
-            places = [line.split()[4].decode("unicode_escape") for line in file]
-    except OSError:
-        return []
-    return [place for place in places if place.startswith(prefix)]

@@ -10,8 +10,8 @@ from pathlib import Path
 import pytest
 
 from cluster.errors import DataMissing, StoreError
-from cluster.store.marker import check_marker, check_one_file_system
-from tests.store.trees import mounted, tree_at
+from cluster.store.marker import check_marker
+from tests.store.trees import tree_at
 
 
 def markers(folder: Path) -> tuple[str, str]:
@@ -76,11 +76,3 @@ def test_an_unusable_folder_is_told_in_one_line(tmp_path: Path) -> None:
     (tmp_path / "data").write_text("a file")
     with pytest.raises(StoreError, match="data"):
         check_marker(*markers(tmp_path), "kent")
-
-
-def test_data_is_on_one_file_system(tmp_path: Path) -> None:
-    check_one_file_system(str(tmp_path / "absent"))
-    with mounted("size=1m") as folder:
-        check_one_file_system(str(folder))
-        with pytest.raises(StoreError, match="another file system is mounted at"):
-            check_one_file_system(str(folder.parent))

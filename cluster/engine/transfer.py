@@ -18,6 +18,7 @@ from cluster.errors import Changed, OriginError, PeerError
 from cluster.model import Entry, Facts, Held, Stamp, join
 from cluster.origin.base import Body, Copyable, Pouring, Want
 from cluster.peer.client import Sibling
+from cluster.plan import steal
 from cluster.plan.compare import Evidence, answer, fetched, record, validator
 from cluster.plan.source import FromSibling
 from cluster.plan.steal import RANGE
@@ -230,6 +231,8 @@ class Transfer:
 
     def _arrived(self, job: Job) -> None:
         """Whether or not it came by parts: siblings ask for the published file from now on."""
+        if (job.entry.size or 0) <= steal.LARGE:
+            return  # such a file never does
         growing = self._context.claims.arriving.end(self._context.mirror.name, job.path)
         if growing is not None:
             growing.close()

@@ -136,11 +136,8 @@ class Bulk:
         self._errands[self._number] = _Errand(jobs, prefix, set(range(len(jobs))))
         self._files += len(jobs)
         self._bytes += size
-        now, claims, mirror = self._context.clock.monotonic(), self._context.claims, self._context.mirror.name
         for job in jobs:
             job.started = True
-            if claims.kept:
-                claims.start(mirror, job.visit.path, job.entry.name, now)
         self._begun(jobs)
         files = [self._file(number, job) for number, job in enumerate(jobs)]
         with contextlib.suppress(OSError):  # the reader notices that the process is gone

@@ -180,7 +180,10 @@ def _cluster_file(folder: _Folder) -> dict[str, Any]:
     """`config/cluster.toml` into the folder; returns the defaults for sites."""
     problems = folder.problems
     if not os.path.isdir(os.path.join(folder.root, "config")):
-        message = "there is no folder config/ here; -C names the folder that holds config/ and sites/"
+        message = (
+            f"there is no folder config/ in {shown(os.fsencode(folder.root))}; "
+            "-C names the folder that holds config/ and sites/"
+        )
         problems.add(Where(CLUSTER_FILE, 1), "", message)
         return {}
     table = read_table(folder.root, CLUSTER_FILE, problems)

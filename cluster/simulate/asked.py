@@ -117,7 +117,7 @@ def _configured(folder: str, asked: Asked) -> tuple[Scenario, str | None]:
     if not there and asked.mirror:
         load(folder)  # says what is missing
     if not there or (asked.sites is not None and not asked.mirror):
-        return replace(base, members=_named(asked.sites or "4")), None
+        return replace(base, members=_named("4" if asked.sites is None else asked.sites)), None
     cluster = load(folder)
     if asked.mirror is None:
         return replace(base, members=tuple(Member(name) for name in sorted(cluster.sites))), None
@@ -158,7 +158,7 @@ def _named(text: str, like: Sequence[Member] = ()) -> tuple[Member, ...]:
     names = text.split(",")
     if text.isascii() and text.isdigit():
         names = [f"site{i}" for i in range(1, int(text) + 1)] if len(text) < 4 else []
-    plain = all(name and name.isascii() and name.replace("-", "a").isalnum() for name in names)
+    plain = all(name.isascii() and name[:1].isalnum() and name.replace("-", "a").isalnum() for name in names)
     if not 1 <= len(names) <= MAX_SITES or not plain or len(set(names)) != len(names):
         raise UsageError(
             f"--sites: {units.quoted(text)}: a number from 1 to {MAX_SITES}, or as many different names: "

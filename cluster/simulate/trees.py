@@ -74,6 +74,8 @@ def read(folder: str) -> Files:
                 )
     except OSError as error:
         raise UsageError(f"{shown(os.fsencode(error.filename or root))}: {error.strerror}") from None
+    if not found:
+        raise UsageError(f"{shown(root)}: there are no files in it")
     return tuple(sorted(found))
 
 

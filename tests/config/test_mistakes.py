@@ -245,7 +245,7 @@ def test_a_name_is_the_name_of_its_file(folder):
 
 
 def test_a_folder_without_configuration_says_what_is_meant(tmp_path):
-    with pytest.raises(ConfigErrors, match="there is no folder config/ here; -C names the folder") as caught:
+    with pytest.raises(ConfigErrors, match=f"there is no folder config/ in {tmp_path}; -C names") as caught:
         load(str(tmp_path))
     (line,) = str(caught.value).splitlines()
     assert line.startswith("config/cluster.toml:1: ")

@@ -143,9 +143,12 @@ def test_each_seed_is_another_tree():
         ({"bytes": "3"}, "too few"),
         ({"tail": float("nan")}, "exponent"),
         ({"directories": 41}, "directories"),
-        ({"tree": "/nonexistent"}, "No such file"),
+        ({"tree": "/nonexistent"}, "/nonexistent: No such file"),
+        ({"tree": "/dev/null"}, "/dev/null: Not a directory"),
+        ({"sites": "-1"}, "--sites: '-1': a number from 1"),
+        ({"sites": ""}, "--sites: '': a number from 1"),
         ({"held": "oslo"}, "name the mirror as well"),
-        ({"mirror": "gnu"}, "config/ here"),
+        ({"mirror": "gnu"}, "there is no folder config/ in "),
     ],
 )
 def test_what_makes_no_sense_is_one_line(asked, words):
@@ -154,6 +157,11 @@ def test_what_makes_no_sense_is_one_line(asked, words):
     assert words in str(refused.value)
     assert all(line.isprintable() for line in str(refused.value).splitlines())
     assert isinstance(refused.value, ConfigErrors) or "\n" not in str(refused.value)
+
+
+def test_a_tree_without_files_is_named(tmp_path):
+    with pytest.raises(UsageError, match=f"^{tmp_path}: there are no files in it$"):
+        one(tree=str(tmp_path))
 
 
 def test_a_mirror_or_holder_that_there_is_not_is_named(configured):

@@ -67,6 +67,48 @@ async def test_an_answer_without_end_is_left_after_a_mebibyte(cluster):
         assert sent < 20_000_000
 
 
+QUESTIONS = {
+    "offered": lambda oslo: oslo.offered("debian", b"", 30.0),
+    "mirrors": lambda oslo: oslo.mirrors(30.0),
+    "journal": lambda oslo: oslo.journal("debian", 0, "", patience=30.0),
+    "digests": lambda oslo: oslo.digests("debian", b"", 30.0),
+    "listing": lambda oslo: oslo.listing("debian", b"", "http://o.example/", 60.0, b"", 30.0),
+    "agreement": lambda oslo: oslo.agreement("debian", b"", "http://o.example/", b"", b"", 30.0),
+    "parts": lambda oslo: oslo.parts("debian", b"a", 10, "modified:0", 30.0),
+    "wake": lambda oslo: oslo.wake("debian", patience=30.0),
+    "bundle": lambda oslo: bundled(oslo),
+    "file": lambda oslo: read(oslo),
+}
+
+
+async def bundled(sibling) -> list[object]:
+    return [one async for one in sibling.bundle("debian", [], 30.0)]
+
+
+@pytest.mark.parametrize("question", QUESTIONS)
+@pytest.mark.parametrize("header", ["Content-Length: 1000000000", "Transfer-Encoding: chunked"])
+async def test_a_gigabyte_in_answer_to_any_question_is_left_within_bounds(cluster, question, header):
+    """HAZARDS 125."""
+    sent = 0
+    piece = b"\xdd" * 65_536
+
+    async def gigabyte(target, writer):
+        nonlocal sent
+        writer.write(f"HTTP/1.1 200 OK\r\n{header}\r\n\r\n".encode())
+        while sent < 10**9:
+            writer.write(piece if "Length" in header else b"10000\r\n" + piece + b"\r\n")
+            await writer.drain()
+            sent += len(piece)
+
+    async with running(cluster, "kent") as (kent,), hostile(cluster, "oslo", gigabyte):
+        sibling = await kent.meets("oslo")
+        before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+        with pytest.raises(PeerError, match=r"^oslo: "):
+            await QUESTIONS[question](sibling)
+        assert sent < 40_000_000
+        assert resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before < 64 * 1024
+
+
 async def test_pages_without_end_are_left_when_patience_ends(cluster):
     count = 0
 

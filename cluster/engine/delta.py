@@ -21,6 +21,7 @@ from cluster.model import Held, Offer, join
 from cluster.peer import deltawire
 from cluster.peer.client import Newer, Sibling
 from cluster.plan import delta
+from cluster.plan.steal import RANGE
 from cluster.store import blocks
 from cluster.store.tree import Staged
 
@@ -120,7 +121,7 @@ class Deltas:
 
         recipe, mode = Recipe(size), self._context.mirror.sideways.delta
         if size > blocks.BLOCK and older.size > blocks.BLOCK:
-            ours = await self._context.store.blocks(path)
+            ours = await self._context.store.blocks(path) or await _hashed(older)
             _in_place(recipe, ours, await newer.blocks(), min(size, older.size))
         rolls, over = partial(delta.rolls, mode, speed=speed), threading.Event()
         for block in delta.LEVELS:
@@ -205,6 +206,15 @@ async def on_thread(
             over.set()
         await asyncio.wait([working])
         raise
+
+
+async def _hashed(older: Older) -> bytes:
+    """The hashes of its blocks, where none are recorded."""
+    found = b""
+    for at in range(0, older.size, RANGE):
+        end = min(at + RANGE, older.size)
+        found += await on_thread(blocks.of_range, older.descriptor, at, end)
+    return found
 
 
 def _in_place(recipe: Recipe, ours: bytes, theirs: bytes, size: int) -> None:

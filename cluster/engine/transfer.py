@@ -203,10 +203,11 @@ class Transfer:
         moment, a very large one is not kept in memory."""
         received = body.start
         if isinstance(body, Pouring):
-            alone = not any(sibling.up for sibling in self._context.siblings)
-            aside = alone and (body.facts.size or 0) >= RANGE
+            siblings = self._context.siblings
+            aside = not any(sibling.up for sibling in siblings) and (body.facts.size or 0) >= RANGE
             came = await body.pour(
-                lambda: staging.intake(aside=aside), lambda came: self._progress(job, received + came)
+                lambda: staging.intake(aside=aside, parts=bool(siblings)),
+                lambda came: self._progress(job, received + came),
             )
             if came is not None:
                 return received + came

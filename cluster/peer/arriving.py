@@ -4,10 +4,13 @@ from __future__ import annotations
 
 import contextlib
 import os
+from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, field
+from functools import partial
 from typing import TYPE_CHECKING
 
-from cluster.model import Kind
+from cluster.errors import StoreError
+from cluster.model import Kind, shown
 from cluster.peer.client import Parts
 from cluster.plan.chain import version_held
 from cluster.store import blocks
@@ -137,27 +140,37 @@ async def here(growing: Growing | None, reader: Reader | None, version: Version)
 
 async def part_here(
     growing: Growing | None, reader: Reader | None, version: Version, first: int, end: int
-) -> tuple[int, bytes] | None:
-    """A descriptor to be closed, and the BLAKE3 of each block from `first` to `end`; None where not all of
-    that is here."""
+) -> tuple[int, Callable[[], Awaitable[bytes]]] | None:
+    """A descriptor to be closed, and how to get the BLAKE3 of each block from `first` to `end`, which may
+    take its time, and raise StoreError; None where not all of that is here."""
     if growing is not None:
         hashes = growing.hashes(first, end)
-        return None if hashes is None else (growing.opened(), hashes)
+        return None if hashes is None else (growing.opened(), partial(_known, hashes))
     if reader is None:
         return None
-    every = await reader.blocks(version.path)
-    hashes = every[32 * (first // blocks.BLOCK) : 32 * count(0, end)]
     from cluster.peer.sending import open_file  # with aiohttp's server, which a pass by itself has no use for
 
     opened = await open_file(reader, version.path)
     if opened is None:
         return None
     descriptor, held = opened
-    if _is(held, version) and len(hashes) == 32 * count(first, end):
-        return descriptor, hashes
+    if _is(held, version) and held.size > blocks.BLOCK:
+        return descriptor, partial(_of_held, reader, version.path, held, descriptor, first, end)
     with contextlib.suppress(OSError):
         os.close(descriptor)
     return None
+
+
+async def _known(hashes: bytes) -> bytes:
+    return hashes
+
+
+async def _of_held(reader: Reader, path: bytes, held: Held, descriptor: int, first: int, end: int) -> bytes:
+    every = await reader.block_hashes(path, held, descriptor)
+    hashes = every[32 * (first // blocks.BLOCK) : 32 * count(0, end)]
+    if len(hashes) != 32 * count(first, end):
+        raise StoreError(f"{shown(path)}: another version is recorded by now")
+    return hashes
 
 
 def count(first: int, end: int) -> int:

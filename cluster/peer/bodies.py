@@ -13,11 +13,11 @@ from aiohttp import web
 
 from cluster.model import Claim, Held, Kind
 from cluster.peer import bundlewire, ranges
-from cluster.peer.arriving import part_here
+from cluster.peer.arriving import count, part_here
 from cluster.peer.claims import Claims
 from cluster.peer.differing import Differing
 from cluster.peer.query import Query
-from cluster.peer.sending import Sender, delivered, open_file
+from cluster.peer.sending import Sender, delivered, open_file, write
 from cluster.peer.shared import Shared, body_of, refusal
 from cluster.plan import steal
 from cluster.plan.source import as_listed
@@ -82,14 +82,21 @@ class Bodies:
         if found is None:
             raise web.HTTPNotFound
         descriptor, hashes = found
+
+        async def hashes_and_bytes() -> None:
+            with contextlib.ExitStack() as unsent:
+                unsent.callback(os.close, descriptor)
+                await write(response, request, await hashes())
+                unsent.pop_all()
+            await self._sender.file(response, request, descriptor, first, end, sent)
+
         with contextlib.ExitStack() as unsent:
             unsent.callback(os.close, descriptor)
             response = web.StreamResponse(headers={"Content-Type": "application/octet-stream"})
-            response.content_length = len(hashes) + end - first
+            response.content_length = 32 * count(first, end) + end - first
             await response.prepare(request)
-            await response.write(hashes)
             unsent.pop_all()
-        await delivered(request, self._sender.file(response, request, descriptor, first, end, sent))
+        await delivered(request, hashes_and_bytes())
         return response
 
     async def files(self, request: web.Request) -> web.StreamResponse:

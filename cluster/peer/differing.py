@@ -16,9 +16,13 @@ from typing import TYPE_CHECKING
 
 from aiohttp import web
 
+from cluster.errors import StoreError
+from cluster.model import shown
 from cluster.peer import deltawire
+from cluster.peer.arriving import count
 from cluster.peer.query import Query
 from cluster.peer.sending import delivered, open_file, write
+from cluster.store import blocks
 
 if TYPE_CHECKING:
     from cluster.model import Held
@@ -51,7 +55,10 @@ class Differing:
             with contextlib.ExitStack() as unsent:
                 unsent.callback(os.close, descriptor)
                 if not block:
-                    return web.Response(body=await reader.blocks(query.path("path")))
+                    size = 32 * count(0, held.size) if held.size > blocks.BLOCK else 0
+                    response = await _begun(request, size)
+                    await delivered(request, _hashes(response, request, reader, query, held, descriptor))
+                    return response
                 wanted = deltawire.ranges(query.text("ranges"), held.size // block)
                 number = sum(end - first for first, end in wanted)
                 if number > min(deltawire.MAX_SUMS, deltawire.MAX_SUMMED // block):
@@ -133,6 +140,21 @@ async def _version(request: web.Request, reader: Reader, query: Query) -> tuple[
         os.close(descriptor)
         raise web.HTTPPreconditionFailed(reason="this site holds another version")
     return descriptor, held
+
+
+async def _hashes(
+    response: web.StreamResponse,
+    request: web.Request,
+    reader: Reader,
+    query: Query,
+    held: Held,
+    descriptor: int,
+) -> None:
+    path = query.path("path")
+    hashes = await reader.block_hashes(path, held, descriptor)
+    if len(hashes) != response.content_length:
+        raise StoreError(f"{shown(path)}: another version is recorded by now")
+    await write(response, request, hashes)
 
 
 async def _begun(request: web.Request, size: int | None) -> web.StreamResponse:

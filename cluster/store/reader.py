@@ -14,8 +14,20 @@ from typing import TypeVar
 from cluster.errors import DataMissing, NoRecords, StoreError
 from cluster.model import Attributes, Failure, Held, Kind, Site, Skipped
 from cluster.plan.saving import Received
-from cluster.store import agreement, deletion, digest, intents, passes, received, rows, schema, suspects
+from cluster.store import (
+    agreement,
+    blocks,
+    deletion,
+    digest,
+    intents,
+    passes,
+    received,
+    rows,
+    schema,
+    suspects,
+)
 from cluster.store.agreement import Agreed
+from cluster.store.late import LateHashes
 from cluster.store.records import JournalRecord, PassRecord, Plan, Totals
 from cluster.store.tree import Tree
 
@@ -31,6 +43,7 @@ class Reader:
     ) -> None:
         self._name, self._connection, self._tree, self._thread = name, connection, tree, thread
         self._tree_open = False
+        self._late = LateHashes()
 
     @classmethod
     async def open(cls, mirror: str, site: Site) -> Reader:
@@ -56,6 +69,7 @@ class Reader:
         return cls(mirror, connection, tree, thread)
 
     async def close(self) -> None:
+        self._late.close()
         await self._ask(self._close)
         self._thread.shutdown(wait=False)
 
@@ -101,8 +115,16 @@ class Reader:
         return await self._ask(lambda c: agreement.agreed(c, directory, known, after))
 
     async def blocks(self, path: bytes) -> bytes:
-        """The BLAKE3 of each 8 MiB block, concatenated; empty for files up to 8 MiB."""
+        """What is recorded as the BLAKE3 of each 8 MiB block, concatenated."""
         return await self._ask(lambda c: rows.blocks(c, path))
+
+    async def block_hashes(self, path: bytes, held: Held, descriptor: int) -> bytes:
+        """The BLAKE3 of each 8 MiB block of an open file of this record, concatenated; empty for files up to
+        8 MiB. Takes as long as to read the file where they were not recorded with it. Raises StoreError."""
+        recorded = await self.blocks(path)
+        if recorded or held.size <= blocks.BLOCK or held.sha256 is None:
+            return recorded
+        return await self._late.of(path, held, descriptor)
 
     async def open_file(self, path: bytes) -> tuple[int, Held] | None:
         """An open descriptor of a committed, undoubted public file (fstat agrees with its record), or None.

@@ -115,11 +115,14 @@ class Staging:
         if self._size >= PIECE:
             await self._hand_over()
 
-    def intake(self, *, aside: bool) -> Intake:
+    def intake(self, *, aside: bool, parts: bool = True) -> Intake:
         """Where one thread puts the rest of the bytes, instead of `write`; it has ended when anything else is
-        called here. `aside`: nobody will soon read them here, so that they need not be kept in memory."""
+        called here. `aside`: nobody will soon read them here, so that they need not be kept in memory. Not
+        `parts`: nobody is there who may ask for ranges of it (`cluster.store.late`)."""
         if aside:
             self._sink.go_aside(self._expected)
+        if not parts:
+            self._sink.digest.whole_only()
         self._intake = Intake(self._sink.digest, self._sink.write_one, self._sink.digest.length)
         return self._intake
 

@@ -10,6 +10,7 @@ import pytest
 
 from cluster.errors import PeerBroke, PeerLacks, PeerSilent
 from cluster.model import Delta, Mirror, Sideways, Trust
+from cluster.store import rows
 from cluster.store.reader import Reader
 from cluster.store.summary import summarise
 from tests.engine.world import FakeSibling, World
@@ -49,9 +50,15 @@ async def test_a_new_version_costs_what_differs(world: World) -> None:
     await reader.close()
 
 
-async def test_what_was_appended_to_a_file_of_many_blocks_is_all_that_comes(world: World) -> None:
+@pytest.mark.parametrize("hashed", [True, False])
+async def test_what_was_appended_to_a_file_of_many_blocks_is_all_that_comes(
+    world: World, hashed: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Also where it came without hashes of its blocks, since nobody was there to ask for them."""
     body = OLD * 6
     sibling = await older(world, body=body)
+    if not hashed:
+        monkeypatch.setattr(rows, "blocks", lambda connection, path: b"")
     world.memory.update(b"img/a.iso", body + b"appended")
     sibling.hold_all(world.memory)
     report = await world.run()

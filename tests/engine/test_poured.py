@@ -13,7 +13,9 @@ from cluster.engine import transfer
 from cluster.model import Limits, OriginSpec
 from cluster.origin.http import HttpOrigin
 from cluster.store import intake
+from cluster.store.blocks import block_hashes
 from cluster.store.intake import Intake
+from cluster.store.mirror import MirrorStore, Reader
 from cluster.store.staging import Staging
 from tests.engine.world import Told, World
 from tests.origin.hostile import Hostile, Request, ok
@@ -28,9 +30,9 @@ def asides(monkeypatch: pytest.MonkeyPatch) -> list[bool]:
     seen: list[bool] = []
     real = Staging.intake
 
-    def noted(self: Staging, *, aside: bool) -> Intake:
+    def noted(self: Staging, *, aside: bool, parts: bool) -> Intake:
         seen.append(aside)
-        return real(self, aside=aside)
+        return real(self, aside=aside, parts=parts)
 
     monkeypatch.setattr(Staging, "intake", noted)
     monkeypatch.setattr(transfer, "RANGE", 9 * 2**20)
@@ -56,6 +58,24 @@ async def test_a_very_large_one_stays_in_memory_only_where_siblings_will_read_it
     assert (report.outcome, report.bytes_origin) == ("complete", len(BODY) + 8 * 2**20 + 1)
     assert world.bodies() == {b"f": BODY, b"g": BODY[: 8 * 2**20 + 1]}
     assert sorted(asides) == ([False, False] if beside else [False, True])
+    recorded, told = await hashes(world)
+    assert recorded == (block_hashes(BODY) if beside else b"")
+    assert told == block_hashes(BODY)
+
+
+async def hashes(world: World) -> tuple[bytes, bytes]:
+    """Of the blocks of `f`: what is recorded, and what a sibling that asks is told."""
+    store = await MirrorStore.open(world.mirror, world.site, 0)
+    recorded = await store.blocks(b"f")
+    await store.close()
+    reader = await Reader.open(world.mirror.name, world.site)
+    try:
+        descriptor, held = await reader.open_file(b"f") or (-1, None)
+        assert held is not None
+        with os.fdopen(descriptor):
+            return recorded, await reader.block_hashes(b"f", held, descriptor)
+    finally:
+        await reader.close()
 
 
 async def test_59_what_broke_off_goes_on_with_the_byte_that_comes_next(

@@ -10,6 +10,7 @@ import time
 from collections.abc import AsyncIterator
 from dataclasses import dataclass, field, replace
 
+from cluster.errors import StoreError
 from cluster.model import Cluster, Held, Kind, Mirror, OriginSpec, PeerAddress, Row, Site, Stamp, join, split
 from cluster.peer import keys
 from cluster.peer.claims import Claims
@@ -64,6 +65,7 @@ class FakeReader:
     stuck: asyncio.Event | None = None  # answers wait for it
     epoch: str = "first"
     closed: bool = False
+    damaged: bool = False
 
     def put(self, path: bytes, body: bytes, **facts: object) -> Held:
         record = held(split(path)[1], body, **facts)
@@ -140,8 +142,10 @@ class FakeReader:
         found = [self.files.get(join(directory, record.name)) for directory, record in files]
         return [(n, one[1]) for n, one in enumerate(found) if one and len(one[1]) == one[0].size]
 
-    async def blocks(self, path: bytes) -> bytes:
-        return block_hashes(self.files[path][1]) if path in self.files else b""
+    async def block_hashes(self, path: bytes, held: Held, descriptor: int) -> bytes:
+        if self.damaged:
+            raise StoreError("what is read from the disk is not what was written")
+        return block_hashes(self.files[path][1])
 
     async def close(self) -> None:
         self.closed = True

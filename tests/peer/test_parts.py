@@ -118,6 +118,17 @@ async def test_a_file_that_is_here_whole_is_told_and_read_by_parts_too(cluster):
             assert await read(sibling, first, end) == (hashes(first, end), BODY[first:end])
 
 
+async def test_of_a_file_that_the_disk_has_changed_no_part_is_sent(cluster):
+    async with running(cluster, "kent", "oslo") as (kent, oslo):
+        oslo.files.put(PATH, BODY)
+        oslo.files.damaged = True
+        sibling = await kent.meets("oslo")
+        with pytest.raises(PeerError):
+            await read(sibling, 0, RANGE)
+        oslo.files.damaged = False
+        assert await read(sibling, 0, RANGE) == (hashes(0, RANGE), BODY[:RANGE])
+
+
 @pytest.mark.parametrize("whole_file", [False, True])
 @pytest.mark.parametrize(
     "version", [{"size": SIZE + 1}, {"etag": '"v2"'}, {"etag": ""}, {"path": b"iso/other"}], ids=str

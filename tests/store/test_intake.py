@@ -67,6 +67,15 @@ async def test_what_a_thread_puts_in_arrives_with_its_hashes(
     assert (public(tmp_path) / "large").read_bytes() == body
 
 
+@pytest.mark.parametrize("aside", [False, True], ids=["cached", "aside"])
+async def test_of_what_nobody_asks_for_by_parts_only_the_whole_is_hashed(tree: Tree, aside: bool) -> None:
+    body = random.Random(5).randbytes(BLOCK + 5)
+    staging = await Staging.open(tree, b"large", len(body))
+    await pour(staging.intake(aside=aside, parts=False), body)
+    one = await staging.finish(LARGE)
+    assert (one.held.size, one.held.sha256, one.blocks) == (len(body), hashlib.sha256(body).digest(), b"")
+
+
 @pytest.mark.parametrize("begun", [0, 1, PAGE - 1, PAGE, 3 * PIECE, 2 * PIECE + 777], ids=str)
 @pytest.mark.parametrize("aside", [False, True], ids=["cached", "aside"])
 async def test_an_interrupted_one_goes_on_where_it_stopped(

@@ -20,6 +20,8 @@ from cluster.model import Listing, Stamp
 if TYPE_CHECKING:
     pass
 
+PLAIN = 18  # digits that are a number of bytes, without a look at units and limits
+
 _NGINX_HEAD = re.compile(
     rb"<html>\r?\n<head><title>Index of ([^<]*)</title></head>\r?\n<body(?: bgcolor=\"white\")?>\r?\n"
     rb"<h1>Index of \1</h1><hr><pre><a href=\"\.\./\">\.\./</a>\r?\n"
@@ -160,7 +162,11 @@ def _read(
         if plain:
             rows.link(href)
             continue
-        size = sizes.get(groups[2])
+        digits = groups[2]
+        if digits.isdigit() and len(digits) <= PLAIN:
+            rows.link(href, Size(int(digits)), stamp(groups[1]))
+            continue
+        size = sizes.get(digits)
         if size is None:
             size = sizes[groups[2]] = size_of(groups[2].decode().replace("&nbsp;", "")) or NO_SIZE
         rows.link(href, size, stamp(groups[1]))

@@ -11,7 +11,7 @@ from cluster.store import rows, snapshot
 from cluster.store.status import StatusFiles
 
 LARGE = 1000  # names; the file of such a directory is not rewritten more than once in (names / LARGE) seconds
-_CHUNK = 64  # directories written together
+_CHUNK = 512  # directories written together: two syncs for all of them
 _CHUNK_NAMES = 20_000
 
 _STALE = "SELECT id, dirty, path FROM directories WHERE dirty > 0 AND id > ? ORDER BY id LIMIT 1"

@@ -236,20 +236,18 @@ class StatusFiles:
             each = len(files) <= _SYNC_EACH
             for number, (_, status) in enumerate(files):
                 self._write_new(number, status, sync=each)
-            folders = []
-            try:
-                if not each:
-                    linux.syncfs(self._new)
-                for number, (path, _) in enumerate(files):
-                    folders.append(make_beneath(self._root, path))
-                    os.rename(b"%d" % number, STATUS_FILE, src_dir_fd=self._new, dst_dir_fd=folders[-1])
+            if not each:
+                linux.syncfs(self._new)
+            for number, (path, _) in enumerate(files):
+                folder = make_beneath(self._root, path)
+                try:
+                    os.rename(b"%d" % number, STATUS_FILE, src_dir_fd=self._new, dst_dir_fd=folder)
                     if each:
-                        os.fsync(folders[-1])
-                if not each:
-                    linux.syncfs(self._new)
-            finally:
-                for folder in folders:
+                        os.fsync(folder)
+                finally:
                     os.close(folder)
+            if not each:
+                linux.syncfs(self._new)
 
     def write_mirror(self, status: dict[str, object]) -> None:
         with self._told(b"status of " + self._mirror):

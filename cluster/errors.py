@@ -125,6 +125,37 @@ class PeerBroke(PeerError):
     """It broke the rules of the protocol, or its bytes are not what it promised. Counts against it."""
 
 
+# -- what a repository says ------------------------------------------------------------------
+
+
+class RepositoryError(SidewaysError):
+    """A root or index of a repository, `path`, is of no use: the state that it describes is not published."""
+
+    def __init__(self, path: str, message: str) -> None:
+        super().__init__(f"{path or '/'}: {message}")
+        self.path, self.message = path, message
+
+
+class Malformed(RepositoryError):
+    """Not in its format, cut off, or it names what no repository can hold."""
+
+
+class TooMuch(RepositoryError):
+    """Beyond a limit: unpacks to far more than it is, or has records that no index has."""
+
+
+class Contradicted(RepositoryError):
+    """One path is named with two different contents."""
+
+
+class BadSignature(RepositoryError):
+    """Not signed by a key of the keyring, or not what was signed."""
+
+
+class Unverifiable(RepositoryError):
+    """This machine cannot check the signature: the program or the keyring is missing or of no use."""
+
+
 # -- what this machine did -------------------------------------------------------------------
 
 

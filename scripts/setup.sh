@@ -6,7 +6,8 @@ cd "$(dirname "${BASH_SOURCE[0]}")/.."
 
 # program=Debian package. apache2-bin carries no service; the others' services are kept from starting below.
 PROGRAMS=(rsync=rsync nginx=nginx apache2=apache2-bin lighttpd=lighttpd vsftpd=vsftpd lftp=lftp strace=strace
-          setpriv=util-linux zsyncmake=zsync)
+          setpriv=util-linux zsyncmake=zsync apt-ftparchive=apt-utils createrepo_c=createrepo-c gpg=gpg gpgv=gpgv
+          gpg-agent=gpg-agent rpmbuild=rpm)
 export PATH="$PATH:/usr/local/sbin:/usr/sbin:/sbin"
 
 missing_packages() {

@@ -1,0 +1,1 @@
+"""What repositories say about themselves: bytes in, facts out. No I/O, no clock, no chance."""

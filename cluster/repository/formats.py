@@ -1,0 +1,12 @@
+"""The types of repository that descriptors may name."""
+
+from __future__ import annotations
+
+from cluster.repository.apt import Apt
+from cluster.repository.base import Format
+from cluster.repository.plain import Plain
+
+_ALL: tuple[Format, ...] = (Apt(), Plain())
+
+FORMATS = {one.name: one for one in _ALL}
+"""Each by its name."""

@@ -13,16 +13,48 @@ from cluster.model import Entry, Kind, Listing, Rejected, Stamp
 MAX_REJECTED = 1000  # one page that refuses more than this is shown with the first ones
 
 
-class Rows:
-    """Collects what a page shows of one directory.
+class Names:
+    """Collects what a listing tells of one directory.
 
     `path` names the listing in errors; more than `limit` names raise TooLarge.
     """
 
-    def __init__(self, place: Place, path: str, limit: int) -> None:
-        self.place, self.path, self.limit = place, path, limit
+    def __init__(self, path: str, limit: int) -> None:
+        self.path, self.limit = path, limit
         self.entries: dict[bytes, Entry] = {}
         self.rejected: dict[bytes, Rejected] = {}
+
+    def put(self, entry: Entry) -> None:
+        """A row whose name is checked already. A name that is told twice is kept once."""
+        known = self.entries.setdefault(entry.name, entry)
+        if known is not entry:
+            if known != entry:
+                self.entries[entry.name] = _either(known, entry)
+        elif len(self.entries) > self.limit:
+            raise TooLarge(self.path, f"more than {self.limit} entries")
+
+    def reject(self, name: bytes, reason: str, kind: Kind = Kind.FILE) -> None:
+        if len(self.rejected) < MAX_REJECTED:
+            self.rejected.setdefault(name, Rejected(name, reason, kind))
+
+    def listing(self, form: str, size: int, *, zone_known: bool, own: Entry | None = None) -> Listing:
+        entries = self.entries
+        return Listing(
+            tuple([entries[name] for name in sorted(entries)]),
+            tuple([self.rejected[name] for name in sorted(self.rejected)]),
+            zone_known or not any(entry.mtime for entry in entries.values()),
+            form,
+            size,
+            own,
+        )
+
+
+class Rows(Names):
+    """The same of a page with links, which are read against the `place` of the directory."""
+
+    def __init__(self, place: Place, path: str, limit: int) -> None:
+        super().__init__(path, limit)
+        self.place = place
 
     def link(
         self, href: bytes, size: Size = NO_SIZE, mtime: Stamp | None = None, *, directory: bool = False
@@ -40,27 +72,7 @@ class Rows:
         """A row whose name is checked already. A directory's size says nothing about what it holds."""
         if kind is not Kind.FILE:
             size = NO_SIZE
-        entry = Entry(name, kind, size.exact, size.rounded, mtime)
-        known = self.entries.setdefault(name, entry)
-        if known is not entry:
-            if known != entry:
-                self.entries[name] = _either(known, entry)
-        elif len(self.entries) > self.limit:
-            raise TooLarge(self.path, f"more than {self.limit} entries")
-
-    def reject(self, name: bytes, reason: str, kind: Kind = Kind.FILE) -> None:
-        if len(self.rejected) < MAX_REJECTED:
-            self.rejected.setdefault(name, Rejected(name, reason, kind))
-
-    def listing(self, form: str, size: int, *, zone_known: bool) -> Listing:
-        entries = self.entries
-        return Listing(
-            tuple([entries[name] for name in sorted(entries)]),
-            tuple([self.rejected[name] for name in sorted(self.rejected)]),
-            zone_known or not any(entry.mtime for entry in entries.values()),
-            form,
-            size,
-        )
+        self.put(Entry(name, kind, size.exact, size.rounded, mtime))
 
 
 def fingerprint(listing: Listing) -> bytes:
@@ -87,5 +99,7 @@ def _either(one: Entry, other: Entry) -> Entry:
         size=one.size if one.size == other.size else None,
         rounded=one.rounded if one.rounded == other.rounded else None,
         mtime=one.mtime if one.mtime == other.mtime else None,
+        mode=one.mode if one.mode == other.mode else None,
+        target=one.target if one.target == other.target else None,
         ambiguous=True,
     )

@@ -45,6 +45,7 @@ class Visit:
     listed_at: int = 0  # ns since 1970 when its listing was asked for
     digests: tuple[bytes, ...] = ()  # of the listings of its nearest ancestors
     token: bytes = b""  # of its listing
+    files: int = 0  # that its listing shows
     agrees: bool = True  # nothing of it is put off, unsettled, missing or waiting
     descended: bool = False  # what lies below is on its way by itself
     relayed: bool = False  # its listing came from a sibling

@@ -8,6 +8,7 @@ from dataclasses import replace
 from typing import Self
 
 from cluster.engine.asking import Asking, Ways
+from cluster.engine.batches import Batches
 from cluster.engine.bulk import Bulk
 from cluster.engine.context import SMALL, Context, Job, Stage, Visit, renewal
 from cluster.engine.pace import InLine, Pace
@@ -39,6 +40,7 @@ class Fetcher:
         self._pace = Pace()
         self._line = InLine(self._pace)
         self._bulk = Bulk(context, self.transfer, self._pace, self._alone, self._line.over, self._stop)
+        self._batches = Batches(context, self.transfer, self._pace, self._line.over, self._stop)
         ways = Ways(self._line.room, self._claim, self._unclaim, self._from_origin, self._put_off, self._send)
         self._asking = Asking(context, self.transfer, ways, self._pace, self._stop)
         accounts = Accounts(self._begin, self._not_copied, self._larger, self.book_later)
@@ -81,6 +83,7 @@ class Fetcher:
             if self.stopped is None:
                 await self.book_later()
         finally:
+            await self._batches.close()
             await self._bulk.close()
             await self.transfer.__aexit__(*error)
 
@@ -150,7 +153,8 @@ class Fetcher:
         """Whether it is fetched by parts, where the origin allows that, and siblings do the same."""
         context = self._context
         sideways = context.mirror.sideways
-        if not _is_large(want) or want.ask or not context.origin.properties.network:
+        origin = context.origin.properties
+        if not _is_large(want) or want.ask or not origin.network or origin.batches:
             return False
         shared = sideways.enabled and sideways.trust is Trust.SIBLINGS
         return shared and any(sibling.up for sibling in context.siblings)
@@ -194,6 +198,7 @@ class Fetcher:
         return (
             _is_large(job.wanted)
             and self._context.origin.properties.network
+            and not self._context.origin.properties.batches
             and await self._context.store.is_growing(job.path)
         )
 
@@ -245,12 +250,13 @@ class Fetcher:
         return [answer for answer in await asyncio.gather(*(one(s) for s in siblings)) if answer is not None]
 
     async def _from_origin(self, jobs: Sequence[Job]) -> None:
-        """Small ones by the courier where it goes, the others one by one. Waits while much is under way: that
-        they come from the origin is settled, so that nobody who ranks before us takes them meanwhile."""
+        """In batches where the origin has them, or small ones by the courier; the others one by one. Waits
+        while much is under way: that they come from the origin is settled, so that nobody who ranks before us
+        takes them meanwhile."""
         claims, mirror, now = self._context.claims, self._context.mirror.name, self._context.clock.monotonic()
         for job in jobs if claims.kept else ():
             claims.start(mirror, job.visit.path, job.entry.name, now)
-        await self._alone(await self._bulk.take(jobs))
+        await self._alone(await self._bulk.take(await self._batches.take(jobs)))
 
     async def _alone(self, jobs: Sequence[Job]) -> None:
         for job in jobs:
@@ -296,15 +302,17 @@ class Fetcher:
             self._pace.look(
                 context.clock.monotonic(),
                 context.origin.traffic.bytes,
-                busy=self._bulk.busy or self._alone_now > 0 or context.ranges > 0,
+                busy=self._bulk.busy or self._batches.busy or self._alone_now > 0 or context.ranges > 0,
             )
             if self._pace.best is not None:
                 headway = Headway(int(self._pace.best), context.origin.traffic.bytes, self._before)
                 context.claims.goes(context.mirror.name, headway)
-            if (seen, heard) == (context.origin.traffic.bytes, self._bulk.heard):
+            heard_now = max(self._bulk.heard, self._batches.heard)
+            if (seen, heard) == (context.origin.traffic.bytes, heard_now):
                 continue
-            seen, heard, now = context.origin.traffic.bytes, self._bulk.heard, context.clock.monotonic()
+            seen, heard, now = context.origin.traffic.bytes, heard_now, context.clock.monotonic()
             self._bulk.renew(now)
+            self._batches.renew(now)
             for job in self._line.jobs():
                 context.claims.progress(context.mirror.name, job.visit.path, job.entry.name, 0, now)
 
@@ -425,8 +433,9 @@ class Fetcher:
             await self._put_off([job])
             return
         self._claim(job)
-        self._line.over([job])
-        await self.transfer.from_origin(job)
+        if await self._batches.take([job]):
+            self._line.over([job])
+            await self.transfer.from_origin(job)
 
     async def _larger(self, job: Job, source: FromSibling) -> bool:
         sibling = next(s for s in self._context.siblings if s.name == source.site)

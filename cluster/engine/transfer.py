@@ -76,9 +76,9 @@ class Transfer:
         try:
             await self._tries(job)
         except OriginError as error:
-            self._refused(job, error)
+            self.refused(job, error)
 
-    def _refused(self, job: Job, error: OriginError) -> None:
+    def refused(self, job: Job, error: OriginError) -> None:
         """The origin does not deliver this."""
         if self._context.look_again(job.visit, error):
             self.settle(job)
@@ -228,7 +228,7 @@ class Transfer:
         """One large file from origin and siblings together: see `Parted.fetch`."""
         if await self._by_zsync(job):
             return True
-        return await Parted(self._context, self._held, self._publish, self._refused).fetch(job)
+        return await Parted(self._context, self._held, self._publish, self.refused).fetch(job)
 
     def _arrived(self, job: Job) -> None:
         """Whether or not it came by parts: siblings ask for the published file from now on."""
@@ -435,6 +435,11 @@ class Transfer:
     def arrived(self, job: Job, facts: Facts, sha256: bytes, disk_mtime: int, inode: int) -> Held:
         """The record of a file that the courier has fetched and written."""
         return self._held(job, facts, facts.size or 0, sha256, disk_mtime=disk_mtime, inode=inode)
+
+    def brought(self, job: Job) -> Held:
+        """The record of a file that another program brings, if it is the listed one."""
+        size = job.entry.size or 0
+        return self._held(job, Facts(size=size, mtime=job.entry.mtime), size, None)
 
     def _held(
         self,

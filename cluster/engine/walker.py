@@ -358,6 +358,7 @@ class Walker:
         self._note(visit, view, difference=difference, listed=len(listing.entries), wanted=wanted)
         context.reporter.directory(visit.path)
         assert self._fetcher is not None
+        visit.files = sum(entry.kind is Kind.FILE for entry in listing.entries)
         if wanted:
             await self._fetcher.take(visit, wanted)
 

@@ -6,7 +6,7 @@ Paths are checked relative paths (`cluster.model`); directories have no trailing
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncGenerator, AsyncIterator, Callable, Sequence
 from contextlib import AbstractAsyncContextManager
 from dataclasses import dataclass
 from typing import Protocol, runtime_checkable
@@ -24,6 +24,7 @@ class Properties:
     hard_links: bool = False
     network: bool = True
     lends: bool = False  # see Lending
+    batches: bool = False  # see Batching
     scheme: str = ""
 
 
@@ -152,6 +153,44 @@ class Lending(Protocol):
 
     def wanted(self) -> bool:
         """Whether somebody waits for what is lent, and for nothing else: give it back soon."""
+        ...
+
+
+@value
+class Batch:
+    """Files that are to come together, by their paths.
+
+    Each comes to lie under its path in `folder`, which is private, empty or left by an earlier try, and on
+    the file system of the public tree. What has begun to come lies in a folder called `begun` beside the
+    place of the file, under its name. Of the directories in `whole` every file is wanted, so that they may be
+    asked for as such. `older` is a folder in which older versions lie under the same paths, to be read only;
+    None where there are none. `alike`: one may lie there under another name of the same directory.
+    `largest` is the number of bytes beyond which no file is to be taken; `rate` what may come in a second.
+    """
+
+    folder: str
+    begun: str
+    files: tuple[bytes, ...]
+    whole: tuple[bytes, ...] = ()
+    older: str | None = None
+    alike: bool = False
+    largest: int = 64 * 2**30
+    rate: int | None = None
+
+
+Brought = tuple[bytes, int]
+"""The path of a file that has come to lie in a folder, and the bytes that came for it."""
+
+
+class Batching(Protocol):
+    """An origin from which a program of its own brings many files at once."""
+
+    def bring(self, batch: Batch) -> AsyncGenerator[Sequence[Brought], None]:
+        """What has come, as it comes. Whether a file is there, and is what was listed, is for the caller to
+        look at: what is told proves nothing. Ends when the origin has sent all that it is willing to send.
+        Raises OriginError; what has come by then stays, and another call with the same folder goes on with
+        what had begun to come. When it is closed, and after an error, nobody writes into the folder any more.
+        """
         ...
 
 

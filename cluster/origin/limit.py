@@ -6,7 +6,7 @@ import asyncio
 import contextlib
 import time
 from collections import deque
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable, Sequence
 from contextlib import AbstractAsyncContextManager
 from dataclasses import dataclass, field, replace
 from types import TracebackType
@@ -14,7 +14,7 @@ from typing import cast
 
 from cluster.errors import Unreachable
 from cluster.model import Facts, Limits, Listing, href
-from cluster.origin.base import Body, Copyable, Lending, Origin, Plain, Want
+from cluster.origin.base import Batch, Batching, Body, Brought, Copyable, Lending, Origin, Plain, Want
 
 BURST = 1.0  # s of the rate that may have been saved up
 PART_HOLDS = 0.2  # s after which it is looked again whether siblings leave anything of a bandwidth
@@ -276,6 +276,20 @@ class Limited:
 
     def wanted(self) -> bool:
         return self.slots.starved
+
+    async def bring(self, batch: Batch) -> AsyncGenerator[Sequence[Brought], None]:
+        """See `Batching`. One slot, for as long as it takes, and the rate of the hour in which it begins."""
+        await self.admitted()
+        try:
+            rate = self._current() if self.shaped else None
+            if rate is not None:
+                part = self.slots.part if self._limits.shared else 1.0
+                batch = replace(batch, rate=max(1, int(rate * part)))
+            async with contextlib.aclosing(cast("Batching", self.inner).bring(batch)) as reports:
+                async for report in reports:
+                    yield report
+        finally:
+            self.slots.give()
 
     async def close(self) -> None:
         if self._open:

@@ -2,15 +2,16 @@
 
 from __future__ import annotations
 
+import contextlib
 import logging
 import time
-from collections.abc import Callable
+from collections.abc import AsyncGenerator, Callable, Sequence
 from contextlib import AbstractAsyncContextManager
 from types import TracebackType
 from typing import cast
 
 from cluster.model import Facts, Listing, href
-from cluster.origin.base import Body, Copyable, Lending, Origin, Plain, Want
+from cluster.origin.base import Batch, Batching, Body, Brought, Copyable, Lending, Origin, Plain, Want
 
 log = logging.getLogger("sideways.origin")
 
@@ -67,6 +68,19 @@ class Logged:
 
     def wanted(self) -> bool:
         return cast("Lending", self.inner).wanted()
+
+    async def bring(self, batch: Batch) -> AsyncGenerator[Sequence[Brought], None]:
+        """See `Batching`."""
+        began, files = self._clock(), 0
+        try:
+            async with contextlib.aclosing(cast("Batching", self.inner).bring(batch)) as reports:
+                async for report in reports:
+                    files += len(report)
+                    yield report
+        except BaseException as error:
+            self.say("batch", batch.files[0], began, failed(error))
+            raise
+        self.say("batch", batch.files[0], began, f"{files} of {len(batch.files)} files from here on")
 
     async def close(self) -> None:
         await self.inner.close()

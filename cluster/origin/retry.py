@@ -6,9 +6,10 @@ The first failure of the network is not the last word; an origin's own "not now"
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import random
 import time
-from collections.abc import Awaitable, Callable
+from collections.abc import AsyncGenerator, Awaitable, Callable, Sequence
 from contextlib import AbstractAsyncContextManager
 from dataclasses import dataclass, field
 from types import TracebackType
@@ -16,7 +17,7 @@ from typing import TypeVar, cast
 
 from cluster.errors import OriginError, Unreachable
 from cluster.model import Facts, Listing, href
-from cluster.origin.base import Body, Copyable, Lending, Origin, Plain, Want
+from cluster.origin.base import Batch, Batching, Body, Brought, Copyable, Lending, Origin, Plain, Want
 
 T = TypeVar("T")
 
@@ -98,6 +99,18 @@ class Retrying:
 
     def wanted(self) -> bool:
         return cast("Lending", self.inner).wanted()
+
+    async def bring(self, batch: Batch) -> AsyncGenerator[Sequence[Brought], None]:
+        """See `Batching`. Tried once: who asked knows what has come, and what is to be asked for again."""
+        await self._respect(batch.files[0])
+        try:
+            async with contextlib.aclosing(cast("Batching", self.inner).bring(batch)) as reports:
+                async for report in reports:
+                    yield report
+        except OriginError as error:
+            if error.retry_after is not None:
+                self._quiet.asked(self._host, error.retry_after, self._clock())
+            raise
 
     async def close(self) -> None:
         await self.inner.close()

@@ -41,6 +41,7 @@ from cluster.store.agreement import Agreed
 from cluster.store.connections import Connections
 from cluster.store.growing import Growing
 from cluster.store.grown import Grown, adopted
+from cluster.store.landing import Landing, Taken
 from cluster.store.lock import Lock
 from cluster.store.opening import Opened, book_refusal, open_copy, open_store
 from cluster.store.publishing import Batch, Begun, Following, staged_in
@@ -85,6 +86,7 @@ _log = logging.getLogger(__name__)
 DIRECTORIES_AT_ONCE = 1000  # of one answer of `later_directories`
 LIKE = 500  # names of one directory that are looked at for one that is like another
 TRASHED_AT_ONCE = 256  # names moved to the trash between two looks at the event loop
+KEPT_FROM = 2**20  # bytes of a file that were brought by another program, to be gone on with
 STATUS_AT_START = 5.0  # s that status files may take when a mirror is opened after a crash
 
 
@@ -431,6 +433,44 @@ class MirrorStore:
     async def forget_temporaries(self, names: Iterable[bytes]) -> None:
         """Remove those of them that exist."""
         await self._on_disk(self._tree.temporaries.remove, list(names))
+
+    async def land(self, begun: Sequence[bytes]) -> Landing:
+        """A private folder into which another program may bring files. It goes on with what an earlier
+        attempt has left of these paths. Raises DiskFull, StoreError."""
+        found = [
+            one
+            for path in begun
+            if (one := await self._records.read(partial(adoption.partial, path=path))) is not None
+        ]
+        landing = await self._on_disk(self._tree.landing)
+        for one in found:
+            await self._records.write(lambda c, _: adoption.take_partial(c, one.path))  # noqa: B023  # awaited
+            await self._on_disk(landing.resume, one.path, one.temporary)
+        return landing
+
+    async def landed(
+        self, landing: Landing, files: Sequence[tuple[bytes, Held]], *, parts: bool
+    ) -> list[Taken]:
+        """See `Landing.take`."""
+        return await self._on_disk(partial(landing.take, files, parts=parts))
+
+    async def landing_growth(self, landing: Landing, paths: Sequence[bytes]) -> list[int]:
+        """See `Landing.growth`."""
+        return await self._on_disk(landing.growth, paths)
+
+    async def leave(self, landing: Landing, begun: Mapping[bytes, int]) -> None:
+        """Nobody brings anything more. Of these paths (with their sizes) what has begun to come is kept for
+        the next attempt; the folder is gone afterwards, also where the caller is cancelled meanwhile."""
+        await self._whole(self._leave(landing, begun))
+
+    async def _leave(self, landing: Landing, begun: Mapping[bytes, int]) -> None:
+        try:
+            for path, size in begun.items():
+                found = await self._on_disk(landing.interrupted, path, KEPT_FROM)
+                if found is not None:
+                    await self._keep(Partial(found[0], path, "", size, found[1], b""))
+        finally:
+            await self._on_disk(landing.remove)
 
     async def stage(self, path: bytes, size: int | None) -> Staging:
         """A temporary for one large file; goes on with a partial of an earlier attempt where there is one."""

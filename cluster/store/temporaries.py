@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import contextlib
 import os
+import shutil
 from collections.abc import Iterable, Sequence
 from typing import TYPE_CHECKING
 
@@ -108,10 +109,15 @@ class Temporaries:
                 raise StoreError(f"disk: {os.strerror(error.errno or 0)} while files were synced") from error
 
     def remove(self, names: Iterable[bytes]) -> None:
-        """Remove temporaries that are of no use any more; those that are gone already do not matter."""
+        """Remove temporaries that are of no use any more, and folders among them with all that is in them;
+        those that are gone already do not matter."""
         for name in names:
-            with contextlib.suppress(OSError):
+            try:
                 os.unlink(name, dir_fd=self.folder)
+            except IsADirectoryError:
+                shutil.rmtree(os.fsdecode(name), ignore_errors=True, dir_fd=self.folder)
+            except OSError:
+                pass
 
     def remove_orphans(self, keep: set[bytes]) -> int:
         """Remove what dead runs left (HAZARDS 111), all but `keep`; how many. Only for who holds the lock."""

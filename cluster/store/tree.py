@@ -25,6 +25,7 @@ from cluster.store.appearance import Appearance
 from cluster.store.blocks import BLOCK, Digest
 from cluster.store.changes import Changes, kind_of
 from cluster.store.dirfd import FOLDER, Folders, make_beneath, open_beneath, store_error
+from cluster.store.landing import Landing
 from cluster.store.marker import PRIVATE, check_marker
 from cluster.store.small import write_all
 from cluster.store.space import Space
@@ -242,6 +243,12 @@ class Tree:
             finally:
                 os.close(target)
         return Staged(name, complete, complete.inode, digest.blocks)
+
+    def landing(self) -> Landing:
+        """A new folder into which another program may bring files. Raises DiskFull, StoreError."""
+        temporaries = os.path.join(self._data, PRIVATE, "tmp", os.fsdecode(self._mirror))
+        public = os.path.join(self._data, os.fsdecode(self._public))
+        return Landing(self.temporaries, os.path.abspath(temporaries), os.path.abspath(public))
 
     def sync(self, staged: Iterable[Staged]) -> None:
         """Make temporaries durable: fsync each, or one syncfs where there are more than 8.

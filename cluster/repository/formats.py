@@ -5,8 +5,9 @@ from __future__ import annotations
 from cluster.repository.apt import Apt
 from cluster.repository.base import Format
 from cluster.repository.plain import Plain
+from cluster.repository.yum import Yum
 
-_ALL: tuple[Format, ...] = (Apt(), Plain())
+_ALL: tuple[Format, ...] = (Apt(), Yum(), Plain())
 
 FORMATS = {one.name: one for one in _ALL}
 """Each by its name."""

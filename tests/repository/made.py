@@ -75,6 +75,38 @@ def release(root: Path, suite: str = "stable", options: Mapping[str, str] | None
     return dists
 
 
+_SPEC = """\
+Name: {name}
+Version: {version}
+Release: 1
+Summary: {name}
+License: MIT
+BuildArch: noarch
+%description
+{name}
+%files
+"""
+
+
+def rpm(folder: Path, name: str, version: str) -> Path:
+    """A binary package with nothing in it."""
+    top = folder.parent / f"rpm-{name}-{version}"
+    top.mkdir(parents=True)
+    (top / "spec").write_text(_SPEC.format(name=name, version=version))
+    _run("rpmbuild", "-bb", "--quiet", "--define", f"_topdir {top}", str(top / "spec"))
+    (built,) = (top / "RPMS" / "noarch").iterdir()
+    folder.mkdir(parents=True, exist_ok=True)
+    path = built.rename(folder / built.name)
+    subprocess.run(["rm", "-r", str(top)], check=True)
+    return path
+
+
+def repodata(root: Path, *options: str) -> Path:
+    """`repodata` for all packages below `root`, by createrepo_c; its repomd.xml."""
+    _run("createrepo_c", "--quiet", *options, str(root))
+    return root / "repodata" / "repomd.xml"
+
+
 def paths_of(root: Path) -> list[bytes]:
     """Every file below `root`, as a mirror names it."""
     return sorted(

@@ -10,7 +10,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 from collections import Counter, deque
-from collections.abc import AsyncIterator, Callable, Sequence
+from collections.abc import AsyncIterator, Callable, Collection, Sequence
 from contextlib import asynccontextmanager
 from typing import TYPE_CHECKING, cast
 
@@ -150,7 +150,7 @@ class Batches:
         self._begun(jobs)
         for job in jobs:
             job.started = True
-        await context.store.room_for(sum(job.entry.size or 0 for job in jobs), len(jobs))
+        await self._require(jobs)
         large = {job.path: job.entry.size or 0 for job in jobs if _is_large(job)}
         landing = await context.store.land(list(large))
         try:
@@ -163,16 +163,22 @@ class Batches:
                     tries = 1 if len(self._open) < before else tries + 1
                     await self._again(error, tries)
                 else:
+                    await self._require(self._open.values())
                     self._refuse(None)
                 whole = ()
         finally:
             self._open = {}
             await context.store.leave(landing, large)
 
+    async def _require(self, jobs: Collection[Job]) -> None:
+        """Room on the disk for what is to come, or could not. Raises DiskFull."""
+        if jobs:
+            await self._context.store.room_for(sum(job.entry.size or 0 for job in jobs), len(jobs))
+
     async def _again(self, error: OriginError, tries: int) -> None:
         """Wait until it may be tried again, or nothing more is to come."""
         context = self._context
-        await context.store.room_for(sum(job.entry.size or 0 for job in self._open.values()), len(self._open))
+        await self._require(self._open.values())
         try:
             pause = pause_after(error, tries, context.mirror.limits.retries)
         except OriginError as last:
@@ -213,6 +219,9 @@ class Batches:
         """What is there now is ours, and published; of what was never asked for nothing is looked at."""
         context = self._context
         self.heard = context.clock.monotonic()
+        for path, error in report:
+            if isinstance(error, OriginError) and (job := self._open.pop(path, None)) is not None:
+                self._transfer.refused(job, error)
         named = [self._open[path] for path, _ in report if path in self._open]
         for start in range(0, len(named), GROUP):
             some = named[start : start + GROUP]

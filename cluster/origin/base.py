@@ -11,6 +11,7 @@ from contextlib import AbstractAsyncContextManager
 from dataclasses import dataclass
 from typing import Protocol, runtime_checkable
 
+from cluster.errors import OriginError
 from cluster.model import Facts, Listing, value
 
 
@@ -178,8 +179,8 @@ class Batch:
     rate: int | None = None
 
 
-Brought = tuple[bytes, int]
-"""The path of a file that has come to lie in a folder, and the bytes that came for it."""
+Brought = tuple[bytes, int | OriginError]
+"""The path of a file that has come to lie in a folder, and the bytes that came for it; or why it does not."""
 
 
 class Batching(Protocol):

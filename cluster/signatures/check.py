@@ -24,7 +24,7 @@ def signed(path: bytes, body: bytes, detached: bytes | None, keyring: str) -> Si
 
     `detached` is the content of the signature's own file, None where the signature is within. Where this
     returns, only `text` may be believed: it is what the checking program found signed. Blocks for some ms, as
-    it runs a program: to be called in a thread. Raises BadSignature, or Unverifiable (this machine cannot tell).
+    it runs a program: to be called in a thread. Raises BadSignature, or Unverifiable: this machine cannot.
     """
     keys = _keys(path, keyring)
     if rsa.is_signed(path, body):

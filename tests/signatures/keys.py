@@ -43,7 +43,7 @@ class Signer:
 
 @contextlib.contextmanager
 def signers(*names: str, expires: str = "never", now: str | None = None) -> Iterator[list[Signer]]:
-    """Keys of these names, made and used at the time `now`. Their folder and GnuPG's agent are gone afterwards."""
+    """Keys of these names, made and used at the time `now`. Folder and agent are gone afterwards."""
     with tempfile.TemporaryDirectory(prefix="gpg-") as folder:  # a short path: the agent's socket is in it
         home = Path(folder)
         try:

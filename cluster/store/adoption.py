@@ -80,6 +80,7 @@ def staged_range(tree: Tree, staged: Staged, start: int, length: int) -> bytes:
 
 
 _COLUMNS = "temporary, path, etag, size, length, sha256"
+BROUGHT = 2**20  # bytes of a file that another program has begun to bring, to be gone on with
 KEPT = 7 * 86_400  # s; an attempt that nobody went on with
 
 
@@ -104,6 +105,13 @@ def keep_partial(connection: sqlite3.Connection, kept: Partial, now: int) -> byt
         (kept.temporary, kept.path, kept.etag, kept.size, kept.length, kept.sha256, now),
     )
     return before.temporary if before is not None and before.temporary != kept.temporary else None
+
+
+def rescue(connection: sqlite3.Connection, tree: Tree, now: int) -> None:
+    """What another program had begun to bring of large files when this one died is kept for the next attempt
+    in the place of what there was before."""
+    for path, temporary, length in tree.rescue(BROUGHT):
+        keep_partial(connection, Partial(temporary, path, "", None, length, b""), now)
 
 
 def partial_names(connection: sqlite3.Connection, now: int) -> set[bytes]:

@@ -11,6 +11,7 @@ from __future__ import annotations
 import contextlib
 import hashlib
 import os
+import re
 import stat
 from collections.abc import Sequence
 from dataclasses import replace
@@ -29,6 +30,7 @@ if TYPE_CHECKING:
 
 SMALL = 2**18  # bytes that are read in one go
 PIECE = 2**20  # bytes that are read at once of larger ones
+_UNNAMED = re.compile(rb"\.(.+)\.[A-Za-z0-9]{6}", re.DOTALL)
 _FILE = os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_NOCTTY  # a FIFO must not make us wait
 
 Taken = Staged | Changed | None
@@ -154,6 +156,30 @@ class Landing:
             os.close(self._root)
             self._root = -1
         self._temporaries.remove([self._name])
+
+
+def rescued(temporaries: int, name: bytes, least: int) -> list[tuple[bytes, bytes, int]]:
+    """Of a landing that nobody left in order: the files of which at least so many bytes had come, now as
+    temporaries: path, temporary and length. What rsync has not named yet is called as the file, with a dot
+    before and a dot and six characters behind."""
+    found: list[tuple[bytes, bytes, int]] = []
+    begun = b".~" + name
+    with contextlib.suppress(OSError):
+        for place, _, files, folder in os.fwalk(name, dir_fd=temporaries):
+            directory = place[len(name) + 1 :]
+            for file in files:
+                if os.path.basename(directory) == begun:
+                    path = join(os.path.dirname(directory), file)
+                else:
+                    unnamed = _UNNAMED.fullmatch(file)
+                    path = join(directory, unnamed[1] if unnamed else file)
+                with contextlib.suppress(OSError):
+                    looked = os.stat(file, dir_fd=folder, follow_symlinks=False)
+                    if stat.S_ISREG(looked.st_mode) and looked.st_nlink == 1 and looked.st_size >= least:
+                        temporary = new_prefix()
+                        os.rename(file, temporary, src_dir_fd=folder, dst_dir_fd=temporaries)
+                        found.append((path, temporary, looked.st_size))
+    return found
 
 
 def _not_listed(found: os.stat_result, held: Held) -> str | None:

@@ -86,7 +86,6 @@ _log = logging.getLogger(__name__)
 DIRECTORIES_AT_ONCE = 1000  # of one answer of `later_directories`
 LIKE = 500  # names of one directory that are looked at for one that is like another
 TRASHED_AT_ONCE = 256  # names moved to the trash between two looks at the event loop
-KEPT_FROM = 2**20  # bytes of a file that were brought by another program, to be gone on with
 STATUS_AT_START = 5.0  # s that status files may take when a mirror is opened after a crash
 
 
@@ -466,7 +465,7 @@ class MirrorStore:
     async def _leave(self, landing: Landing, begun: Mapping[bytes, int]) -> None:
         try:
             for path, size in begun.items():
-                found = await self._on_disk(landing.interrupted, path, KEPT_FROM)
+                found = await self._on_disk(landing.interrupted, path, adoption.BROUGHT)
                 if found is not None:
                     await self._keep(Partial(found[0], path, "", size, found[1], b""))
         finally:

@@ -65,6 +65,7 @@ def open_store(mirror: Mirror, site: Site, lock: Lock, now: int) -> Opened:
             files.clear()
         with schema.transaction(writer, durable=True):
             schema.meta_set(writer, "path", mirror.path)
+            adoption.rescue(writer, tree, now)
             keep = adoption.partial_names(writer, now)
         recovered = recovery.roll_forward(writer, rows.Ids(writer), tree, now)
         tree.remove_orphans(keep)

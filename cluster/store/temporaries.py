@@ -119,6 +119,11 @@ class Temporaries:
             except OSError:
                 pass
 
+    def folders(self) -> list[bytes]:
+        """The folders among them: of runs into which another program brought files."""
+        with os.scandir(self.folder) as entries:
+            return [os.fsencode(entry.name) for entry in entries if entry.is_dir(follow_symlinks=False)]
+
     def remove_orphans(self, keep: set[bytes]) -> int:
         """Remove what dead runs left (HAZARDS 111), all but `keep`; how many. Only for who holds the lock."""
         orphans = [name for name in map(os.fsencode, os.listdir(self.folder)) if name not in keep]

@@ -25,7 +25,7 @@ from cluster.store.appearance import Appearance
 from cluster.store.blocks import BLOCK, Digest
 from cluster.store.changes import Changes, kind_of
 from cluster.store.dirfd import FOLDER, Folders, make_beneath, open_beneath, store_error
-from cluster.store.landing import Landing
+from cluster.store.landing import Landing, rescued
 from cluster.store.marker import PRIVATE, check_marker
 from cluster.store.small import write_all
 from cluster.store.space import Space
@@ -260,6 +260,11 @@ class Tree:
     def discard(self, staged: Iterable[Staged]) -> None:
         """Remove temporaries that will not be published."""
         self.temporaries.remove(one.temporary for one in staged)
+
+    def rescue(self, least: int) -> list[tuple[bytes, bytes, int]]:
+        """See `landing.rescued`, for every landing of a dead run. Only for who holds the mirror's lock."""
+        folder = self.temporaries.folder
+        return [one for name in self.temporaries.folders() for one in rescued(folder, name, least)]
 
     def remove_orphans(self, keep: set[bytes]) -> int:
         """Remove the temporaries of dead runs, all but the names in `keep`; how many they were.

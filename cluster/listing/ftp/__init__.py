@@ -10,15 +10,21 @@ from __future__ import annotations
 
 from cluster.errors import NotAListing
 from cluster.listing.detect import ENTRIES
+from cluster.listing.ftp.dos import dos, os2
+from cluster.listing.ftp.eplf import eplf
 from cluster.listing.ftp.lines import lines_of
 from cluster.listing.ftp.mlsd import mlsd
+from cluster.listing.ftp.os400 import os400
+from cluster.listing.ftp.rights import enterprise, netware
 from cluster.listing.ftp.unix import unix
+from cluster.listing.ftp.vms import vms
+from cluster.listing.ftp.zos import datasets, members
 from cluster.listing.rows import Names
 from cluster.model import Listing, shown
 
 __all__ = ["read_list", "read_mlsd"]
 
-_DIALECTS = (unix,)
+_DIALECTS = (unix, dos, eplf, vms, netware, os400, os2, members, datasets, enterprise)
 
 
 def read_mlsd(body: bytes, *, limit: int = ENTRIES, path: str = "") -> Listing:

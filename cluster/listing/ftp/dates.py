@@ -6,7 +6,7 @@ The wall clock is that of the server's zone, which no row names.
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from typing import NamedTuple
 
 from cluster.listing.times import day_ns
@@ -85,13 +85,27 @@ _SPELLINGS = _spellings()
 _MONTH = rb"(?:\d{1,2})?[A-Za-z\x80-\xff][A-Za-z\x80-\xff.]*"
 _MINUTES = rb"(\d{1,2}):(\d\d)"
 _FRACTION = rb"(?:[.,]\d{1,9})?"
-# Of every hand of `ls`, with 17 groups; one space and the name follow.
+# Of every hand of `ls`, with 17 groups. One space follows, and the name.
 DATE = (
     rb"(?:(?:(%b) +(\d{1,2})%b|(\d{1,2})\.?%b +(%b))( +)(?:%b(?::(\d\d)%b(?: +(\d{4}))?)?|(\d{4,12})%b)"
     % (_MONTH, _DAY, _DAY, _MONTH, _MINUTES, _FRACTION, _YEAR_MARK)
     + rb"|(?:(\d{4})-)?(\d\d)-(\d\d)(?: +%b(?::(\d\d)%b)?(?: ([+-]\d{4}))?|(?<=\d\d\d\d-\d\d-\d\d) ))"
     % (_MINUTES, _FRACTION)
 )
+
+
+def dated(
+    search: Callable[[bytes, int], re.Match[bytes] | None], line: bytes, start: int
+) -> re.Match[bytes] | None:
+    """The first match from `start` on of one group and `DATE` that has a month where that stands: an owner
+    between two numbers looks like one."""
+    found = search(line, start)
+    while found is not None:
+        word = found[2] or found[5]
+        if word is None or word.rstrip(b".") in _SPELLINGS:
+            return found
+        found = search(line, found.start() + 1)
+    return None
 
 
 class Date(NamedTuple):
@@ -166,7 +180,7 @@ def _worded(
     number = int(day or first_day or b"0")
     told = year or late_year
     time = clock(hour, minute or b"", second) if hour else None
-    if word not in _SPELLINGS or not 1 <= number <= 31 or (hour and time is None):
+    if not 1 <= number <= 31 or (hour and time is None):
         return None
     aligned = year is not None and len(year) == 4 and pad == b" "
     return Date(int(told) if told else None, word, number, time, None, aligned)

@@ -14,25 +14,25 @@ _LARGEST_DIGITS = len(str(LARGEST))
 
 
 def lines_of(body: bytes, path: str, limit: int) -> list[bytes]:
-    """The lines without their ends, and without blank ones before the first and after the last.
+    """The lines without their ends, and without empty ones before the first and after the last.
 
-    A line ends as the last one does: where that is CR LF, a bare LF belongs to a name. Raises
-    IncompleteListing where the last line has no end: it may have been longer (HAZARDS 34).
+    Where lines end in CR LF a bare LF belongs to a name. Raises IncompleteListing where the last line does
+    not end as others do: it may have been longer (HAZARDS 34).
     """
     if len(body) > MAX_BODY:
         raise TooLarge(path, f"a listing of {len(body)} bytes, more than {MAX_BODY}")
     if b"\0" in body:
         raise NotAListing(path, "not a text")
-    if body and not body.endswith(b"\n"):
+    end = b"\r\n" if b"\r\n" in body else b"\n"
+    if body and not body.endswith(end):
         raise IncompleteListing(path, "its last line has no end")
-    end = b"\r\n" if body.endswith(b"\r\n") else b"\n"
     if body.count(end) > 4 * limit + 1000:  # OpenVMS breaks a row with a long name into several lines
         raise TooLarge(path, f"more than {limit} entries")
     lines = body.split(end)
     first, last = 0, len(lines)
-    while last > first and not lines[last - 1].strip():
+    while last > first and not lines[last - 1]:
         last -= 1
-    while first < last and not lines[first].strip():
+    while first < last and not lines[first]:
         first += 1
     return lines[first:last]
 

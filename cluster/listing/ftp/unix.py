@@ -9,7 +9,7 @@ from __future__ import annotations
 import re
 from typing import NamedTuple
 
-from cluster.listing.ftp.dates import DATE, Date, Dates
+from cluster.listing.ftp.dates import DATE, Date, Dates, dated
 from cluster.listing.ftp.lines import number, put
 from cluster.listing.rows import Names
 from cluster.model import Entry, Kind, Listing
@@ -18,7 +18,7 @@ _HEAD = re.compile(
     rb"([-dlbcpsDPnmwfCME?])((?:[-r][-w][-xsSlL]){2}[-r][-w][-xtT]|\?{9})[.+@*]?(?=[ \d])"
 ).match
 _SIZE = rb"(?<=[ ,])(\d+(?:, *\d+)?|0x[0-9a-fA-F]+) +"
-_TAIL = re.compile(_SIZE + DATE + rb" (.+)", re.DOTALL).search
+_TAIL = re.compile(_SIZE + DATE + rb" (?s:(?=.))").search
 _UNTOLD = re.compile(rb"(?: +\?){4,6} +(\S.*)", re.DOTALL).fullmatch  # GNU ls of what it could not look at
 _TOTAL = re.compile(
     rb"(?:total[et]?|totalt|insgesamt|gesamt|summe|totaal|razem|celkem|celkom|skupno|ukupno|kokku|jumlah|summa"
@@ -75,17 +75,18 @@ def _row(line: bytes, dates: Dates) -> _Row | None:
     head = _HEAD(line)
     if head is None:
         return None
-    tail = _TAIL(line, head.end())
+    tail = dated(_TAIL, line, head.end())
     if tail is None:
         untold = _UNTOLD(line, head.end())
         return _Row(head, [], b"", None, untold[1]) if untold and head[2][:1] == b"?" else None
     owners = line[head.end() : tail.start()].split()
     if not owners or not (owners[0].isdigit() or owners == [b"folder"]):
         return None
-    size, *printed, name = tail.groups()
+    size, *printed = tail.groups()
     date = dates.read(printed)
     if date is None:
         return None
+    name = line[tail.end() :]
     if date.left_aligned and name[:1] == b" " and name.strip():
         name = name[1:]
     return _Row(head, owners, size, date, name)

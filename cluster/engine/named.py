@@ -9,12 +9,17 @@ from cluster.engine.context import Context, Job
 from cluster.errors import PeerError
 from cluster.model import Facts, Offered
 from cluster.peer.client import Sibling
-from cluster.plan.source import FromSibling, choose, named_so
+from cluster.plan.source import FromSibling, PutOff, choose, named_so
+
+AGAIN = 0.2  # s between two looks at whether a sibling has read it,
+LONGEST = 60.0  # s; a place at the origin is held for so long at most
 
 
-async def at_a_sibling(context: Context, job: Job, facts: Facts) -> tuple[Sibling, FromSibling] | None:
+async def at_a_sibling(
+    context: Context, job: Job, facts: Facts
+) -> tuple[Sibling, FromSibling] | PutOff | None:
     """A sibling that holds exactly the version of `facts`: the origin named it by the same strong validator
-    there, after the second in which that may stand for two. None where nobody does.
+    there, after the second in which that may stand for two. None where nobody does, nor is fetching it.
     """
     siblings = {sibling.name: sibling for sibling in context.siblings if sibling.up}
     entry, sideways = job.entry, context.mirror.sideways
@@ -39,4 +44,24 @@ async def at_a_sibling(context: Context, job: Job, facts: Facts) -> tuple[Siblin
         trust=sideways.trust,
         patience=sideways.patience,
     )
-    return (siblings[source.site], source) if isinstance(source, FromSibling) else None
+    if isinstance(source, FromSibling):
+        return siblings[source.site], source
+    return source if isinstance(source, PutOff) and not source.contested else None
+
+
+async def when_settled(context: Context, job: Job, facts: Facts) -> tuple[Sibling, FromSibling] | None:
+    """The same, when whoever reads it now has read it: sites that took a file in the second of its time all
+    ask about it again, often at once, and one body is enough for all. None where this site is to read it.
+    """
+    clock, mirror = context.clock, context.mirror.name
+    directory, name = job.visit.path, job.entry.name
+    context.claims.claim(mirror, directory, name, job.entry.row, clock.monotonic())
+    until = clock.monotonic() + LONGEST
+    while isinstance(found := await at_a_sibling(context, job, facts), PutOff):
+        if clock.monotonic() >= until:
+            found = None
+            break
+        await clock.sleep(AGAIN)
+    if found is None:
+        context.claims.start(mirror, directory, name, clock.monotonic())
+    return found

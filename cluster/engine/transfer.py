@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Self
 from cluster.engine.context import SMALL, Context, Job
 from cluster.engine.delta import Deltas
 from cluster.engine.gathering import pause_after
-from cluster.engine.named import at_a_sibling
+from cluster.engine.named import when_settled
 from cluster.engine.parted import Parted
 from cluster.engine.zsync import Zsync
 from cluster.errors import Changed, OriginError, PeerError
@@ -134,7 +134,7 @@ class Transfer:
 
     async def _named_elsewhere(self, job: Job, previous: Held, facts: Facts) -> bool:
         """Whether a sibling settles it: what it read later is what we have, or comes from there."""
-        found = await at_a_sibling(self._context, job, facts)
+        found = await when_settled(self._context, job, facts)
         if found is None:
             return False
         sibling, source = found

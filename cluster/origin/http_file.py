@@ -121,7 +121,11 @@ class Download:
         if (want.start > 0 or want.stop is not None) and (etag := strong(want.etag)):
             last = "" if want.stop is None else str(want.stop - 1)
             extra = {"Range": f"bytes={want.start}-{last}", "If-Range": etag}
+            if want.stop is not None:
+                extra["If-Match"] = etag  # else all of another version is sent, for nothing
             answer = await self._asked(extra)
+            if answer.status == 412:
+                answer = await self._unmatched(answer, extra)
             if answer.status == 206 and self._is_part(answer, etag):
                 return
             if answer.status not in (206, 416):
@@ -129,6 +133,17 @@ class Download:
                 return
             answer.release()
         self._whole(await self._asked())
+
+    async def _unmatched(
+        self, answer: ClientResponse | Stream, extra: dict[str, str]
+    ) -> ClientResponse | Stream:
+        """The same without the condition, where the server holds the version that it says it does not. Raises
+        Changed where it has another one (RFC 9110, section 13.1.1)."""
+        answer.release()
+        path, etag = self._path, extra.pop("If-Match")
+        if (now := (await facts(self._session, path)).etag) != etag:
+            raise Changed(href(path), f"another version than {etag}: {now or 'one without a name'}")
+        return await self._asked(extra)
 
     async def _asked(self, extra: dict[str, str] | None = None) -> ClientResponse | Stream:
         session, path, want = self._session, self._path, self._want

@@ -70,9 +70,10 @@ def same_row(entry: Entry, row: Row) -> bool:
 
 def named_so(offered: Sequence[Offered], etag: str) -> list[Offered]:
     """Of what siblings hold, that for which the origin gave them this strong validator. What was read within
-    the second of its own time has none (`compare.validator`), so that it is not among them."""
+    the second of its own time has none (`compare.validator`), so that it is not among them. What they are
+    fetching stays."""
     return [
-        replace(one, held={name: offer for name, offer in one.held.items() if offer.etag == etag}, claims={})
+        replace(one, held={name: offer for name, offer in one.held.items() if offer.etag == etag})
         for one in offered
     ]
 

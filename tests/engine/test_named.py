@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import time
 from dataclasses import replace
+from typing import Any
 
 import pytest
 
-from cluster.model import SECOND, Sideways, Trust
+from cluster.model import SECOND, Claim, Offered, Row, Sideways, Stamp, Trust
 from cluster.origin.memory import validator
 from cluster.plan.compare import YOUNG
+from cluster.plan.order import yields
 from tests.engine.world import FakeSibling, World
 
 # The sizes are equal: no listing tells the two versions apart.
@@ -73,3 +75,42 @@ async def test_else_the_origin_is_read_again(world: World, why: str) -> None:
     world.equal()
     assert report.files.origin == 1 and world.memory.asked("read") == [PATH]
     assert not sibling.delivered
+
+
+@pytest.mark.parametrize("started", [True, False])
+async def test_what_a_sibling_is_reading_again_is_not_read_here_as_well(world: World, started: bool) -> None:
+    sibling = await young(world)
+    world.memory.put(PATH, CHANGED, mtime=SOON)
+    looks = 0
+    offered = sibling.offered
+
+    async def reading(*asked: Any, **what: Any) -> Offered:
+        nonlocal looks
+        looks += 1
+        if looks == 3:
+            del sibling.claims[PATH]
+            sibling.hold(PATH, CHANGED, mtime=SOON, etag=named(world))
+        return await offered(*asked, **what)
+
+    sibling.offered = reading  # type: ignore[method-assign]
+    row = Row(len(CHANGED), None, Stamp(SOON, 60 * SECOND))
+    sibling.claims[PATH] = Claim(PATH, row, started=started)
+    report = await world.run()
+    world.equal()
+    if started or yields(PATH, world.site.name, sibling.name):
+        assert (looks, sibling.delivered, world.memory.asked("read")) == (3, [PATH], [])
+    else:
+        assert (looks, report.files.origin) == (1, 1)
+
+
+async def test_who_reads_it_without_end_is_not_waited_for(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("cluster.engine.named.LONGEST", 1.0)
+    sibling = await young(world)
+    world.memory.put(PATH, CHANGED, mtime=SOON)
+    row = Row(len(CHANGED), None, Stamp(SOON, 60 * SECOND))
+    sibling.claims[PATH] = Claim(PATH, row)
+    report = await world.run()
+    world.equal()
+    assert report.files.origin == 1

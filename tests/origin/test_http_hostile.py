@@ -718,6 +718,31 @@ async def test_a_server_without_HEAD_is_asked_for_one_byte(
     assert hostile.targets == ["HEAD /f", "GET /f", "GET /f"]
 
 
+async def test_of_another_version_no_part_is_sent(hostile: Hostile, origin: HttpOrigin) -> None:
+    hostile.answers |= {
+        "GET /f": ok(b"", status="412 Precondition Failed"),
+        "HEAD /f": ok(b"", 'ETag: "v2"', length=SIZE),
+    }
+    with pytest.raises(Changed, match="v2"):
+        await received(origin, b"f", Want(size=SIZE, start=10, stop=20, etag='"v1"'))
+    assert hostile.targets == ["GET /f", "HEAD /f"]
+    assert hostile.requests[0].headers["if-match"] == '"v1"'
+
+
+async def test_who_denies_the_version_that_it_has_is_asked_without_a_condition(
+    hostile: Hostile, origin: HttpOrigin
+) -> None:
+    about = (ETAG, f"Content-Range: bytes 10-19/{SIZE}")
+    answers = [
+        ok(b"", status="412 Precondition Failed"),
+        ok(BODY[10:20], *about, status="206 Partial Content"),
+    ]
+    hostile.answers |= {"GET /f": answers, "HEAD /f": ok(b"", ETAG, length=SIZE)}
+    want = Want(size=SIZE, start=10, stop=20, etag='"v1"')
+    assert await received(origin, b"f", want) == BODY[10:20]
+    assert "if-match" not in hostile.requests[-1].headers
+
+
 async def test_a_part_of_another_version_is_a_change(hostile: Hostile, origin: HttpOrigin) -> None:
     hostile.answers["/f"] = ok(BODY, 'ETag: "v2"')
     with pytest.raises(Changed):

@@ -16,6 +16,7 @@ from cluster.engine.asking import Asking
 from cluster.engine.context import Context, Job, Stage, Visit
 from cluster.model import Order, Trust
 from cluster.plan.compare import Wanted
+from cluster.plan.order import owner
 from cluster.plan.source import FromSibling
 from cluster.plan.steal import LARGE
 from cluster.plan.trail import Trail
@@ -87,8 +88,10 @@ class Trailing:
         if not self._going or visit.stage is not Stage.WALK:
             return
         where = _Directory(visit, stage)
-        for owner, some in wanted.items():
-            self._trail.left(visit.path, where, owner, filter(_may_come, some))
+        sites = [self._context.site, *(sibling.name for sibling in self._context.up())]
+        for first, some in wanted.items():
+            mine = owner(visit.path, [site for site in sites if site != first]) == self._context.site
+            self._trail.left(visit.path, where, first, filter(_may_come, some), next_in_rank=mine)
         if self._trail.ready():
             self._more.set()
 

@@ -1,7 +1,9 @@
 """Which files a site copies from its siblings while its own walk still goes on.
 
 The walk leaves to a later stage what siblings rank first for, and a sibling tells when it has fetched
-something. What was both left and told, in whichever order, is copied at once, from whoever told it.
+something. What was both left and told, in whichever order, is copied at once, from whoever told it: first
+what this site would have to fetch if that sibling died, so that of several sites each copies something else
+first, and soon somebody has everything.
 
 Pure. Everything here is a shortcut: what is forgotten for want of room comes in its stage.
 """
@@ -21,28 +23,47 @@ Where = TypeVar("Where")
 
 
 @dataclass(slots=True)
+class _Ready(Generic[Where]):
+    """What one sibling can be asked for, in this order."""
+
+    first: deque[tuple[Where, Wanted]] = field(default_factory=deque)
+    then: deque[tuple[Where, Wanted]] = field(default_factory=deque)
+
+    def __len__(self) -> int:
+        return len(self.first) + len(self.then)
+
+
+@dataclass(slots=True)
 class Trail(Generic[Where]):
     """One for each walk. `Where` is what a caller knows of a directory that it has listed."""
 
     owners: int  # how many there may be: none of them fills the room of the others
     most: int = MOST
-    _left: dict[bytes, dict[bytes, tuple[str, Where, Wanted]]] = field(default_factory=dict)
+    _left: dict[bytes, dict[bytes, tuple[str, bool, Where, Wanted]]] = field(default_factory=dict)
     _told: dict[bytes, dict[bytes, str]] = field(default_factory=dict)  # by directory, name: who
-    _ready: dict[str, deque[tuple[Where, Wanted]]] = field(default_factory=dict)
+    _ready: dict[str, _Ready[Where]] = field(default_factory=dict)
     _counts: dict[str, int] = field(default_factory=dict)  # what is left, by owner
     _names: int = 0  # that were told
 
-    def left(self, directory: bytes, where: Where, owner: str, wanted: Iterable[Wanted]) -> None:
-        """The walk leaves these files of a directory to their owner."""
+    def left(
+        self,
+        directory: bytes,
+        where: Where,
+        owner: str,
+        wanted: Iterable[Wanted],
+        *,
+        next_in_rank: bool = False,
+    ) -> None:
+        """The walk leaves these files of a directory to their owner, after whom this site may rank next."""
         told = self._told.get(directory, {})
         for want in wanted:
             site = told.pop(want.entry.name, None)
             if site is not None:
                 self._names -= 1
-                self._ready.setdefault(site, deque()).append((where, want))
+                self._add(site, next_in_rank, where, want)
             elif self._counts.get(owner, 0) < self.most // max(1, self.owners):
                 self._counts[owner] = self._counts.get(owner, 0) + 1
-                self._left.setdefault(directory, {})[want.entry.name] = owner, where, want
+                self._left.setdefault(directory, {})[want.entry.name] = owner, next_in_rank, where, want
         if not told:
             self._told.pop(directory, None)
 
@@ -54,11 +75,15 @@ class Trail(Generic[Where]):
             if found is None:
                 self._note(site, directory, name)
                 continue
-            owner, where, want = found
+            owner, next_in_rank, where, want = found
             self._counts[owner] -= 1
-            self._ready.setdefault(site, deque()).append((where, want))
+            self._add(site, next_in_rank, where, want)
         if not left:
             self._left.pop(directory, None)
+
+    def _add(self, site: str, next_in_rank: bool, where: Where, want: Wanted) -> None:
+        ready = self._ready.setdefault(site, _Ready())
+        (ready.first if next_in_rank else ready.then).append((where, want))
 
     def _note(self, site: str, directory: bytes, name: bytes) -> None:
         names = self._told.setdefault(directory, {})
@@ -75,13 +100,13 @@ class Trail(Generic[Where]):
 
     def take(self, site: str, files: int, size: int) -> Sequence[tuple[Where, Wanted]]:
         """What to ask a sibling for: up to so many files and about so many bytes. It is forgotten here."""
-        ready = self._ready.get(site, deque())
+        ready = self._ready.get(site, _Ready())
         taken: list[tuple[Where, Wanted]] = []
         total = 0
-        while ready and len(taken) < files and total < size:
-            taken.append(ready.popleft())
+        while len(ready) and len(taken) < files and total < size:
+            taken.append((ready.first or ready.then).popleft())
             total += taken[-1][1].entry.size or 0
-        if not ready:
+        if not len(ready):
             self._ready.pop(site, None)
         return taken
 

@@ -48,6 +48,20 @@ def test_whoever_has_most_is_asked_first_and_a_question_is_bounded() -> None:
     assert names(trail.take("york", 10, 40)) == [b"4"]
 
 
+def test_what_this_site_would_inherit_is_asked_for_first() -> None:
+    trail = Trail[str](owners=3)
+    trail.left(b"a", "", "oslo", [wanted(b"1"), wanted(b"2")])
+    trail.left(b"b", "", "oslo", [wanted(b"3")], next_in_rank=True)
+    trail.told("oslo", b"a", [b"1"])
+    trail.told("oslo", b"b", [b"3", b"4"])
+    trail.left(b"b", "", "oslo", [wanted(b"4")], next_in_rank=True)
+    trail.told("oslo", b"a", [b"2"])
+    assert trail.ready() == {"oslo": 4}
+    assert names(trail.take("oslo", 3, 100)) == [b"3", b"4", b"1"]
+    assert names(trail.take("oslo", 3, 100)) == [b"2"]
+    assert trail.ready() == {}
+
+
 def test_an_owner_that_fetches_nothing_does_not_take_the_room_of_others() -> None:
     trail = Trail[str](owners=2, most=8)
     trail.left(b"slow", "", "oslo", [wanted(b"%d" % i) for i in range(100)])

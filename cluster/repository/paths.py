@@ -29,7 +29,7 @@ def inside(where: bytes, base: bytes, said: bytes, *, up: bool = False) -> bytes
             parts.pop()
         else:
             parts.append(part)
-    if not parts or said.endswith(b"/"):
+    if said.rpartition(b"/")[2] in (b"", b".", b".."):
         raise Malformed(shown(where), f"names {shown(said[:200])!r}, which is no file")
     try:
         return checked_path(b"/".join(parts))
@@ -38,13 +38,14 @@ def inside(where: bytes, base: bytes, said: bytes, *, up: bool = False) -> bytes
 
 
 def from_url(where: bytes, base: bytes, href: str) -> bytes | None:
-    """The path that a relative reference names; None where it leads to another server (RFC 3986, 4.2).
+    """The path that a relative reference names; None where that is the page itself or on another server.
 
-    Raises Malformed. `href` may have a query or a fragment, and percent-encoded bytes, decoded once.
+    RFC 3986, 4.2. `href` may have a query or a fragment, and percent-encoded bytes, decoded once. Raises
+    Malformed.
     """
     href = href.partition("#")[0].partition("?")[0].strip()
     head = href.partition("/")[0]
-    if ":" in head or href.startswith("//"):
+    if not href or ":" in head or href.startswith("//"):
         return None
     return inside(where, base, unquote_to_bytes(href), up=True)
 

@@ -1,4 +1,4 @@
-"""Files of digests beside what they speak of: SHA256SUMS, MD5SUMS, CHECKSUM, `name.iso.sha256`.
+"""Files of digests beside what they speak of: SHA256SUMS, MD5SUMS, CHECKSUM, `name.iso.sha256`, metalinks.
 
 Read as coreutils and BSD write them, and as `openssl dgst` does. Such files often speak of more than a mirror
 has (Debian's image lists name what is made on demand), so that nothing of it must be there.
@@ -12,6 +12,7 @@ from typing import BinaryIO
 
 from cluster.errors import Malformed
 from cluster.model import shown
+from cluster.repository import metalink
 from cluster.repository.base import Digest, Group, Named, Role, Root, Signature, by_length
 from cluster.repository.checksums import LENGTHS, unhex
 from cluster.repository.paths import SIGNATURES, folder, inside, signatures
@@ -64,12 +65,14 @@ class Plain:
         return Root(path, folder(path), itself=itself, label=shown(path.rpartition(b"/")[2]))
 
     def read_index(self, root: Root, index: Named, stream: BinaryIO) -> Iterator[Named]:
+        if index.path.endswith(metalink.SUFFIXES):
+            return metalink.read(index.path, stream)
         return read(index.path, stream)
 
 
 def is_sums(name: bytes) -> bool:
     """Whether a file of this name holds digests of others."""
-    if _ONE(name):
+    if _ONE(name) or name.endswith(metalink.SUFFIXES):
         return True
     return bool(_WHOLE(name)) and not _NOT_SUMS(name)
 

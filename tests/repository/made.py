@@ -2,8 +2,13 @@
 
 from __future__ import annotations
 
+import base64
+import gzip
+import hashlib
+import io
 import os
 import subprocess
+import tarfile
 from collections.abc import Mapping
 from pathlib import Path
 
@@ -118,3 +123,54 @@ def paths_of(root: Path) -> list[bytes]:
 
 def _run(*command: str, cwd: Path | None = None) -> bytes:
     return subprocess.run(command, cwd=cwd, check=True, capture_output=True).stdout
+
+
+def tar(files: Mapping[str, bytes], *, end: bool = True, format: int = tarfile.PAX_FORMAT) -> bytes:
+    """A tar archive, or a segment of one that apk-tools would write: without its end."""
+    file = io.BytesIO()
+    with tarfile.open(fileobj=file, mode="w", format=format) as archive:
+        for name, content in files.items():
+            entry = tarfile.TarInfo(name)
+            entry.size = len(content)
+            archive.addfile(entry, io.BytesIO(content))
+        whole = archive.offset
+    return file.getvalue() if end else file.getvalue()[:whole]
+
+
+def desc(name: str, version: str, content: bytes, signature: bytes = b"") -> bytes:
+    """A package's entry in pacman's database, as repo-add writes it."""
+    fields = {
+        "FILENAME": f"{name}-{version}-any.pkg.tar.zst",
+        "NAME": name,
+        "VERSION": version,
+        "DESC": "several\nlines",
+        "CSIZE": str(len(content)),
+        "MD5SUM": hashlib.md5(content).hexdigest(),
+        "SHA256SUM": hashlib.sha256(content).hexdigest(),
+        "PGPSIG": base64.b64encode(signature).decode(),
+    }
+    return "".join(f"%{field}%\n{said}\n\n" for field, said in fields.items() if said).encode()
+
+
+def apk(name: str, version: str, content: bytes, *, signed: bool = True) -> tuple[bytes, bytes]:
+    """A package of apk-tools 2, and its paragraph of an APKINDEX."""
+    data = gzip.compress(tar({"usr/bin/x": content}))
+    info = f"pkgname = {name}\npkgver = {version}\ndatahash = {hashlib.sha256(data).hexdigest()}\n"
+    control = gzip.compress(tar({".PKGINFO": info.encode()}, end=False))
+    signature = gzip.compress(
+        tar({".SIGN.RSA.key.rsa.pub": b"s" * 256}, end=False, format=tarfile.USTAR_FORMAT)
+    )
+    package = (signature if signed else b"") + control + data
+    said = base64.b64encode(hashlib.sha1(control).digest()).decode()
+    return (
+        package,
+        f"C:Q1{said}\nP:{name}\nV:{version}\nA:x86_64\nS:{len(package)}\np:so:x=1\nt:1\n\n".encode(),
+    )
+
+
+def apkindex(paragraphs: bytes) -> bytes:
+    """APKINDEX.tar.gz, with a signature before it as abuild-sign puts it there."""
+    signature = gzip.compress(
+        tar({".SIGN.RSA.key.rsa.pub": b"s" * 256}, end=False, format=tarfile.USTAR_FORMAT)
+    )
+    return signature + gzip.compress(tar({"DESCRIPTION": b"v3.20", "APKINDEX": paragraphs}))

@@ -348,11 +348,24 @@ class OriginSpec:
 
 @value
 class Rule:
-    """One line of `<select>`; the first that matches decides. The pattern matches bytes of the path."""
+    """One line of `<select>`; the first that matches decides. Everything that it says must hold.
+
+    `pattern` (a glob) or `regex` match the bytes of the path. Sizes are bytes, ages whole days in s. `sites`:
+    only there; none: everywhere. `lists` are those that the pattern names, with their values.
+    """
 
     include: bool
-    pattern: str
+    pattern: str = ""
     reason: str = ""
+    regex: str = ""
+    larger: int | None = None
+    smaller: int | None = None
+    older: int | None = None
+    newer: int | None = None
+    kind: Kind | None = None
+    sites: tuple[str, ...] = ()
+    lists: tuple[tuple[str, tuple[str, ...]], ...] = ()
+    where: str = field(default="", compare=False, repr=False)  # FILE:LINE
 
 
 @value
@@ -477,6 +490,7 @@ class Mirror:
     schedule: Schedule = field(default_factory=Schedule)
     order: Order = Order.RENDEZVOUS
     select: tuple[Rule, ...] = ()
+    elsewhere: tuple[tuple[str, tuple[Rule, ...]], ...] = ()  # the rules of sites where they are not these
     limits: Limits = field(default_factory=Limits)
     delete: Deletion = field(default_factory=Deletion)
     sideways: Sideways = field(default_factory=Sideways)

@@ -9,10 +9,11 @@ import os
 from collections.abc import Iterable, Mapping
 
 from cluster.config import resolve, units
-from cluster.config.reading import Problems, Where, suggestion
+from cluster.config.reading import Problems, Raw, Where, suggestion
 from cluster.config.settings import Setting
 from cluster.config.site import SiteFile
-from cluster.model import Mirror, Trust
+from cluster.model import Mirror, Rule, Trust
+from cluster.plan.pattern import Expression, Pattern
 
 PRIVATE = ".sideways"  # in `data`: marker, temporaries, trash
 Descriptors = Mapping[str, Mapping[str, Setting]]
@@ -110,6 +111,37 @@ def listings(settings: Mapping[str, Setting], problems: Problems) -> None:
         problems.add(said.where, said.label, 'goes with trust="siblings" only')
 
 
+def rules(settings: Mapping[str, Setting], site: str | None, problems: Problems) -> None:
+    """What a rule names is there: the lists, with as many values as a pattern may have."""
+    said, lists = settings["select"], {define.name for define in settings["define"].value}
+    for rule in resolve.selection(settings, site):
+        where, label = _place(rule, said), "<include>" if rule.include else "<exclude>"
+        unknown = [name for name in resolve.named(rule) if name not in lists]
+        for name in unknown:
+            message = f"no list is called {units.quoted(name)}" + suggestion(name, lists)
+            problems.add(where, label, message)
+        if rule.lists and not unknown:
+            with problems.noting(Raw("", where, label)):
+                (Expression if rule.regex else Pattern).compile(rule.regex or rule.pattern, dict(rule.lists))
+
+
+def _place(rule: Rule, said: Setting) -> Where:
+    file, _, line = rule.where.rpartition(":")
+    return Where(file, int(line)) if file else said.where
+
+
+def ruled(layers: Iterable[Mapping[str, Setting]], sites: Iterable[str], problems: Problems) -> None:
+    """Rules for some sites name sites that there are."""
+    known = set(sites)
+    for settings in layers:
+        said = settings.get("select")
+        for rule in said.value if said else ():
+            for name in rule.sites:
+                if said and name not in known:
+                    message = f"no such site: {units.quoted(name)}" + suggestion(name, known)
+                    problems.add(_place(rule, said), "site", message)
+
+
 def origins(specs: Iterable[Mapping[str, Setting]], problems: Problems) -> None:
     """The same origin twice helps nobody."""
     seen: dict[str, Where] = {}
@@ -197,10 +229,11 @@ def every_view(
     problems: Problems,
 ) -> None:
     """What can only be judged when the layers of a site are laid on one another."""
-    views: list[tuple[resolve.Layers, resolve.Layers]] = [(cluster, [])]
-    views += [([*cluster, file.defaults], [file.mirrors.get(name, {})]) for file in files]
-    for below, above in views:
+    views: list[tuple[str | None, resolve.Layers, resolve.Layers]] = [(None, cluster, [])]
+    views += [(f.site.name, [*cluster, f.defaults], [f.mirrors.get(name, {})]) for f in files]
+    for site, below, above in views:
         effective = resolve.effective([*below, descriptor, *above])
         jitter(effective, problems)
         listings(effective, problems)
+        rules(effective, site, problems)
     origins(resolve.origins(cluster, descriptor, []), problems)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 from cluster.config import conflicts, descriptor, resolve, site, words
@@ -14,7 +14,7 @@ from cluster.config.settings import Setting, parsed
 from cluster.config.tables import mirror_layer, read_table, scalars
 from cluster.config.units import quoted
 from cluster.errors import ConfigError, ConfigErrors, UsageError
-from cluster.model import Cluster, Mirror, Site, shown
+from cluster.model import Cluster, Mirror, Rule, Site, shown
 
 __all__ = ["explain", "load", "load_tolerant", "warnings"]
 
@@ -47,7 +47,15 @@ class _Folder:
         return [self.defaults, file.defaults], said, [file.mirrors.get(mirror, {})]
 
     def mirror(self, name: str, at: str | None) -> Mirror:
-        return resolve.mirror(name, *self.layers(name, at), self.site_names)
+        found = resolve.mirror(name, *self.layers(name, at), self.site_names, at)
+        if at is None:
+            return found
+        elsewhere = ((site, self._rules(name, site)) for site in found.sites if site in self.sites)
+        return replace(found, elsewhere=tuple(one for one in elsewhere if one[1] != found.select))
+
+    def _rules(self, name: str, at: str) -> tuple[Rule, ...]:
+        below, said, above = self.layers(name, at)
+        return resolve.selection(resolve.effective([*below, said, *above]), at)
 
 
 def load(root: str, site: str | None = None) -> Cluster:
@@ -170,6 +178,8 @@ def _read(root: str, here: str | None) -> _Folder:
         problems.add(Where(CLUSTER_FILE, 1), "", f"{count} files in sites/; a cluster has 1 to {MAX_SITES}")
     folder.pairs = conflicts.paths(folder.descriptors, problems)
     conflicts.carriers(folder.descriptors, folder.site_names, problems)
+    tables = (t for f in folder.sites.values() for t in (f.defaults, *f.mirrors.values()))
+    conflicts.ruled([folder.defaults, *folder.descriptors.values(), *tables], folder.site_names, problems)
     conflicts.addresses(folder.sites, problems)
     for name, said in folder.descriptors.items():
         conflicts.every_view(name, [folder.defaults], said, folder.sites.values(), problems)

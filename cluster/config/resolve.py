@@ -3,12 +3,13 @@
 Later wins: what is built in; `[defaults.mirror]` of `cluster.toml`; `[defaults]` of the site file; the
 descriptor; `[mirrors.NAME]` of the site file. So defaults come from the cluster, are overridden per site,
 then per mirror, and the last word on one mirror at one site is that site's. Without a site its two layers
-are left out. A list replaces the list below it.
+are left out. A list replaces the list below it; of `<define>` only those of the same name are replaced.
 """
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from typing import Any
 
 from cluster.config.settings import FIELDS, LISTS, ORIGIN, Setting, built_in
@@ -19,10 +20,12 @@ from cluster.model import (
     Limits,
     Mirror,
     OriginSpec,
+    Rule,
     Schedule,
     Serve,
     Sideways,
 )
+from cluster.plan.pattern import variables
 
 Layers = Sequence[Mapping[str, Setting]]  # the descriptor's is last but one
 _GROUPS: Mapping[str, type] = {
@@ -49,8 +52,31 @@ def effective(cluster: Layers) -> dict[str, Setting]:
             out["schedule.every"] = Setting(None, layer["schedule.cron"].where)
         if "schedule.every" in layer:
             out["schedule.cron"] = Setting(None, layer["schedule.every"].where)
-        out |= {key: setting for key, setting in layer.items() if key in out}
+        out |= {key: setting for key, setting in layer.items() if key in out and key != "define"}
+        if "define" in layer:
+            out["define"] = _defined(out["define"], layer["define"])
     return out
+
+
+def _defined(below: Setting, said: Setting) -> Setting:
+    """Of all lists only one is replaced name by name: what a layer defines, and what is left from below."""
+    lists = {define.name: define for define in (*below.value, *said.value)}
+    return Setting(tuple(lists.values()), said.where, said.label)
+
+
+def selection(settings: Mapping[str, Setting], site: str | None) -> tuple[Rule, ...]:
+    """The rules as `site` has them, with what their lists stand for. Without a site, those of all sites."""
+    lists = {define.name: define.values for define in settings["define"].value}
+    return tuple(
+        replace(rule, lists=tuple((name, lists[name]) for name in named(rule) if name in lists))
+        for rule in settings["select"].value
+        if not rule.sites or site in rule.sites
+    )
+
+
+def named(rule: Rule) -> list[str]:
+    """The lists that its pattern names, each once."""
+    return list(dict.fromkeys(name for _, name in variables(rule.regex or rule.pattern)))
 
 
 def origins(below: Layers, descriptor: Mapping[str, Setting], above: Layers) -> list[dict[str, Setting]]:
@@ -66,9 +92,15 @@ def origins(below: Layers, descriptor: Mapping[str, Setting], above: Layers) -> 
 
 
 def mirror(
-    name: str, below: Layers, descriptor: Mapping[str, Setting], above: Layers, sites: Sequence[str]
+    name: str,
+    below: Layers,
+    descriptor: Mapping[str, Setting],
+    above: Layers,
+    sites: Sequence[str],
+    site: str | None = None,
 ) -> Mirror:
-    """The mirror that these layers make. `sites` are all there are, for a descriptor that names none."""
+    """The mirror that these layers make. `sites` are all there are, for a descriptor that names none; `site`
+    is whose layers they are."""
     settings = effective([*below, descriptor, *above])
     values: dict[str, Any] = {key: settings[key].value for key in _IDENTITY}
     for group, kind in _GROUPS.items():
@@ -82,7 +114,7 @@ def mirror(
         origins=tuple(_spec(attributes) for attributes in origins(below, descriptor, above)),
         aliases=settings["alias"].value,
         order=settings["walk.order"].value,
-        select=settings["select"].value,
+        select=selection(settings, site),
         last=settings["publish.last"].value,
         sites=tuple(sorted(set(settings["sites"].value or sites))),
         **values,

@@ -16,7 +16,7 @@ from typing import Any
 
 from cluster.config import units, words
 from cluster.config.reading import BUILT_IN, Item, Layer, Problems, Raw, Where, suggestion
-from cluster.model import Delta, HourRate, Mirror, Order, OriginSpec, Probe, Rule, Trust
+from cluster.model import Delta, HourRate, Kind, Mirror, Order, OriginSpec, Probe, Rule, Trust
 
 
 @dataclass(frozen=True, slots=True)
@@ -169,13 +169,80 @@ FIELDS: Mapping[str, Field] = {
 }
 
 
+KINDS = {"file": Kind.FILE, "directory": Kind.DIRECTORY, "link": Kind.SYMLINK}
+CONDITIONS = ("larger", "smaller", "older", "newer")
+
+
 def _rule(item: Item) -> Rule:
-    reason = item.fields.get("reason")
-    return Rule(
+    said = {name: raw.text for name, raw in item.fields.items()}
+    kind = said.get("kind")
+    if kind is not None and kind not in KINDS:
+        raise ValueError(f"kind: {units.quoted(kind)} is not one of {', '.join(KINDS)}")
+    if ("pattern" in said) and ("regex" in said):
+        raise ValueError("either pattern or regex, not both")
+    facts = {
+        name: (units.size if name in CONDITIONS[:2] else units.age)(said[name])
+        for name in CONDITIONS
+        if name in said
+    }
+    if not ({"pattern", "regex"} & said.keys() or facts or kind):
+        raise ValueError(
+            "says of nothing what it is about; write pattern, regex, larger, smaller, older, newer or kind"
+        )
+    rule = Rule(
         item.kind == "include",
-        words.pattern(item.fields["pattern"].text),
-        words.line(reason.text) if reason else "",
+        "" if "regex" in said else words.rule_pattern(said.get("pattern", "**")),
+        words.line(said["reason"]) if "reason" in said else "",
+        regex=words.regex(said["regex"]) if "regex" in said else "",
+        kind=KINDS[kind] if kind else None,
+        sites=tuple(sorted({words.name(name) for name in said["site"].split()})) if "site" in said else (),
+        larger=facts.get("larger"),
+        smaller=facts.get("smaller"),
+        older=facts.get("older"),
+        newer=facts.get("newer"),
+        where=str(item.where),
     )
+    _possible(rule)
+    return rule if rule.reason or rule.include else replace(rule, reason=_reason(said))
+
+
+def _possible(rule: Rule) -> None:
+    """Raises ValueError for what no name can be."""
+    if rule.larger is not None and rule.smaller is not None and rule.larger + 1 >= rule.smaller:
+        raise ValueError("nothing is larger than that and smaller than this")
+    if rule.older is not None and rule.newer is not None and rule.older >= rule.newer:
+        raise ValueError("nothing is older than that and newer than this")
+    sized, aged = (rule.larger, rule.smaller) != (None, None), (rule.older, rule.newer) != (None, None)
+    if rule.kind is Kind.DIRECTORY and (sized or aged):
+        raise ValueError("sizes and ages are of files and links, never of directories")
+    if rule.kind is Kind.SYMLINK and sized:
+        raise ValueError("sizes are of files")
+    directories = rule.pattern.endswith("/")
+    if directories and (sized or aged or rule.kind not in (None, Kind.DIRECTORY)):
+        raise ValueError(
+            f"{rule.pattern} matches directories only; write {rule.pattern}** for what is in them"
+        )
+
+
+def _reason(said: dict[str, str]) -> str:
+    """What users are told where the rule says more than a pattern and its author did not say why."""
+    facts = [f"{name} than {said[name]}" for name in CONDITIONS if name in said]
+    if not facts:
+        return ""
+    about = said.get("regex") or said.get("pattern")
+    return ", ".join([*facts, *([f"and matches {about}"] if about else [])])
+
+
+@dataclass(frozen=True, slots=True)
+class Define:
+    """A list that patterns may name."""
+
+    name: str
+    values: tuple[str, ...]
+
+
+def _define(item: Item) -> Define:
+    return Define(words.list_name(item.fields["name"].text), words.values(item.fields["values"].text))
 
 
 def _hour(item: Item) -> HourRate:
@@ -205,10 +272,16 @@ def _shown_hour(hour: HourRate) -> str:
     return f"{units.shown_hours((hour.start, hour.end))} {units.shown_rate(hour.rate)}"
 
 
-def _shown_rule(rule: Rule) -> str:
-    return f"{'include' if rule.include else 'exclude'} {rule.pattern}" + (
-        f" ({rule.reason})" if rule.reason else ""
-    )
+def shown_rule(rule: Rule) -> str:
+    said = [f"regex {rule.regex}" if rule.regex else rule.pattern]
+    said += [f"larger {units.shown_size(rule.larger)}"] if rule.larger is not None else []
+    said += [f"smaller {units.shown_size(rule.smaller)}"] if rule.smaller is not None else []
+    said += [f"older {units.shown_duration(rule.older)}"] if rule.older is not None else []
+    said += [f"newer {units.shown_duration(rule.newer)}"] if rule.newer is not None else []
+    said += [f"kind {rule.kind}"] if rule.kind is not None else []
+    said += [f"site {' '.join(rule.sites)}"] if rule.sites else []
+    said += [f"({rule.reason})"] if rule.reason else []
+    return f"{'include' if rule.include else 'exclude'} {' '.join(said)}"
 
 
 MOMENTS = ("before", "after", "publish", "failure")
@@ -216,7 +289,16 @@ HOOKS = ListField(_command, shlex.join, ("hook",), (), ("command",))
 
 LISTS: Mapping[str, ListField] = {
     "alias": ListField(lambda i: words.public_path(i.fields["path"].text), str, ("alias",), ("path",)),
-    "select": ListField(_rule, _shown_rule, ("include", "exclude"), ("pattern",), ("reason",)),
+    "define": ListField(
+        _define, lambda d: f"{d.name}: {' '.join(d.values)}", ("define",), ("name", "values")
+    ),
+    "select": ListField(
+        _rule,
+        shown_rule,
+        ("include", "exclude"),
+        (),
+        ("pattern", "regex", *CONDITIONS, "kind", "site", "reason"),
+    ),
     "schedule.probe": ListField(
         _probe,
         lambda p: f"{p.path.decode()} every {units.shown_duration(p.every)}",
@@ -231,7 +313,9 @@ LISTS: Mapping[str, ListField] = {
     **{f"hooks.{moment}": HOOKS for moment in MOMENTS},
 }
 
-TEXTS = frozenset({"pattern", "reason", "path", "name", "command"})  # of list items: as `Field.text`
+TEXTS = frozenset(
+    {"pattern", "regex", "reason", "path", "name", "values", "command"}
+)  # of list items: as `Field.text`
 
 # What names a mirror belongs to its descriptor alone: it is the same at every site.
 DESCRIPTOR_ONLY = frozenset({"title", "description", "homepage", "category", "path", "alias", "sites"})
@@ -312,6 +396,8 @@ def unknown_setting(key: str) -> str:
 
 def built_in(key: str) -> object:
     """The value of a setting that nobody said, from the defaults of `cluster.model`."""
+    if key == "define":
+        return ()
     group, _, attribute = key.replace("-", "_").rpartition(".")
     if group == "origin":
         return getattr(_ORIGIN, "downgrade" if attribute == "redirect_downgrade" else attribute)

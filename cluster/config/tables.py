@@ -181,13 +181,16 @@ def _items(table: Table, name: str, listed: ListField, problems: Problems) -> Ma
 
 
 def _item(out: Many, entry: dict[str, Any], listed: ListField, problems: Problems) -> None:
-    """One inline table. Where an element has two names, its key is one of them: { exclude = "*.tmp" }."""
+    """One inline table. Where an element has two names, its key is one of them: { exclude = "*.tmp" }, or
+    { exclude = true, larger = "4GB" } where there is no pattern."""
     renamed = dict(entry)
     kind = next((k for k in listed.kinds if k in entry), listed.kinds[0])
-    if len(listed.kinds) > 1 and kind in renamed:
-        renamed["pattern"] = renamed.pop(kind)
     allowed = (*listed.needs, *listed.may)
-    if set(renamed) - set(allowed) or set(listed.needs) - set(renamed):
+    known = len(listed.kinds) == 1 or (kind in entry and "pattern" not in entry)
+    if len(listed.kinds) > 1 and kind in entry:
+        said = renamed.pop(kind)
+        renamed |= {} if said is True else {"pattern": said}
+    if not known or set(renamed) - set(allowed) or set(listed.needs) - set(renamed):
         problems.add(
             out.where, out.label, f"has the keys {', '.join(sorted(entry)) or 'none'}; {_form(listed)}"
         )

@@ -27,6 +27,7 @@ MAX_SIZE = 2**63 - 1  # what SQLite and off_t hold
 _DURATION = re.compile(
     r"(?:(\d{1,9})d)?(?:(\d{1,9})h)?(?:(\d{1,9})m)?(?:(\d{1,9}(?:\.\d{1,3})?)s)?", re.ASCII
 )
+_AGE = re.compile(r"(?:(\d{1,3})y)?(?:(\d{1,5})d)?", re.ASCII)
 _AMOUNT = re.compile(r"(\d{1,19}(?:\.\d{1,6})?) ?([A-Za-z]*)", re.ASCII)
 _SHARE = re.compile(r"(\d{1,3}(?:\.\d{1,4})?) ?%", re.ASCII)
 _CLOCK = re.compile(r"([01]\d|2[0-4]):([0-5]\d)", re.ASCII)
@@ -59,6 +60,16 @@ def shown_duration(seconds: float) -> str:
         if count:
             out += f"{count.normalize():f}{unit}"
     return out or "0s"
+
+
+def age(text: str) -> int:
+    """Seconds of `5y`, `90d` or `1y30d`: whole days, a year is 365 of them, at most a hundred years."""
+    match = _AGE.fullmatch(text)
+    years, days = (int(count or 0) for count in match.groups()) if match else (0, 0)
+    total = 365 * years + days
+    if not 0 < total <= 36_500:
+        raise ValueError(f"{quoted(text)} is not an age; write 90d, 5y or 1y30d, at most 100y")
+    return total * SECONDS["d"]
 
 
 def size(text: str) -> int:

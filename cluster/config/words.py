@@ -14,7 +14,7 @@ from urllib.parse import SplitResult, unquote_to_bytes, urlsplit
 from cluster.config.units import quoted
 from cluster.errors import UnsafeName
 from cluster.model import checked_path
-from cluster.plan.select import Pattern
+from cluster.plan.pattern import Expression, Pattern, variables
 
 READABLE = ("http", "https", "file")  # origins that this version reads
 PLANNED = ("ftp", "ftps", "rsync")  # in the contract, refused with a sentence of its own
@@ -30,6 +30,8 @@ _URL_PATH = re.compile(r"(?:[A-Za-z0-9._~!&()*+,=:@/-]|%[0-9A-Fa-f]{2})*", re.AS
 _AGENT = re.compile(r"[A-Za-z0-9._/+():, @-]{1,200}", re.ASCII)
 _ACCOUNT = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.-]{0,31}", re.ASCII)
 _ZONE = re.compile(r"[A-Za-z0-9_+-]{1,40}(/[A-Za-z0-9_+-]{1,40}){0,2}", re.ASCII)
+_LIST = re.compile(r"[a-z][a-z0-9_-]{0,31}", re.ASCII)
+_VALUE = re.compile(r"[A-Za-z0-9._+~:@-]{1,100}", re.ASCII)
 _FILE = re.compile(r"[A-Za-z0-9_./+@~, -]{1,1024}", re.ASCII)
 
 
@@ -96,15 +98,52 @@ def relative_path(text: str) -> bytes:
 
 
 def pattern(text: str) -> str:
-    """A glob over paths from the mirror's root (`cluster.plan.select`)."""
+    """A glob over paths from the mirror's root (`cluster.plan.pattern`), without lists."""
+    return _checked_pattern(text, {})
+
+
+def rule_pattern(text: str) -> str:
+    """The same for a rule: lists may be named that are defined elsewhere."""
+    return _checked_pattern(text, {name: ("x",) for _, name in variables(text)})
+
+
+def _checked_pattern(text: str, lists: dict[str, tuple[str, ...]]) -> str:
     if not text.isprintable():
         raise ValueError(f"{quoted(text)} is not a pattern: control characters are not allowed")
     if any(part in (".", "..") for part in text.split("/")) or "//" in text:
         raise ValueError(f"{quoted(text)} is not a pattern: '.', '..' and '//' match nothing of an origin")
     try:
-        Pattern.compile(text)
+        Pattern.compile(text, lists)
     except ValueError as error:
         raise ValueError(f"not a pattern: {error}") from None
+    return text
+
+
+def regex(text: str) -> str:
+    """A regular expression of RE2, searched for in paths from the mirror's root; it may name lists."""
+    if not text or not text.isprintable():
+        raise ValueError(f"{quoted(text)} is not a regular expression: write characters that can be seen")
+    Expression.compile(text, {name: ("x",) for _, name in variables(text)})
+    return text
+
+
+def values(text: str) -> tuple[str, ...]:
+    """The values of a list, separated by spaces."""
+    out = tuple(dict.fromkeys(text.split()))
+    for each in out:
+        if not _VALUE.fullmatch(each):
+            raise ValueError(f"{quoted(each)} is not a value; allowed are letters, digits and . _ + ~ : @ -")
+    if not out:
+        raise ValueError("a list has at least one value")
+    return out
+
+
+def list_name(text: str) -> str:
+    """What `${name}` may call a list."""
+    if not _LIST.fullmatch(text):
+        raise ValueError(
+            f"{quoted(text)} is not the name of a list; it has a-z 0-9 _ -, the first a letter, at most 32"
+        )
     return text
 
 

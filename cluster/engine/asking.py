@@ -24,6 +24,7 @@ from cluster.errors import PeerError
 from cluster.model import Claim, Offer, Trust
 from cluster.peer.client import Bodies, Sibling, Told, Wish
 from cluster.plan.order import SPLIT, owner
+from cluster.plan.select import Carriers
 from cluster.plan.source import FromOrigin, FromSibling, PutOff, Source, decide, same_version
 from cluster.store.tree import Staged
 
@@ -323,7 +324,8 @@ class Asking:
         rest = any(job.visit.stage is Stage.REST for job in jobs)
         alone = rest and sending and not avoid and len(siblings) > 1
         asked: dict[str, tuple[list[Job], list[Wish]]] = {name: ([], []) for name in siblings}
-        firsts = _firsts(jobs, [name for name in siblings if not self.is_slow(name)] or list(siblings))
+        able = [name for name in siblings if not self.is_slow(name)] or list(siblings)
+        firsts = _firsts(jobs, able, self._context.carriers)
         for job, first in zip(jobs, firsts, strict=bool(siblings)):
             small = job.entry.size is not None and job.entry.size <= SMALL and not self.is_slow(first)
             for name in (first,) if alone else siblings:
@@ -500,10 +502,16 @@ class Asking:
         )
 
 
-def _firsts(jobs: Sequence[Job], siblings: Sequence[str]) -> list[str]:
-    """Who of the siblings ranks first for each of these files."""
+def _firsts(jobs: Sequence[Job], siblings: Sequence[str], carriers: Carriers) -> list[str]:
+    """Who of the siblings ranks first for each of these files: of those that mirror it, where any does."""
     if len(siblings) < 2:
         return [*siblings] * len(jobs)
     beside = Counter(job.visit.path for job in jobs)
     whole = {path: owner(path, siblings) for path, files in beside.items() if files <= SPLIT}
-    return [whole.get(job.visit.path) or owner(job.path, siblings) for job in jobs]
+    if not carriers:
+        return [whole.get(job.visit.path) or owner(job.path, siblings) for job in jobs]
+    firsts = []
+    for job in jobs:
+        able, first = carriers.among(siblings, job.path, job.entry) or siblings, whole.get(job.visit.path)
+        firsts.append(first if first is not None and first in able else owner(job.path, able))
+    return firsts

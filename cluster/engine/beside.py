@@ -55,7 +55,8 @@ class Known:
 
 
 class Beside:
-    """See the module. `changed` is called when more is known. Whoever made it cancels the `asking` of all."""
+    """See the module. `siblings` are those that mirror it; `changed` is called when more is known. Whoever
+    made it cancels the `asking` of all."""
 
     def __init__(
         self,
@@ -63,11 +64,12 @@ class Beside:
         growing: Growing,
         pieces: Sequence[Piece],
         changed: Callable[[], None],
+        siblings: Sequence[Sibling],
         every: float | None = None,
     ) -> None:
         self._context, self._growing, self._pieces, self._changed = context, growing, pieces, changed
         self._every = ASK if every is None else every  # s between two questions to one sibling
-        self.all = {sibling.name: Known(sibling) for sibling in context.siblings}
+        self.all = {sibling.name: Known(sibling) for sibling in siblings}
 
     def up(self) -> list[Known]:
         asked = {sibling.name for sibling in self._context.up()}

@@ -50,7 +50,8 @@ class Chain:
         self._context, self._job, self._growing = context, job, growing
         self._piece = Piece(growing.path, growing.size)
         self._changed = asyncio.Event()
-        self._beside = Beside(context, growing, (), self._changed.set, every=ASK)
+        siblings = context.carrying(job.path, job.entry)
+        self._beside = Beside(context, growing, (), self._changed.set, siblings, every=ASK)
         self._reading: dict[int, _Reading] = {}  # by where the stretch begins
         self._failures: dict[str, int] = {}
         self._fetching: asyncio.Task[None] | None = None  # from the origin

@@ -17,7 +17,8 @@ from cluster.origin.base import Origin
 from cluster.peer.claims import Claims
 from cluster.peer.client import Sibling
 from cluster.plan.compare import Policy, Wanted
-from cluster.plan.select import Patterns
+from cluster.plan.pattern import Patterns
+from cluster.plan.select import Carriers
 from cluster.store.mirror import MirrorStore, PassRecord
 
 SMALL = 256 * 2**10  # bodies up to here are held in memory whole, and written many at a time
@@ -115,6 +116,7 @@ class Context:
     batcher: Batcher
     policy: Policy
     last: Patterns
+    carriers: Carriers
     dry: bool = False
     rules: bytes = b""  # a digest of everything in the descriptor that bears on comparing
     relist: set[bytes] = field(default_factory=set)  # directories whose listing turned out to be old
@@ -143,6 +145,12 @@ class Context:
         """The siblings that this pass asks: those that answer, and are not too slow for it."""
         without = self.claims.without(self.mirror.name)
         return [sibling for sibling in self.siblings if sibling.up and sibling.name not in without]
+
+    def carrying(self, path: bytes, entry: Entry) -> list[Sibling]:
+        """Those that mirror this name: their own rules do not leave it out."""
+        if not self.carriers:
+            return list(self.siblings)
+        return [sibling for sibling in self.siblings if self.carriers.carries(sibling.name, path, entry)]
 
     def look_again(self, visit: Visit, error: Exception) -> bool:
         """Whether a directory is listed once more because of this, before anybody is told of a failure: what

@@ -138,9 +138,9 @@ class Fetcher:
             path = join(visit.path, want.entry.name)
             if early and context.last.match(path):
                 last.append(want)
-            elif self._by_parts(want):
+            elif self._by_parts(path, want):
                 now.append(want)  # each of its ranges has an owner of its own
-            elif share and not want.ask and (first := whole or owner(path, alive)) != context.site:
+            elif share and not want.ask and (first := self._first(path, want, whole, alive)) != context.site:
                 rest.setdefault(first, []).append(want)
             else:
                 now.append(want)
@@ -149,7 +149,12 @@ class Fetcher:
         self.trailing.left(visit, Stage.REST, rest)
         return now
 
-    def _by_parts(self, want: Wanted) -> bool:
+    def _first(self, path: bytes, want: Wanted, whole: str | None, alive: Sequence[str]) -> str:
+        """Who ranks first for a file, of those that mirror it; `whole` is who does for its directory."""
+        able = self._context.carriers.among(alive, path, want.entry)
+        return whole if whole is not None and whole in able else owner(path, able)
+
+    def _by_parts(self, path: bytes, want: Wanted) -> bool:
         """Whether it is fetched by parts, where the origin allows that, and siblings do the same."""
         context = self._context
         sideways = context.mirror.sideways
@@ -157,7 +162,7 @@ class Fetcher:
         if not _is_large(want) or want.ask or not origin.network or origin.batches:
             return False
         shared = sideways.enabled and sideways.trust is Trust.SIBLINGS
-        return shared and any(sibling.up for sibling in context.siblings)
+        return shared and any(sibling.up for sibling in context.carrying(path, want.entry))
 
     async def _later(self, stage: Stage, visit: Visit, wanted: Sequence[Wanted]) -> None:
         if wanted:
@@ -180,7 +185,7 @@ class Fetcher:
                 await self._origin.put(job)
             elif want.entry.link is not None and await self._linked(job, want.entry.link):
                 pass
-            elif _is_large(want) and (self._by_parts(want) or await self._begun(job)):
+            elif _is_large(want) and (self._by_parts(job.path, want) or await self._begun(job)):
                 await self._parted.put(job)
             else:
                 jobs.append(job)

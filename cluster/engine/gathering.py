@@ -79,7 +79,8 @@ class Gathering:
         self._fetching: dict[int, _Fetching] = {}
         self._owners: tuple[tuple[str, ...], dict[int, str]] = ((), {})
         self._changed = asyncio.Event()
-        self._beside = Beside(context, growing, self._pieces, self._changed.set)
+        siblings = context.carrying(job.path, job.entry)
+        self._beside = Beside(context, growing, self._pieces, self._changed.set, siblings)
         self._beside_others: set[int] = set()  # pieces that we fetch although a slow sibling does
         self._pace = 0.0  # bytes/s of the last piece that came from the origin
         self._spread = context.claims.arriving.spread(context.mirror.name)

@@ -50,7 +50,7 @@ class First:
 class Relays:
     """What siblings tell of the origin's directories, during one pass. What was asked before `after`, when we
     compared last, or before the `news` (s since 1970) of a change, says nothing new. `empty`: nothing is held
-    here yet that a token could stand for."""
+    here yet that a token could stand for. `walks`: whether a site mirrors a directory."""
 
     def __init__(
         self,
@@ -64,6 +64,7 @@ class Relays:
         news: float | None = None,
         *,
         empty: bool = False,
+        walks: Callable[[str, bytes], bool] = lambda site, directory: True,
     ) -> None:
         self.enabled = mirror.sideways.relays and bool(siblings)
         self._mirror, self._site, self._clock, self._report = mirror, site, clock, report
@@ -72,7 +73,7 @@ class Relays:
         ahead = clock.monotonic() - clock.now()
         self._after = after + ahead
         self._news = -inf if news is None else news + ahead
-        self._empty = empty
+        self._empty, self._walks = empty, walks
         self._walk: Walk | None = None
         self._number = 0
         self._began = 0.0
@@ -179,7 +180,8 @@ class Relays:
         assert self._walk is not None
         expected = self._elsewhere.expected(self._mirror.name, directory)
         out = self._late.keys() | self._slow
-        sites = [site for site in expected if site in self._siblings and site not in out]
+        able = (site for site in expected if site in self._siblings and site not in out)
+        sites = [site for site in able if self._walks(site, directory)]
         if self._walk.shares or not sites:
             sites.append(self._site)
         return ranking(directory, sites)

@@ -29,7 +29,8 @@ from cluster.peer.claims import Claims
 from cluster.peer.client import Sibling
 from cluster.peer.listings import Listings
 from cluster.plan.compare import Policy, Wanted, again
-from cluster.plan.select import Patterns, Selection
+from cluster.plan.pattern import Patterns
+from cluster.plan.select import Carriers, Selection, aged, today
 from cluster.store.mirror import MirrorStore
 from cluster.store.tree import Change
 
@@ -121,6 +122,7 @@ class _Pass:
         self._began = 0.0  # s, monotonic
         self._siblings = [] if dry else list(around.siblings(mirror))
         self._relays: Relays
+        self._carriers = Carriers(dict(mirror.elsewhere), today(around.clock.now()))
 
     async def run(self) -> None:
         clock, listings = self._around.clock, self._around.listings
@@ -136,6 +138,7 @@ class _Pass:
             after,
             self._news,
             empty=ended is None,
+            walks=self._carriers.walks,
         )
         try:
             await self._run()
@@ -170,7 +173,7 @@ class _Pass:
                 self._report,
                 self._mirror,
                 origin.url,
-                _rules(self._mirror),
+                _rules(self._mirror, self._around.clock.now()),
             )
             followed = await following.find(self._siblings, self._news)
             if followed is None:
@@ -238,7 +241,8 @@ class _Pass:
             await self._relays.resume(origin, self._scope)
         self._began = clock.monotonic() - max(0.0, clock.now() - record.started)
         await self._suspect()
-        rules = _rules(mirror)
+        rules = _rules(mirror, record.started)
+        selection = Selection(mirror.select, today(record.started))
         if not self._dry:
             self._around.listings.passed.begins(mirror.name, origin.url, rules)
         context_of: list[Context] = []
@@ -264,8 +268,9 @@ class _Pass:
                 report=self._report,
                 record=record,
                 batcher=batcher,
-                policy=_policy(mirror),
+                policy=_policy(mirror, selection),
                 last=Patterns(mirror.last),
+                carriers=self._carriers,
                 rules=rules,
                 since=None if followed is None else int(followed.since),
                 dry=self._dry,
@@ -516,20 +521,21 @@ class _Pass:
         self._report.requests_origin += traffic.requests
 
 
-def _policy(mirror: Mirror) -> Policy:
+def _policy(mirror: Mirror, selection: Selection) -> Policy:
     return Policy(
         attributes=mirror.attributes,
-        excluded=Selection(mirror.select).excluded,
+        excluded=selection.excluded,
         file_size=mirror.limits.file_size,
         max_depth=mirror.limits.depth,
         keep_ids=os.geteuid() == 0,
     )
 
 
-def _rules(mirror: Mirror) -> bytes:
-    """A digest of what in a descriptor decides how a listing compares with what we hold."""
+def _rules(mirror: Mirror, began: float) -> bytes:
+    """A digest of what in a descriptor, and of the day, decides how a listing compares with what we hold."""
+    day = today(began) if aged(mirror.select) else 0
     text = repr(
-        (mirror.select, mirror.attributes, mirror.limits.file_size, mirror.limits.depth, os.geteuid())
+        (mirror.select, day, mirror.attributes, mirror.limits.file_size, mirror.limits.depth, os.geteuid())
     )
     return hashlib.blake2b(text.encode(), digest_size=8).digest()
 

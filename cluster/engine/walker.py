@@ -521,8 +521,9 @@ class Walker:
             or bool(missing or view.missing)
         )
         if self._context.dry:
+            reasons = {one.name: f"left out: {one.reason}" for one in skipped}
             for name in sorted(missing):
-                self._context.reporter.planned("missing", join(visit.path, name))
+                self._context.reporter.planned("missing", join(visit.path, name), reasons.get(name, ""))
         if not notable:
             return
         self._compared.append(

@@ -8,7 +8,7 @@ fast-forward). A rounded size proves no equality.
 from __future__ import annotations
 
 import enum
-from collections.abc import Callable, Collection, Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass, field, replace
 
 from cluster.model import (
@@ -20,7 +20,6 @@ from cluster.model import (
     Held,
     Kind,
     Listing,
-    Rule,
     Skipped,
     Stamp,
     depth,
@@ -28,6 +27,7 @@ from cluster.model import (
     value,
 )
 from cluster.plan import links
+from cluster.plan.select import Decide, reason_of
 
 
 class Evidence(enum.Enum):
@@ -222,9 +222,6 @@ class Difference:
     waiting: int = 0  # listed names that cannot appear before what stands there has gone
 
 
-Decide = Callable[[bytes, bool], Rule | None]
-
-
 @value
 class Policy:
     """What of a mirror's descriptor bears on comparing."""
@@ -279,9 +276,9 @@ def _other_kind(listed: Kind, held: Kind) -> bool:
 
 
 def _left_out(path: bytes, entry: Entry, policy: Policy) -> str:
-    rule = policy.excluded(join(path, entry.name), entry.kind is Kind.DIRECTORY)
+    rule = policy.excluded(join(path, entry.name), entry)
     if rule is not None:
-        return rule.reason or f"excluded by {rule.pattern}"
+        return reason_of(rule)
     if entry.name == STATUS_FILE:
         return "the name is taken by status files"
     if entry.kind is Kind.SPECIAL:

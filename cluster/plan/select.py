@@ -1,137 +1,214 @@
 """Which names of an origin are mirrored: the first rule of `<select>` that matches decides.
 
-A pattern is matched against the bytes of the path from the mirror's root. `*` and `?` stay within one
-component, `**` crosses them, `[...]` is a set. Without a slash (but at its end) it matches the last
-component at any depth; a slash at its beginning or inside ties it to the root; one at its end makes it
-match directories only. What matches no rule is mirrored.
+Everything that a rule says must hold. Size and age are of files and links, never of directories, and what the
+listing does not tell matches no rule about it. What matches no rule is mirrored. An excluded directory is
+left out with all below it, but for what an earlier rule includes.
 """
 
 from __future__ import annotations
 
 import re
-from collections.abc import Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
-from cluster.model import Rule
+from cluster.model import SECOND, Entry, Kind, Rule, Stamp, split
+from cluster.plan.pattern import Expression, Pattern
+
+DAY = 86_400
+KEPT = 4096  # directories of which it is remembered whether a site carries them
+
+_ROUNDED = re.compile(r"(\d{1,15})(?:\.(\d{1,6}))? ?([kmgtpe])", re.IGNORECASE | re.ASCII)
 
 
-def glob_bytes(pattern: str) -> str:
-    """A regular expression for one pattern, in latin-1 text that stands for bytes. Raises ValueError."""
-    text = pattern.encode("utf-8").decode("latin-1")
-    out, i = [], 0
-    while i < len(text):
-        if text.startswith("**/", i) and (i == 0 or text[i - 1] == "/"):
-            out.append("(?:.*/)?")
-            i += 3
-        elif text.startswith("**", i):
-            out.append(".*")
-            i += 2
-        elif text[i] == "*":
-            out.append("[^/]*")
-            i += 1
-        elif text[i] == "?":
-            out.append("[^/]")
-            i += 1
-        elif text[i] == "[":
-            end = text.find("]", i + 2)
-            if end < 0:
-                raise ValueError(f"{pattern}: '[' without ']'")
-            inside = text[i + 1 : end].replace("\\", "\\\\")
-            if inside[0] in "!^":
-                inside = "^/" + inside[1:]
-            out.append(f"[{inside}]")
-            i = end + 1
-        elif text[i] == "\\" and i + 1 < len(text):
-            out.append(re.escape(text[i + 1]))
-            i += 2
-        else:
-            out.append(re.escape(text[i]))
-            i += 1
-    return "".join(out)
+def today(now: float) -> int:
+    """The moment (s since 1970) from which ages count in a pass that began at `now`: the beginning of that
+    day, UTC. All passes of a day, at every site, leave out the same."""
+    return int(now) // DAY * DAY
+
+
+def bounds(entry: Entry) -> tuple[int, int] | None:
+    """The least and the most bytes that a file can have by its row, or None where that says nothing."""
+    if entry.size is not None:
+        return entry.size, entry.size
+    found = _ROUNDED.match(entry.rounded or "")
+    if found is None:
+        return None
+    digits = found[2] or ""
+    shown, step = int(found[1] + digits), 10 ** len(digits)
+    power = "kmgtpe".index(found[3].lower()) + 1
+    return max(0, shown - 1) * 1000**power // step, -(-(shown + 1) * 1024**power // step)
+
+
+def reason_of(rule: Rule) -> str:
+    """What users are told of a name that this rule leaves out."""
+    if rule.reason:
+        return rule.reason
+    lists = "".join(f", {name}: {' '.join(values)}" for name, values in rule.lists)
+    return f"excluded by {rule.regex or rule.pattern}{lists}"
 
 
 @dataclass(frozen=True, slots=True)
-class Pattern:
-    """One compiled pattern."""
+class Compiled:
+    """One rule, ready to be asked."""
 
-    text: str
-    expression: re.Pattern[bytes]
-    directories: bool  # matches directories only
-    heads: tuple[re.Pattern[bytes], ...]  # what the directories that lead to a match look like, a depth each
-    deep: bool  # below these, anything may match
+    rule: Rule
+    pattern: Pattern | Expression
+    bare: bool  # it says nothing but which names
+    within: bool  # it decides for what is in a directory that it names, where that is looked into
 
     @classmethod
-    def compile(cls, text: str) -> Pattern:
-        """Raises ValueError in one line for a pattern that is not one."""
-        directories = text.endswith("/")
-        body = text.rstrip("/")
-        if not body:
-            raise ValueError(f"{text!r}: an empty pattern")
-        anchored = "/" in body
-        body = body.removeprefix("/")
-        if not anchored:
-            expression, lead, deep = "(?:.*/)?" + glob_bytes(body), list[str](), True
+    def of(cls, rule: Rule, *, looked_into: bool) -> Compiled:
+        """`looked_into`: a directory that it excludes may be, for a rule before it. Raises ValueError in one
+        line."""
+        lists = dict(rule.lists)
+        pattern: Pattern | Expression
+        if rule.regex:
+            pattern = Expression.compile(rule.regex, lists)
         else:
-            expression = glob_bytes(body)
-            parts = body.split("/")
-            cut = next((i for i, part in enumerate(parts) if "**" in part), None)
-            lead, deep = (parts[:-1], False) if cut is None else (parts[:cut], True)
-        heads = tuple(_regex(glob_bytes("/".join(lead[: i + 1]))) for i in range(len(lead)))
-        try:
-            return cls(text, _regex(expression), directories, heads, deep)
-        except re.error as error:
-            raise ValueError(f"{text}: not a pattern ({error})") from None
+            pattern = Pattern.compile(rule.pattern, lists)
+        facts = (rule.larger, rule.smaller, rule.older, rule.newer, rule.kind)
+        bare = all(fact is None for fact in facts)
+        whole = looked_into if not rule.include else isinstance(pattern, Pattern) and pattern.directories
+        return cls(rule, pattern, bare, bare and whole)
 
-    def matches(self, path: bytes, directory: bool) -> bool:
-        if self.directories and not directory:
+    def matches(self, path: bytes, entry: Entry, moment: int) -> bool:
+        """Whether it decides for this name by itself. `moment`: as by `today`."""
+        if not (self.bare or self._holds(entry, moment)):
             return False
-        return self.expression.fullmatch(path) is not None
+        return self.names(path, entry.kind is Kind.DIRECTORY)
 
-    def covers(self, directory: bytes) -> bool:
-        """Whether everything below this directory matches: `debug/**` names `debug` too."""
-        return self.text.endswith("/**") and self.matches(directory + b"/x", False)
+    def names(self, path: bytes, directory: bool) -> bool:
+        """Whether it is about this name, whatever else it says."""
+        pattern = self.pattern
+        if pattern.matches(path, directory):
+            return True
+        if self.within and any(pattern.matches(above, True) for above in ancestors(path)):
+            return True
+        return directory and self.bare and not self.rule.include and pattern.covers(path)
 
-    def may_match_below(self, directory: bytes) -> bool:
-        """Whether a name below this directory could match."""
-        level = directory.count(b"/")
-        if level < len(self.heads):
-            return self.heads[level].fullmatch(directory) is not None
-        return self.deep
+    def _holds(self, entry: Entry, moment: int) -> bool:
+        rule = self.rule
+        if rule.kind is not None and rule.kind is not entry.kind:
+            return False
+        if rule.larger is not None or rule.smaller is not None:
+            size = bounds(entry) if entry.kind is Kind.FILE else None
+            if size is None or not (rule.larger is None or size[0] > rule.larger):
+                return False
+            if not (rule.smaller is None or size[1] < rule.smaller):
+                return False
+        if rule.older is None and rule.newer is None:
+            return True
+        return entry.kind is not Kind.DIRECTORY and _aged(rule, entry.mtime, moment)
 
 
-def _regex(text: str) -> re.Pattern[bytes]:
-    return re.compile(text.encode("latin-1"), re.DOTALL)
+def _aged(rule: Rule, mtime: Stamp | None, moment: int) -> bool:
+    if mtime is None:
+        return False
+    if rule.older is not None and not mtime.over((moment - rule.older) * SECOND):
+        return False
+    return rule.newer is None or mtime.ns >= (moment - rule.newer) * SECOND
 
 
 class Selection:
-    """The rules of one mirror, compiled."""
+    """The rules of one mirror at one site, compiled. Raises ValueError for a rule that cannot be."""
 
-    def __init__(self, rules: Sequence[Rule]) -> None:
-        self._rules = [(rule, Pattern.compile(rule.pattern)) for rule in rules]
+    def __init__(self, rules: Sequence[Rule], moment: int = 0) -> None:
+        self._moment = moment
+        self._rules: list[Compiled] = []
+        included = False
+        for rule in rules:
+            self._rules.append(Compiled.of(rule, looked_into=included))
+            included = included or rule.include
+        self._used = [False] * len(rules)
 
-    def excluded(self, path: bytes, directory: bool = False) -> Rule | None:
+    def excluded(self, path: bytes, entry: Entry) -> Rule | None:
         """The rule by which a name is left out, or None. A directory is kept while an earlier `include`
         may match something below it.
         """
-        hope = False
-        for rule, pattern in self._rules:
-            if rule.include:
-                if pattern.matches(path, directory):
-                    return None
-                hope = hope or (directory and pattern.may_match_below(path))
-            elif pattern.matches(path, directory) or (directory and pattern.covers(path)):
-                return None if hope else rule
-        return None
+        at, hope = self._decide(path, entry)
+        if at < 0:
+            return None
+        self._used[at] = True
+        rule = self._rules[at].rule
+        return None if rule.include or hope else rule
+
+    def _decide(self, path: bytes, entry: Entry) -> tuple[int, bool]:
+        """Which rule matches first, -1 for none, and whether one before it may include something below."""
+        directory, hope = entry.kind is Kind.DIRECTORY, False
+        for at, one in enumerate(self._rules):
+            if one.matches(path, entry, self._moment):
+                return at, hope
+            if directory and one.rule.include:
+                hope = hope or one.pattern.may_match_below(path)
+        return -1, hope
+
+    def deciding(self, path: bytes, entry: Entry) -> tuple[bytes, Rule] | None:
+        """The rule that decides whether a name is mirrored, and for what: the name itself or a directory that
+        it is in. None where no rule does."""
+        for above in ancestors(path):
+            rule = self.excluded(above, Entry(split(above)[1], Kind.DIRECTORY))
+            if rule is not None:
+                return above, rule
+        at, _ = self._decide(path, entry)
+        return (path, self._rules[at].rule) if at >= 0 else None
+
+    def unused(self) -> list[int]:
+        """The rules that have decided for no name so far, by their place."""
+        return [at for at, used in enumerate(self._used) if not used]
 
 
-class Patterns:
-    """A plain list of patterns: does any match?"""
+def ancestors(path: bytes) -> Iterator[bytes]:
+    """The directories that a name is in, the outermost first, without the root."""
+    at = path.find(b"/")
+    while at >= 0:
+        yield path[:at]
+        at = path.find(b"/", at + 1)
 
-    def __init__(self, patterns: Sequence[str]) -> None:
-        self._patterns = [Pattern.compile(p) for p in patterns]
+
+def aged(rules: Sequence[Rule]) -> bool:
+    """Whether what is mirrored depends on the day."""
+    return any(rule.older is not None or rule.newer is not None for rule in rules)
+
+
+class Carriers:
+    """Which siblings mirror a name: those whose own rules do not leave it out. False where the rules are the
+    same at all sites."""
+
+    def __init__(self, elsewhere: Mapping[str, Sequence[Rule]], moment: int = 0) -> None:
+        self._selections = {site: Selection(rules, moment) for site, rules in elsewhere.items()}
+        self._directories: dict[tuple[str, bytes], bool] = {}
 
     def __bool__(self) -> bool:
-        return bool(self._patterns)
+        return bool(self._selections)
 
-    def match(self, path: bytes) -> bool:
-        return any(p.matches(path, False) for p in self._patterns)
+    def among(self, sites: Sequence[str], path: bytes, entry: Entry) -> Sequence[str]:
+        """Those of `sites` that mirror this name; `sites` itself where all do."""
+        if not self._selections:
+            return sites
+        some = [site for site in sites if self.carries(site, path, entry)]
+        return sites if len(some) == len(sites) else some
+
+    def carries(self, site: str, path: bytes, entry: Entry) -> bool:
+        selection = self._selections.get(site)
+        if selection is None:
+            return True
+        return self.walks(site, split(path)[0]) and selection.excluded(path, entry) is None
+
+    def walks(self, site: str, directory: bytes) -> bool:
+        """Whether a site has this directory compared."""
+        selection = self._selections.get(site)
+        if selection is None or not directory:
+            return True
+        known = self._directories.get((site, directory))
+        if known is None:
+            if len(self._directories) >= KEPT:
+                self._directories.clear()
+            above, name = split(directory)
+            known = self.walks(site, above) and (
+                selection.excluded(directory, Entry(name, Kind.DIRECTORY)) is None
+            )
+            self._directories[site, directory] = known
+        return known
+
+
+Decide = Callable[[bytes, Entry], Rule | None]

@@ -67,7 +67,13 @@ NAMES = "it has a-z 0-9 . _ -, the first a letter or digit, at most 63"
             "<contact>Admin</contact>",
             "<contact>: 'Admin' is not a contact; write an e-mail address or an https URL",
         ),
-        ('<select><exclude reason="x"/></select>', '<exclude>: the attribute pattern="..." is missing'),
+        (
+            '<select><exclude reason="x"/></select>',
+            (
+                "<exclude>: says of nothing what it is about; write pattern, regex, larger, smaller, older, "
+                "newer or kind"
+            ),
+        ),
         ('<select><exclude pattern="[a"/></select>', "<exclude>: not a pattern: [a: '[' without ']'"),
         (
             '<select><exclude pattern="../x"/></select>',

@@ -119,6 +119,7 @@ class Told(Reporter):
         self.files: list[tuple[bytes, str]] = []
         self.failures: list[tuple[bytes, str]] = []
         self.plan: list[tuple[str, bytes]] = []
+        self.details: list[tuple[str, bytes, str]] = []
 
     def file(self, path: bytes, size: int, source: str) -> None:
         self.files.append((path, source))
@@ -128,6 +129,7 @@ class Told(Reporter):
 
     def planned(self, action: str, path: bytes, detail: str = "") -> None:
         self.plan.append((action, path))
+        self.details.append((action, path, detail))
 
 
 class FakeSibling:

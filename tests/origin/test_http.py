@@ -14,7 +14,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from cluster.errors import OriginError
+from cluster.errors import Changed, OriginError
 from cluster.model import MINUTE, SECOND, Entry, Kind, Limits, Listing, OriginSpec, Stamp
 from cluster.origin import http_headers as headers
 from cluster.origin.base import Want
@@ -61,6 +61,26 @@ async def test_a_body_given_up_half_way_leaves_nothing_behind(tmp_path: Path, st
     async with asyncio.timeout(5):
         assert len(await received(origin, b"large")) == 4 * 2**20
     await origin.close()
+
+
+@pytest.mark.parametrize("kind", ["nginx", "apache"])
+async def test_a_server_sends_no_part_of_another_version(
+    tmp_path: Path, start_nginx: Start, start_apache: Start, kind: str
+) -> None:
+    tmp_path.chmod(0o755)
+    (tmp_path / "large").write_bytes(os.urandom(4 * 2**20))
+    os.utime(tmp_path / "large", (1_600_000_000, 1_600_000_000))
+    server = start_nginx(tmp_path) if kind == "nginx" else start_apache(tmp_path)
+    origin = HttpOrigin(OriginSpec(server.url), Limits())
+    facts = await origin.facts(b"large")
+    want = Want(size=facts.size, start=2**20, stop=3 * 2**20, etag=facts.etag)
+    assert await received(origin, b"large", want) == (tmp_path / "large").read_bytes()[2**20 : 3 * 2**20]
+    os.utime(tmp_path / "large", (1_700_000_000, 1_700_000_000))
+    with pytest.raises(Changed):
+        await received(origin, b"large", want)
+    await origin.close()
+    server.stop()  # whatever it logs is in its log
+    assert [r.sent for r in server.requests() if r.method == "GET" and r.status != 412] == [2 * 2**20]
 
 
 @pytest.mark.parametrize("kind", ["nginx html", "nginx json", "apache"])

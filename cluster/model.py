@@ -198,6 +198,7 @@ class Facts:
     etag: str | None = None  # a strong validator with its quotes, or None
     kind: Kind = Kind.FILE
     ranges: bool = False  # parts may be asked for
+    copy: str = ""  # the host that sends it, where that is an origin for bytes only
 
 
 # -- what we hold ----------------------------------------------------------------------------
@@ -319,6 +320,13 @@ class Trust(enum.StrEnum):
     STRICT = "strict"
 
 
+class Role(enum.StrEnum):
+    """What an origin is asked for."""
+
+    REFERENCE = "reference"  # facts: listings, sizes, times, deletions; and bytes
+    BYTES = "bytes"  # nothing but the bytes of files, of the version that the reference lists
+
+
 class Delta(enum.StrEnum):
     """When a new version of a large file is made from an older one that is here and what differs."""
 
@@ -344,6 +352,7 @@ class OriginSpec:
     watch: bool = False  # `file` only: follow changes as they happen
     marker: str | None = None  # `file` only: a name that proves that the source is mounted
     paused: bool = False
+    role: Role = Role.REFERENCE
 
 
 @value
@@ -499,6 +508,11 @@ class Mirror:
     sites: tuple[str, ...] = ()  # sorted names of the sites that carry it
     serve: Serve = field(default_factory=Serve)
     hooks: Hooks = field(default_factory=Hooks)
+
+    @property
+    def references(self) -> tuple[OriginSpec, ...]:
+        """The origins whose word counts, in order."""
+        return tuple(spec for spec in self.origins if spec.role is Role.REFERENCE)
 
 
 @value

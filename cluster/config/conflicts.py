@@ -12,7 +12,7 @@ from cluster.config import resolve, units
 from cluster.config.reading import Problems, Raw, Where, suggestion
 from cluster.config.settings import Setting
 from cluster.config.site import SiteFile
-from cluster.model import Mirror, Rule, Trust
+from cluster.model import Mirror, Role, Rule, Trust
 from cluster.plan.pattern import Expression, Pattern
 
 PRIVATE = ".sideways"  # in `data`: marker, temporaries, trash
@@ -143,7 +143,11 @@ def ruled(layers: Iterable[Mapping[str, Setting]], sites: Iterable[str], problem
 
 
 def origins(specs: Iterable[Mapping[str, Setting]], problems: Problems) -> None:
-    """The same origin twice helps nobody."""
+    """The same origin twice helps nobody, and bytes are of no use without facts."""
+    specs = list(specs)
+    roles = [attributes["role"] for attributes in specs if "role" in attributes]
+    if roles and len(roles) == len(specs) and all(role.value is Role.BYTES for role in roles):
+        problems.add(roles[0].where, roles[0].label, 'one origin at least must have role="reference"')
     seen: dict[str, Where] = {}
     for attributes in specs:
         url = attributes["url"]

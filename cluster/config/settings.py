@@ -16,7 +16,7 @@ from typing import Any
 
 from cluster.config import units, words
 from cluster.config.reading import BUILT_IN, Item, Layer, Problems, Raw, Where, suggestion
-from cluster.model import Delta, HourRate, Kind, Mirror, Order, OriginSpec, Probe, Rule, Trust
+from cluster.model import Delta, HourRate, Kind, Mirror, Order, OriginSpec, Probe, Role, Rule, Trust
 
 
 @dataclass(frozen=True, slots=True)
@@ -121,6 +121,7 @@ ORIGIN: Mapping[str, Field] = {
     "watch": YES,
     "marker": _optional(Field(lambda text: words.relative_path(text).decode(), text=True)),
     "paused": YES,
+    "role": _choice(Role, *Role),
 }
 
 FIELDS: Mapping[str, Field] = {

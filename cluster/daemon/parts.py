@@ -11,7 +11,7 @@ from cluster.engine.report import Report, Reporter
 from cluster.errors import UsageError
 from cluster.model import Mirror, OriginSpec, Site, href, shown
 from cluster.origin.base import Origin
-from cluster.origin.open import Shared, open_origin
+from cluster.origin.open import Shared, open_reference
 from cluster.peer import caught
 from cluster.peer.claims import Claims
 from cluster.peer.client import Sibling
@@ -41,7 +41,7 @@ def surroundings(
     """What passes at this site need."""
 
     def opened(spec: OriginSpec, mirror: Mirror) -> Origin:
-        return open_origin(spec, mirror.limits, shared)
+        return open_reference(spec, mirror, shared)
 
     return Surroundings(
         site, opened, siblings, claims, listings=listings, caught=lambda: caught.known(site.state)

@@ -281,9 +281,9 @@ class Daemon:
     async def _ask(self, name: str, path: bytes) -> Facts:
         """What an origin says of one small file, for probes."""
         mirror = self._definition(name)
-        if not mirror.origins:
+        if not mirror.references:
             raise UsageError(f"{name}: every origin is paused")
-        origin = open_origin(mirror.origins[0], mirror.limits, self._shared)
+        origin = open_origin(mirror.references[0], mirror.limits, self._shared)
         try:
             return await origin.facts(path)
         finally:

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import Any, cast
 
 from cluster import control
 from cluster.errors import NoRecords, SidewaysError, StoreError, UsageError
 from cluster.model import Cluster, Failure, Mirror, Site, href, join, shown
+from cluster.plan.origins import Health
 from cluster.store import received as received_days
 from cluster.store.mirror import PassRecord, Reader
 from cluster.store.status import directory_status
@@ -41,9 +42,11 @@ async def _of_mirror(site: Site, mirror: Mirror, now: float) -> dict[str, Any]:
         newest = await reader.passes(1)
         days, total = await reader.received()
         suspects = await reader.suspects()
+        health = await reader.origins()
     finally:
         await reader.close()
     return row | {
+        "origins": _origins(mirror, health, now),
         "unfinished": newest[0].started if newest and newest[0].ended is None else None,
         "freshness": freshness(mirror, summary.fresh, now),
         "complete": summary.fresh,
@@ -116,6 +119,7 @@ async def of_directory(site: Site, mirror: Mirror, path: bytes, now: float) -> d
         ]
         summary = await summarise(reader)
         suspects = await reader.suspects()
+        health = await reader.origins()
         notes = _notes(await reader.passes(LOOKED_BACK))
     finally:
         await reader.close()
@@ -128,8 +132,29 @@ async def of_directory(site: Site, mirror: Mirror, path: bytes, now: float) -> d
         "held": summary.held,
         "reason": summary.reason,
         "suspects": suspects,
+        "origins": _origins(mirror, health, now),
         "notes": notes,
     }
+
+
+def _origins(mirror: Mirror, known: Mapping[str, Health], now: float) -> list[dict[str, Any]]:
+    """How each origin of the mirror has done, in the order of the descriptor. `again`: until then others are
+    asked before it."""
+    told = []
+    for spec in mirror.origins:
+        health = known.get(spec.url, Health())
+        again = health.until(now)
+        told.append(
+            {
+                "url": spec.url,
+                "role": str(spec.role),
+                "failures": health.failures,
+                "error": health.why if health.failures else health.error,
+                "again": int(again) if again > now else None,
+                "behind": health.behind,
+            }
+        )
+    return told
 
 
 def _notes(passes: list[PassRecord]) -> list[str]:
@@ -219,6 +244,12 @@ def print_budgets(budgets: list[dict[str, Any]], say: Say) -> None:
 def _remarks(facts: dict[str, Any]) -> list[str]:
     """What an operator wants to know of the whole mirror, a line each."""
     lines = [f"why: {facts['reason']}"] if facts.get("reason") else []
+    for one in facts.get("origins", ()):
+        if one["failures"]:
+            later = f"; others are asked before it until {when(one['again'])}" if one["again"] else ""
+            lines.append(f"origin {one['url']}: {one['error']}{later}")
+        elif one["behind"] is not None:
+            lines.append(f"origin {one['url']}: not followed since {when(one['behind'])}: {one['error']}")
     return lines + [
         f"in doubt: {count} files that came from {site}, which was caught; the next pass compares them with "
         f"the origin's bytes"

@@ -225,7 +225,7 @@ class Fetcher:
     def _same_file(self, job: Job, known: Held) -> bool:
         """Whether a file of ours is the one that this name is a link to. What this very pass has fetched is,
         even where its minute was not over: both names were listed together."""
-        seen = evidence(job.entry, known)
+        seen = evidence(job.entry, known, foreign=self._context.policy.foreign)
         fresh = known.copied >= self._context.record.started and not job.entry.ambiguous
         return not known.unknown and (seen is Evidence.SAME or (seen is Evidence.ASK and fresh))
 

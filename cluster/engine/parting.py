@@ -30,7 +30,7 @@ async def part(context: Context) -> None:
 async def _part_one(context: Context, directory: bytes, entry: Entry) -> None:
     store, path = context.store, join(directory, entry.name)
     have = await store.held(path)
-    if have is None or evidence(entry, have) is Evidence.CHANGED:
+    if have is None or evidence(entry, have, foreign=context.policy.foreign) is Evidence.CHANGED:
         return
     if have.link == entry.link:  # it has been fetched meanwhile, and has a body of its own
         await _rejoin(context, directory, have)

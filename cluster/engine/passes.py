@@ -8,13 +8,14 @@ import os
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Mapping, Sequence
 from collections.abc import Set as AbstractSet
 from contextlib import asynccontextmanager, suppress
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 from math import inf
 from typing import Any
 
 from cluster.engine import parting, suspicion
 from cluster.engine.batch import Batcher
+from cluster.engine.choosing import Choosing, Chosen
 from cluster.engine.clock import Clock, SystemClock
 from cluster.engine.context import Context, Stage, Visit, renewal
 from cluster.engine.fetcher import Fetcher
@@ -22,7 +23,7 @@ from cluster.engine.following import Due, Followed, Following, outermost
 from cluster.engine.listings import First, Relays
 from cluster.engine.report import Report, Reporter
 from cluster.engine.walker import Walker
-from cluster.errors import OriginError, StoreError, Vanished
+from cluster.errors import StoreError
 from cluster.model import SECOND, Held, Kind, Mirror, OriginSpec, Site, Trust, shown, split
 from cluster.origin.base import Origin
 from cluster.peer.claims import Claims
@@ -38,6 +39,7 @@ FIRST = (Stage.REST, Stage.PUT_OFF)
 ALL = (*FIRST, Stage.LAST, Stage.LAST_PUT_OFF)
 AT_ONCE = 8  # directories of a later stage that are asked about together
 WAIT_ROUND = 0.2  # s between rounds of asking for what siblings are fetching
+MANY_FAILED = 10  # files, and more than came: an origin that lists and does not deliver
 STATUS_BUDGET = 1.0  # s that status files may take while a pass goes on
 STATUS_EVERY = 10.0
 
@@ -122,6 +124,8 @@ class _Pass:
         self._began = 0.0  # s, monotonic
         self._siblings = [] if dry else list(around.siblings(mirror))
         self._relays: Relays
+        self._choosing: Choosing
+        self._spec: OriginSpec
         self._carriers = Carriers(dict(mirror.elsewhere), today(around.clock.now()))
 
     async def run(self) -> None:
@@ -140,6 +144,15 @@ class _Pass:
             empty=ended is None,
             walks=self._carriers.walks,
         )
+        self._choosing = Choosing(
+            self._mirror,
+            self._store,
+            clock,
+            self._report,
+            open_origin=self._around.open_origin,
+            relays=self._relays,
+            closed=self._add_traffic,
+        )
         try:
             await self._run()
         finally:
@@ -150,23 +163,26 @@ class _Pass:
     async def _run(self) -> None:
         if await self._follow():
             return
-        origin, known = await self._first_listing()
-        if origin is None or known is None:
+        chosen = await self._choose()
+        if chosen is None:
             self._report.outcome = "failed"
             await self._book_failure()
             return
+        self._spec = chosen.spec
         try:
-            await self._with(origin, known)
+            await self._with(chosen.origin, chosen.first)
         finally:
-            await origin.close()
+            await chosen.origin.close()
 
     async def _follow(self) -> bool:
         """Follow a sibling that has just been through, where there is one (`cluster.engine.following`)."""
-        spec = next((spec for spec in self._mirror.origins if not spec.paused), None)
+        spec = next(iter(await self._choosing.specs()), None)
         if self._scope or self._dry or spec is None or not self._mirror.sideways.relays:
             return False
         origin = self._around.open_origin(spec, self._mirror)
         try:
+            if not self._choosing.settled(origin):
+                return False  # it must show first that it may take over
             following = Following(
                 self._store,
                 self._around.clock,
@@ -179,6 +195,7 @@ class _Pass:
             if followed is None:
                 return False
             self._report.origin, self._report.followed = origin.url, followed.site
+            self._spec = spec
             await self._with(origin, None, followed)
         finally:
             await origin.close()
@@ -190,8 +207,8 @@ class _Pass:
         await self._store.pass_end(record, "failed", self._report.as_json(), now)
         await self._store.write_status()
 
-    async def _first_listing(self) -> tuple[Origin | None, First | None]:
-        """The first origin that lists the directory where this pass begins."""
+    async def _choose(self) -> Chosen | None:
+        """The origin of this pass, with its listing of the directory where it begins."""
         asked = self._scope
         while self._scope and not await self._is_directory(self._scope):
             self._scope = split(self._scope)[0]
@@ -201,28 +218,13 @@ class _Pass:
         for spec in self._mirror.origins:
             if spec.paused:
                 self._report.notes.append(f"{spec.url}: paused")
-                continue
-            origin = self._around.open_origin(spec, self._mirror)
-            try:
-                while True:
-                    try:
-                        first = await self._relays.first(origin, self._scope)
-                    except Vanished:
-                        if not self._scope:
-                            raise
-                        self._scope = split(self._scope)[0]
-                    else:
-                        self._report.origin = origin.url
-                        return origin, first
-            except OriginError as error:
-                self._report.failed(f"{origin.url}: {error}")
-                self._reporter.failed(self._scope, str(error))
-                self._add_traffic(origin)
-                await origin.close()
-            except BaseException:
-                await origin.close()
-                raise
-        return None, None
+        chosen = await self._choosing.find(self._scope)
+        if chosen is None:
+            for error in self._report.errors:
+                self._reporter.failed(self._scope, error)
+        else:
+            self._scope = chosen.scope
+        return chosen
 
     async def _is_directory(self, path: bytes) -> bool:
         held = await self._store.held(path)
@@ -268,7 +270,11 @@ class _Pass:
                 report=self._report,
                 record=record,
                 batcher=batcher,
-                policy=_policy(mirror, selection),
+                policy=replace(
+                    _policy(mirror, selection),
+                    foreign=self._choosing.foreign(self._spec),
+                    links=origin.properties.symlinks,
+                ),
                 last=Patterns(mirror.last),
                 carriers=self._carriers,
                 rules=rules,
@@ -486,6 +492,7 @@ class _Pass:
                 f"hard links: {names} names of {len(walker.groups)} files lie outside this tree"
             )
         if not self._dry:
+            await self._choosing.ended(self._spec, context.sick or _fell_silent(report))
             suspicion.tell(await self._store.settle_suspects(), report)
             await self._suspect()
         if report.error_count or context.sick:
@@ -529,6 +536,14 @@ def _policy(mirror: Mirror, selection: Selection) -> Policy:
         max_depth=mirror.limits.depth,
         keep_ids=os.geteuid() == 0,
     )
+
+
+def _fell_silent(report: Report) -> str:
+    """Why an origin that listed everything is not well all the same; empty where it is."""
+    files = report.files
+    if files.failed < MANY_FAILED or files.failed <= files.origin:
+        return ""
+    return f"{files.failed} files failed, {files.origin} came"
 
 
 def _rules(mirror: Mirror, began: float) -> bytes:

@@ -105,7 +105,7 @@ class Transfer:
         job.opened = False
         if job.wanted.ask and previous is not None:
             facts = await context.origin.facts(job.path)
-            if answer(facts, previous) is Evidence.SAME:
+            if answer(facts, previous, foreign=context.policy.foreign) is Evidence.SAME:
                 await self._still_same(job, previous)
                 return
             if previous.etag is not None and await self._named_elsewhere(job, previous, facts):
@@ -148,7 +148,7 @@ class Transfer:
 
     async def _memory(self, job: Job) -> None:
         context, entry = self._context, job.entry
-        want = Want(size=entry.size, limit=context.mirror.limits.file_size)
+        want = Want(size=entry.size, limit=context.mirror.limits.file_size, mtime=entry.mtime)
         async with context.origin.read(job.path, want) as body:
             job.opened = True
             if body.facts.size is not None and body.facts.size > SMALL:
@@ -181,6 +181,7 @@ class Transfer:
                 start=staging.start if staging.etag else 0,
                 etag=staging.etag,
                 limit=context.mirror.limits.file_size,
+                mtime=entry.mtime,
             )
             async with context.origin.read(job.path, want) as body:
                 job.opened = True
@@ -463,7 +464,7 @@ class Transfer:
             mtime=mtime,
             etag=validator(facts, job.visit.listed_at),
             source="origin",
-            verified="origin",
+            verified=f"copy {facts.copy}" if facts.copy else "origin",
             copied=int(context.clock.now()),
             settled=self._settled(job) and agrees,
             keep_ids=context.policy.keep_ids,

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from typing import Protocol, runtime_checkable
 
 from cluster.errors import OriginError
-from cluster.model import Facts, Listing, value
+from cluster.model import Facts, Listing, Stamp, value
 
 
 @value
@@ -43,6 +43,7 @@ class Want:
     stop: int | None = None
     etag: str | None = None
     limit: int = 64 * 2**30
+    mtime: Stamp | None = None  # as listed; only a copy of the origin is measured by it
 
 
 class Body(Protocol):
@@ -98,8 +99,10 @@ class Origin(Protocol):
     """Every method raises OriginError and nothing else (asyncio.CancelledError aside)."""
 
     properties: Properties
-    traffic: Traffic
     url: str  # for people: no credentials in it
+
+    @property
+    def traffic(self) -> Traffic: ...
 
     async def listing(self, directory: bytes, known: bytes = b"") -> Listing:
         """All names of a directory. Raises NotAListing or IncompleteListing rather than guess.

@@ -10,8 +10,9 @@ from dataclasses import dataclass, field
 from urllib.parse import urlsplit
 
 from cluster.errors import UsageError
-from cluster.model import Limits, OriginSpec
+from cluster.model import Limits, Mirror, OriginSpec, Role
 from cluster.origin.base import Origin
+from cluster.origin.copies import Copy, WithCopies
 from cluster.origin.limit import Hosts, Limited
 from cluster.origin.logged import Logged
 from cluster.origin.retry import Quiet, Retrying
@@ -42,6 +43,17 @@ def _http(spec: OriginSpec, limits: Limits) -> Origin:
 
 
 SCHEMES: dict[str, Callable[[OriginSpec, Limits], Origin]] = {"file": _file, "http": _http, "https": _http}
+
+
+def open_reference(spec: OriginSpec, mirror: Mirror, shared: Shared) -> Origin:
+    """The origin for facts, and for bytes together with those of the mirror that are for bytes alone. Each
+    keeps its own limits. Raises UsageError as `open_origin`."""
+    reference = open_origin(spec, mirror.limits, shared)
+    copies = [one for one in mirror.origins if one.role is Role.BYTES and not one.paused]
+    if not copies or not reference.properties.network:
+        return reference
+    opened = [Copy(urlsplit(c.url).hostname or c.url, open_origin(c, mirror.limits, shared)) for c in copies]
+    return WithCopies(reference, opened, shared.monotonic)
 
 
 def open_origin(spec: OriginSpec, limits: Limits, shared: Shared) -> Origin:

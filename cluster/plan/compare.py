@@ -38,19 +38,29 @@ class Evidence(enum.Enum):
     ASK = "ask"  # nothing that proves either: the origin is asked about this file (HEAD)
 
 
-def evidence(entry: Entry, held: Held) -> Evidence:
-    """Whether a listed file is the version we hold, by the row that it was fetched by."""
+def evidence(entry: Entry, held: Held, *, foreign: bool = False) -> Evidence:
+    """Whether a listed file is the version we hold, by the row that it was fetched by.
+
+    `foreign`: the row may be another origin's. Sizes are not rounded alike everywhere, and the time that a
+    file came with is as good as the one that was listed.
+    """
     if entry.ambiguous:
         return Evidence.ASK
     if entry.size is not None:
         if entry.size != held.size:
             return Evidence.CHANGED
-    elif entry.rounded is not None and held.row.rounded is not None and entry.rounded != held.row.rounded:
+    elif (
+        not foreign
+        and entry.rounded is not None
+        and held.row.rounded is not None
+        and entry.rounded != held.row.rounded
+    ):
         return Evidence.CHANGED
     then = held.row.mtime or held.mtime
     if entry.mtime is None or then is None:
         return Evidence.ASK
-    if not entry.mtime.agrees(then):
+    came = foreign and held.mtime is not None and entry.mtime.agrees(held.mtime)
+    if not (came or entry.mtime.agrees(then)):
         return Evidence.CHANGED
     return Evidence.SAME if held.settled else Evidence.ASK
 
@@ -67,8 +77,9 @@ def validator(facts: Facts, listed_at: int) -> str | None:
     return YOUNG if young else facts.etag
 
 
-def answer(facts: Facts, held: Held) -> Evidence:
-    """The same, once the origin was asked about the file alone. Never ASK.
+def answer(facts: Facts, held: Held, *, foreign: bool = False) -> Evidence:
+    """The same, once the origin was asked about the file alone. Never ASK. The validator of a `foreign`
+    record may be another origin's, and proves nothing here.
 
     A strong validator decides where both are known; else size and time must be told and agree. What was
     read within the second of its own Last-Modified may have been changed again in that second, and has no
@@ -76,7 +87,7 @@ def answer(facts: Facts, held: Held) -> Evidence:
     """
     if held.etag == YOUNG or (facts.size is not None and facts.size != held.size):
         return Evidence.CHANGED
-    if facts.etag is not None and held.etag is not None:
+    if facts.etag is not None and held.etag is not None and not foreign:
         return Evidence.SAME if facts.etag == held.etag else Evidence.CHANGED
     if facts.mtime is not None and held.mtime is not None:
         return Evidence.SAME if facts.mtime.agrees(held.mtime) else Evidence.CHANGED
@@ -231,6 +242,8 @@ class Policy:
     file_size: int
     max_depth: int
     keep_ids: bool = False
+    foreign: bool = False  # what is held may have been recorded from another origin
+    links: bool = True  # the origin tells symbolic links
 
 
 def compare(
@@ -259,6 +272,8 @@ def compare(
             continue
         mirrored.add(entry.name)
         have = held.get(entry.name)
+        if have is not None and _seen_through(entry, have, policy) and entry.name not in damaged:
+            continue
         if have is not None and _other_kind(entry.kind, have.kind) and entry.name not in damaged:
             difference.missing.add(entry.name)
             difference.waiting += 1
@@ -273,6 +288,25 @@ def compare(
 def _other_kind(listed: Kind, held: Kind) -> bool:
     """A directory for something else, or the reverse. A file and a link replace each other by one rename."""
     return (listed is Kind.DIRECTORY) != (held is Kind.DIRECTORY)
+
+
+def _seen_through(entry: Entry, have: Held, policy: Policy) -> bool:
+    """A link that another origin told, where this one shows what it leads to: it stays a link."""
+    linked = have.kind is Kind.SYMLINK and entry.kind is not Kind.SYMLINK
+    return linked and policy.foreign and not policy.links
+
+
+def _as_told(want: Held, entry: Entry, have: Held, policy: Policy) -> Held:
+    """What another origin told and this one does not say, or says less exactly, stays as it is."""
+    if not policy.foreign:
+        return want
+    directory = entry.kind is Kind.DIRECTORY
+    asked = policy.attributes.directory_mode if directory else policy.attributes.file_mode
+    if entry.mode is None and asked is None and want.mode is not None:
+        want = replace(want, mode=have.mode, private=have.private)
+    if directory and have.mtime is not None and want.mtime is not None and want.mtime.agrees(have.mtime):
+        want = replace(want, mtime=have.mtime)
+    return want
 
 
 def _left_out(path: bytes, entry: Entry, policy: Policy) -> str:
@@ -308,7 +342,7 @@ def _file(
         else:
             difference.wanted.append(Wanted(entry, have))
         return
-    seen = evidence(entry, have)
+    seen = evidence(entry, have, foreign=policy.foreign)
     if entry.name in suspects and seen is not Evidence.CHANGED:
         difference.wanted.append(again(entry, have))
         return
@@ -321,6 +355,7 @@ def _file(
         difference.wanted.append(Wanted(entry, have, ask=seen is Evidence.ASK))
         return
     want = record(entry, policy.attributes, base=have, settled=have.settled, keep_ids=policy.keep_ids)
+    want = _as_told(want, entry, have, policy)
     if relink:
         difference.relink.append(want)
     elif not same_attributes(want, have):
@@ -339,6 +374,8 @@ def _made(
         keep_ids=policy.keep_ids,
         base=have if have and have.kind is entry.kind else None,
     )
+    if have is not None and have.kind is entry.kind:
+        want = _as_told(want, entry, have, policy)
     if entry.kind is Kind.DIRECTORY:
         difference.directories.append(want)
     if (

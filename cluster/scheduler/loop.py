@@ -15,7 +15,7 @@ from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
 
 from cluster.engine.clock import Clock
 from cluster.errors import SidewaysError, UsageError
-from cluster.model import Mirror, OriginSpec, Site, checked_path, shown
+from cluster.model import Mirror, OriginSpec, Role, Site, checked_path, shown
 from cluster.plan.due import (
     SCOPES,
     History,
@@ -203,9 +203,11 @@ class Scheduler:
         return self._pauses
 
     def origins(self, mirror: str) -> tuple[OriginSpec, ...]:
-        """The mirror's origins that are not paused, in order. Raises UsageError."""
+        """The mirror's origins that are not paused, in order; none where none is left that tells facts.
+        Raises UsageError."""
         specs = self._find(mirror).mirror.origins
-        return tuple(s for s in specs if not s.paused and s.url not in self._pauses.origins)
+        usable = tuple(s for s in specs if not s.paused and s.url not in self._pauses.origins)
+        return usable if any(s.role is Role.REFERENCE for s in usable) else ()
 
     def next(self, mirror: str) -> Start | None:
         """The next pass as things stand; None where only a wake-up or an operator brings one."""

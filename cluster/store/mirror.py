@@ -22,12 +22,14 @@ from typing import Any, TypeVar
 
 from cluster.errors import Locked, StoreError
 from cluster.model import Deletion, Entry, Held, Kind, Mirror, Site, join
+from cluster.plan.origins import Health
 from cluster.store import (
     adoption,
     agreement,
     deletion,
     digest,
     intents,
+    origins,
     passes,
     publicity,
     publishing,
@@ -306,6 +308,31 @@ class MirrorStore:
         """As of when (s) everything was compared last, and when this site last looked at everything itself;
         None where it never did, or where a pass is open, to be gone on with."""
         return await self._records.read(passes.last_through)
+
+    async def origins(self) -> dict[str, Health]:
+        """How each origin has done, by its URL."""
+        return await self._records.read(origins.known)
+
+    async def note_origins(self, health: Mapping[str, Health]) -> None:
+        """Remember how these did."""
+        await self._records.write(lambda c, _: origins.note(c, health))
+
+    async def last_origin(self) -> str | None:
+        """The origin with which all of the mirror was compared last."""
+        return await self._records.read(origins.last)
+
+    async def sample_directories(self, lately: int, spread: int) -> list[bytes]:
+        """Directories that tell how old a copy is: see `cluster.store.origins`."""
+        return await self._records.read(lambda c: origins.sample(c, lately, spread))
+
+    async def directory(self, path: bytes) -> dict[bytes, Held]:
+        """What is recorded of one directory, without a look at the disk."""
+
+        def recorded(connection: sqlite3.Connection) -> dict[bytes, Held]:
+            identity = rows.directory_id(connection, path)
+            return {} if identity is None else rows.entries(connection, identity)
+
+        return await self._records.read(recorded)
 
     async def last_ended(self) -> float | None:
         """When (s) a pass last ended, over whatever part; infinity where one is open, to be gone on with;

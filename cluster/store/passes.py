@@ -275,12 +275,17 @@ def _note_missing(
     connection: sqlite3.Connection, directory: int, result: Compared, record: PassRecord, now: int
 ) -> None:
     """One more sighting for what is missing, none left for what came back. A pass that goes on after an
-    interruption and compares a directory again counts once."""
+    interruption and compares a directory again counts once. What another origin's listings lacked says
+    nothing of this one's: sightings begin anew."""
     connection.execute("UPDATE directories SET recovered = 0 WHERE id = ? AND recovered = 1", (directory,))
-    query = "SELECT name, first, sightings, pass FROM missing WHERE directory = ?"
+    query = """SELECT m.name, m.first, m.sightings, m.pass, p.origin
+               FROM missing m LEFT JOIN passes p ON p.id = m.pass WHERE m.directory = ?"""
     before = {
-        name: (first, seen, last) for name, first, seen, last in connection.execute(query, (directory,))
+        name: (first, seen, last) if origin == record.origin else (now, 0, 0)
+        for name, first, seen, last, origin in connection.execute(query, (directory,))
     }
+    if any(seen == 0 for _, seen, _ in before.values()):
+        connection.execute("DELETE FROM emptied WHERE directory = ?", (directory,))
     connection.executemany(
         "DELETE FROM missing WHERE directory = ? AND name = ?",
         [(directory, name) for name in before.keys() - result.missing],

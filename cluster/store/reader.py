@@ -13,6 +13,7 @@ from typing import TypeVar
 
 from cluster.errors import DataMissing, NoRecords, StoreError
 from cluster.model import Attributes, Failure, Held, Kind, Site, Skipped
+from cluster.plan.origins import Health
 from cluster.plan.saving import Received
 from cluster.store import (
     agreement,
@@ -20,6 +21,7 @@ from cluster.store import (
     deletion,
     digest,
     intents,
+    origins,
     passes,
     received,
     rows,
@@ -215,6 +217,10 @@ class Reader:
         """What the passes received: on each of the newest `limit` days that saw anything (days since 1970,
         UTC), and in all since the records began."""
         return await self._ask(lambda c: (received.days(c, limit), received.total(c)))
+
+    async def origins(self) -> dict[str, Health]:
+        """How each origin has done, by its URL."""
+        return await self._ask(origins.known)
 
     async def suspects(self) -> dict[str, int]:
         """Files that have still to be compared with the origin, by the caught sibling that they came from."""

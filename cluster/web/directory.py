@@ -94,7 +94,7 @@ def printable(text: str) -> str:
 
 def public_origin(mirror: Mirror, told: str) -> str:
     """The origin's URL for people: what was compared with, else the first of the descriptor; no password."""
-    url = told or mirror.origins[0].url
+    url = told or mirror.references[0].url
     try:
         return str(URL(url).with_user(None))
     except ValueError:  # a URL without a host, such as file:///srv/x, has no user either

@@ -19,6 +19,7 @@ from cluster.model import (
     Order,
     OriginSpec,
     Probe,
+    Role,
     Rule,
     Schedule,
     Serve,
@@ -117,7 +118,7 @@ FULL = """
 ORIGIN = (
     '<origin url="https://h/%41+b/c" private="yes" proxy="http://p:1" bind="::1" family="ipv6"'
     '\n user-agent="x/1 (y)" credentials="secret/c" ca="/etc/ca.pem"'
-    ' timezone="Europe/London" redirect-downgrade="yes" paused="yes"/>'
+    ' timezone="Europe/London" redirect-downgrade="yes" paused="yes" role="bytes"/>'
     '\n<origin url="file:///srv/x" watch="yes" marker="a/b"/>'
 )
 
@@ -143,6 +144,7 @@ def test_every_setting_reaches_the_model(folder):
                 timezone="Europe/London",
                 downgrade=True,
                 paused=True,
+                role=Role.BYTES,
             ),
             OriginSpec("file:///srv/x/", watch=True, marker="a/b"),
         ),

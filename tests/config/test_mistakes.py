@@ -131,6 +131,11 @@ def test_a_mistake_in_a_descriptor_is_one_line(folder, inside, line):
             "3: <origin url>: the same as the origin in line 3",
         ),
         (
+            '<origin url="https://a/" role="bytes"/>',
+            '3: <origin role>: one origin at least must have role="reference"',
+        ),
+        ('<origin url="https://a/" role="both"/>', "3: <origin role>: 'both' is not one of reference, bytes"),
+        (
             '<origin url="https://a/" timezone="London"/>',
             "3: <origin timezone>: 'London' is not a time zone; write Europe/London or UTC",
         ),

@@ -92,14 +92,15 @@ def token(listing: Listing) -> bytes:
 
 
 def _either(one: Entry, other: Entry) -> Entry:
-    """One name with two sets of facts keeps what both agree on (HAZARDS 21)."""
+    """One name with two sets of facts keeps what both agree on, and what both permit (HAZARDS 21)."""
+    modes = [entry.mode for entry in (one, other) if entry.mode is not None]
     return replace(
         one,
         kind=one.kind if one.kind is other.kind else Kind.FILE,
         size=one.size if one.size == other.size else None,
         rounded=one.rounded if one.rounded == other.rounded else None,
         mtime=one.mtime if one.mtime == other.mtime else None,
-        mode=one.mode if one.mode == other.mode else None,
+        mode=modes[0] & modes[-1] if modes else None,
         target=one.target if one.target == other.target else None,
         ambiguous=True,
     )

@@ -124,7 +124,10 @@ def record(
     base: Held | None = None,
     keep_ids: bool = False,
 ) -> Held:
-    """The record of a listed name as it should be here; `base` lends what describes its bytes."""
+    """The record of a listed name as it should be here; `base` lends what describes its bytes, and to a row
+    in doubt that tells none its mode."""
+    doubted = base if base and entry.ambiguous and entry.mode is None else None
+    mode = doubted.mode if doubted else mode_for(entry.kind, entry.mode, attributes)
     return Held(
         name=entry.name,
         kind=entry.kind,
@@ -132,7 +135,7 @@ def record(
         sha256=base.sha256 if base else None,
         mtime=(base.mtime if base and entry.kind is Kind.FILE else None) or entry.mtime,
         row=entry.row,
-        mode=None if entry.kind is Kind.SYMLINK else mode_for(entry.kind, entry.mode, attributes),
+        mode=None if entry.kind is Kind.SYMLINK else mode,
         uid=entry.uid if keep_ids else None,
         gid=entry.gid if keep_ids else None,
         target=entry.target,
@@ -144,7 +147,7 @@ def record(
         copied=base.copied if base else 0,
         disk_mtime=base.disk_mtime if base else 0,
         inode=base.inode if base else 0,
-        private=is_private(entry.kind, entry.mode),
+        private=doubted.private if doubted else is_private(entry.kind, entry.mode),
     )
 
 
@@ -275,7 +278,8 @@ def compare(
         if have is not None and _seen_through(entry, have, policy) and entry.name not in damaged:
             continue
         if have is not None and _other_kind(entry.kind, have.kind) and entry.name not in damaged:
-            difference.missing.add(entry.name)
+            if not entry.ambiguous:
+                difference.missing.add(entry.name)
             difference.waiting += 1
         elif entry.kind is Kind.FILE:
             _file(difference, entry, have, policy, damaged, strangers, suspects, hard_links)

@@ -265,7 +265,7 @@ def test_a_name_shown_twice_with_other_facts_is_marked() -> None:
     """HAZARDS 21."""
     same, other = read(SOUND, SOUND), read(SOUND, "-rwxr-xr-x 1 u g 6 Nov 22  2020 x")
     assert [(e.size, e.ambiguous) for e in same.entries] == [(5, False)]
-    assert [(e.size, e.mode, e.ambiguous) for e in other.entries] == [(None, None, True)]
+    assert [(e.size, e.mode, e.ambiguous) for e in other.entries] == [(None, 0o644, True)]
 
 
 def test_an_answer_without_a_line_holds_nothing_and_says_so() -> None:

@@ -59,6 +59,17 @@ def test_what_a_row_proves(entry, have, expected):
     assert evidence(entry, have) is expected
 
 
+def test_a_row_in_doubt_neither_proves_a_directory_gone_nor_opens_a_private_one():
+    """HAZARDS 21: of a name that the server itself could not look at, or lists twice."""
+    folder = Held(b"a", Kind.DIRECTORY, mode=0o750, private=True)
+    as_file = compare(b"", Listing((Entry(b"a", ambiguous=True),)), {b"a": folder}, policy())
+    assert (as_file.missing, as_file.waiting) == (set(), 1)
+    told = compare(b"", Listing((Entry(b"a", Kind.DIRECTORY, ambiguous=True),)), {b"a": folder}, policy())
+    assert [(d.mode, d.private) for d in told.directories] == [(0o750, True)] and not told.attributes
+    sure = compare(b"", Listing((Entry(b"a"),)), {b"a": folder}, policy())
+    assert (sure.missing, sure.waiting) == ({b"a"}, 1)
+
+
 @pytest.mark.parametrize(
     ("facts", "expected"),
     [

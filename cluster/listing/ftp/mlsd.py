@@ -1,7 +1,7 @@
 """The answer to MLSD: facts, a space, a name (RFC 3659 section 7). Times are UTC.
 
-Symbolic links are not in the RFC: `OS.unix=slink:TARGET` is of its authors' draft, `OS.unix=symlink` of
-ProFTPD 1.3.6.
+Symbolic links are not in the RFC. ProFTPD 1.3.8 says `OS.unix=symlink`, or `OS.unix=slink:` and the path that
+the link leads to, made absolute; Pure-FTPd 1.0.50 says either word and no target.
 """
 
 from __future__ import annotations
@@ -25,6 +25,7 @@ _KINDS = {
     b"dir": Kind.DIRECTORY,
     b"os.unix=slink": Kind.SYMLINK,
     b"os.unix=symlink": Kind.SYMLINK,
+    b"unknown": Kind.SPECIAL,  # Pure-FTPd, which hangs over a pipe that is asked for
 }
 
 
@@ -60,7 +61,7 @@ def _facts(text: bytes) -> dict[bytes, bytes] | None:
 
 def _entry(name: bytes, told: bytes, facts: dict[bytes, bytes]) -> Entry:
     """A row without a type, or with one that only its server knows, is marked: it proves nothing of what
-    stands under that name."""
+    stands under that name. An absolute target is not what the link holds."""
     word, _, target = told.partition(b":")
     kind = _KINDS.get(word.lower())
     if kind is None and word.lower().startswith(b"os."):
@@ -74,7 +75,7 @@ def _entry(name: bytes, told: bytes, facts: dict[bytes, bytes]) -> Entry:
         mode=int(mode, 8) & 0o7777 if _OCTAL(mode) else None,
         uid=_id(facts.get(b"unix.uid") or facts.get(b"unix.owner")),
         gid=_id(facts.get(b"unix.gid") or facts.get(b"unix.group")),
-        target=target or None if kind is Kind.SYMLINK else None,
+        target=target if kind is Kind.SYMLINK and target and not target.startswith(b"/") else None,
         ambiguous=kind is None,
     )
 

@@ -46,6 +46,35 @@ install_packages() {
     fi
 }
 
+# Debian's FTP servers exclude each other: one is installed, the others are unpacked here and run from here.
+UNPACKED=.cache/ftp-servers
+FTP_SERVERS=(proftpd-core proftpd-mod-crypto pure-ftpd pure-ftpd-common)
+
+lacking_libraries() { # those that the packages named need and this machine does not have
+    local package
+    for package in $(apt-cache depends -i "$@" | sed -nE 's/^ *\|?(Pre)?Depends: (lib[^ ]*)$/\2/p' | sort -u); do
+        dpkg-query -W -f '${Status}' "$package" 2>/dev/null | grep -q 'ok installed' || echo "$package"
+    done
+}
+
+unpack_servers() {
+    local folder libraries further
+    [ -e $UNPACKED/complete ] && return
+    command -v apt-get >/dev/null || die "tests/servers.py runs ProFTPD and Pure-FTPd from $UNPACKED; put them there"
+    apt-cache show "${FTP_SERVERS[0]}" >/dev/null 2>&1 || apt-get update -qq
+    mapfile -t libraries < <(lacking_libraries "${FTP_SERVERS[@]}")
+    further=()
+    [ ${#libraries[@]} -eq 0 ] || mapfile -t further < <(lacking_libraries "${libraries[@]}")
+    folder=$(mktemp -d)
+    (cd "$folder" && apt-get download -qq -o APT::Sandbox::User=root \
+        "${FTP_SERVERS[@]}" "${libraries[@]}" "${further[@]}")
+    rm -rf $UNPACKED
+    mkdir -p $UNPACKED
+    find "$folder" -name '*.deb' -exec dpkg -x {} $UNPACKED \;
+    rm -rf "$folder"
+    touch $UNPACKED/complete
+}
+
 find_python() {
     local name
     for name in ${PYTHON:-python3 python3.11 python3.12 python3.13 python3.14}; do
@@ -70,11 +99,13 @@ make_venv() {
 }
 
 key=$(cat requirements.lock pyproject.toml scripts/setup.sh | sha256sum | cut -d' ' -f1)
-if [ -x .venv/bin/sideways ] && [ "$(cat .setup-done 2>/dev/null)" = "$key" ] && [ -z "$(missing_packages)" ]; then
+if [ -x .venv/bin/sideways ] && [ "$(cat .setup-done 2>/dev/null)" = "$key" ] && [ -z "$(missing_packages)" ] &&
+    [ -e $UNPACKED/complete ]; then
     exit 0
 fi
 
 install_packages
+unpack_servers
 .venv/bin/python -m pip --version >/dev/null 2>&1 || make_venv
 .venv/bin/python -m pip install --quiet --disable-pip-version-check --require-hashes -r requirements.lock
 .venv/bin/python -m pip install --quiet --disable-pip-version-check --no-deps --no-build-isolation --editable .

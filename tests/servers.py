@@ -7,6 +7,7 @@ the processes end with the test process, however that ends (`setpriv --pdeathsig
 from __future__ import annotations
 
 import os
+import pwd
 import shutil
 import socket
 import subprocess
@@ -297,4 +298,144 @@ read only = yes
 
     with _running(root, "rsync", command) as server:
         server.url += f"{module}/"
+        yield server
+
+
+def _anonymous(root: Path) -> str:
+    """The user that an FTP server becomes for its guests; it must be able to read `root`."""
+    return "ftp" if os.geteuid() == 0 else pwd.getpwuid(os.geteuid()).pw_name
+
+
+@contextmanager
+def vsftpd(root: Path, extra: str = "", tls: Path | None = None) -> Iterator[Server]:
+    """vsftpd for anonymous guests, who see `root` as `/`. `tls`: a file with key and certificate, and every
+    connection is to be encrypted."""
+
+    def command(folder: Path, port: int) -> list[str]:
+        (folder / "empty").mkdir()
+        encrypted = f"""
+ssl_enable=YES
+allow_anon_ssl=YES
+force_anon_logins_ssl=YES
+force_anon_data_ssl=YES
+require_ssl_reuse=YES
+ssl_ciphers=HIGH
+rsa_cert_file={tls}
+rsa_private_key_file={tls}
+"""
+        (folder / "vsftpd.conf").write_text(f"""listen=YES
+listen_address=127.0.0.1
+listen_port={port}
+background=NO
+anonymous_enable=YES
+local_enable=NO
+write_enable=NO
+anon_root={root}
+no_anon_password=YES
+anon_world_readable_only=NO
+secure_chroot_dir={folder}/empty
+seccomp_sandbox=NO
+isolate=NO
+isolate_network=NO
+hide_ids=YES
+max_per_ip=0
+connect_from_port_20=NO
+xferlog_enable=YES
+log_ftp_protocol=YES
+vsftpd_log_file={folder}/commands
+{encrypted if tls else ""}{extra}
+""")
+        return [program("vsftpd"), f"{folder}/vsftpd.conf"]
+
+    with _running(root, "ftps" if tls else "ftp", command) as server:
+        server.notes["commands"] = str(server.folder / "commands")
+        yield server
+
+
+# Debian's FTP servers exclude each other: scripts/setup.sh installs one and unpacks the others here.
+UNPACKED = Path(__file__).parent.parent / ".cache" / "ftp-servers"
+GUEST = ("mirror", "correct horse")  # who may log in where there is no anonymous guest
+HASHED = "$1$sideways$r3czDs0X49kGFQ1xG2rFx."  # the password by MD5: pure-pw itself takes seconds for one
+
+
+def _unpacked(name: str) -> list[str]:
+    """How a program of the unpacked packages is run."""
+    found = UNPACKED / name
+    if not found.exists():
+        pytest.fail(f"{found}: not there; run make setup", pytrace=False)
+    if os.geteuid() != 0:
+        pytest.skip(f"{found.name} can only be run by root")
+    libraries = UNPACKED / "usr/lib/x86_64-linux-gnu"
+    machine = next((UNPACKED / "usr/lib").glob("*-linux-gnu*"), libraries)
+    return ["env", f"LD_LIBRARY_PATH={machine}", str(found)]
+
+
+@contextmanager
+def proftpd(root: Path, extra: str = "", tls: Path | None = None) -> Iterator[Server]:
+    """ProFTPD for anonymous guests, who see `root` as `/`. `extra` goes outside of `<Anonymous>`."""
+
+    def command(folder: Path, port: int) -> list[str]:
+        modules = UNPACKED / "usr/lib/proftpd"
+        encrypted = f"""
+LoadModule mod_tls.c
+TLSEngine on
+TLSRequired on
+TLSECCertificateFile {tls}
+TLSECCertificateKeyFile {tls}
+TLSProtocol TLSv1.2 TLSv1.3
+"""
+        (folder / "proftpd.conf").write_text(f"""ServerType standalone
+ServerName test
+ModulePath {modules}
+Port {port}
+DefaultAddress 127.0.0.1
+SocketBindTight on
+UseIPv6 off
+User root
+Group root
+ScoreboardFile none
+PidFile {folder}/proftpd.pid
+SystemLog {folder}/proftpd.log
+TransferLog none
+WtmpLog off
+DelayEngine off
+UseReverseDNS off
+RequireValidShell off
+MaxInstances 100
+{encrypted if tls else ""}{extra}
+<Limit WRITE>
+  DenyAll
+</Limit>
+<Anonymous {root}>
+  User ftp
+  Group nogroup
+  UserAlias anonymous ftp
+</Anonymous>
+""")
+        return [*_unpacked("usr/sbin/proftpd"), "-n", "-c", f"{folder}/proftpd.conf"]
+
+    with _running(root, "ftps" if tls else "ftp", command) as server:
+        yield server
+
+
+@contextmanager
+def pure_ftpd(root: Path, *options: str, tls: Path | None = None) -> Iterator[Server]:
+    """Pure-FTPd for one user, GUEST, who sees `root` as `/`; `notes["credentials"]` is a file."""
+
+    def command(folder: Path, port: int) -> list[str]:
+        guest = pwd.getpwnam("ftp")
+        line = f"{GUEST[0]}:{HASHED}:{guest.pw_uid}:{guest.pw_gid}::{root}/./{':' * 12}\n"
+        (folder / "users").write_text(line)
+        made = [*_unpacked("usr/bin/pure-pw"), "mkdb", f"{folder}/users.pdb", "-f", f"{folder}/users"]
+        subprocess.run(made, check=True, capture_output=True)
+        encrypted = ["-Y", "3", "-2", str(tls)] if tls else []
+        return [*_unpacked("usr/sbin/pure-ftpd"), "-S", f"127.0.0.1,{port}", "-E", "-H", "-u", "1",
+                "-c", "99", "-C", "99", "-l", f"puredb:{folder}/users.pdb", "-g", f"{folder}/pid",
+                *encrypted, *options]  # fmt: skip
+
+    with _running(root, "ftps" if tls else "ftp", command) as server:
+        credentials = server.folder / "credentials"
+        credentials.touch(0o600)
+        credentials.write_text(":".join(GUEST) + "\n")
+        server.notes["credentials"] = str(credentials)
         yield server

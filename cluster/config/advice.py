@@ -60,8 +60,9 @@ def _ignored(root: str) -> Iterator[str]:
 
 def _mirror(mirror: Mirror) -> Iterator[str]:
     for origin in mirror.origins:
-        if origin.credentials and origin.url.startswith("http://"):
-            yield f"origin {origin.url}: credentials are sent in clear; use https"
+        for clear, secured in (("http://", "https"), ("ftp://", "ftps")):
+            if origin.credentials and origin.url.startswith(clear):
+                yield f"origin {origin.url}: credentials are sent in clear; use {secured}"
         if origin.downgrade:
             yield f"origin {origin.url}: a redirect to http, which anybody on the way can change, is followed"
         for what, file in (("credentials", origin.credentials), ("ca", origin.ca)):

@@ -371,6 +371,10 @@ def _origin(item: Item, root: str, problems: Problems) -> dict[str, Setting]:
         for name in ("watch", "marker"):
             if name in out and out[name].value:
                 problems.add(out[name].where, out[name].label, "only a file origin can have this")
+    ftp = "url" in out and out["url"].value.startswith(("ftp:", "ftps:"))
+    if ftp and "proxy" in out and out["proxy"].value:
+        said = out["proxy"]
+        problems.add(said.where, said.label, "an FTP origin is not asked through a proxy; write none")
     return out
 
 

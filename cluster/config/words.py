@@ -16,8 +16,8 @@ from cluster.errors import UnsafeName
 from cluster.model import checked_path
 from cluster.plan.pattern import Expression, Pattern, variables
 
-READABLE = ("http", "https", "file")  # origins that this version reads
-PLANNED = ("ftp", "ftps", "rsync")  # in the contract, refused with a sentence of its own
+READABLE = ("http", "https", "ftp", "ftps", "file")  # origins that this version reads
+PLANNED = ("rsync",)  # in the contract, refused with a sentence of its own
 MAX_TEXT = 4000
 
 _NAME = re.compile(r"[a-z0-9][a-z0-9._-]{0,62}", re.ASCII)

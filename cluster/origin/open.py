@@ -42,7 +42,19 @@ def _http(spec: OriginSpec, limits: Limits) -> Origin:
     return HttpOrigin(spec, limits)
 
 
-SCHEMES: dict[str, Callable[[OriginSpec, Limits], Origin]] = {"file": _file, "http": _http, "https": _http}
+def _ftp(spec: OriginSpec, limits: Limits) -> Origin:
+    from cluster.origin.ftp import FtpOrigin
+
+    return FtpOrigin(spec, limits)
+
+
+SCHEMES: dict[str, Callable[[OriginSpec, Limits], Origin]] = {
+    "file": _file,
+    "ftp": _ftp,
+    "ftps": _ftp,
+    "http": _http,
+    "https": _http,
+}
 
 
 def open_reference(spec: OriginSpec, mirror: Mirror, shared: Shared) -> Origin:

@@ -7,7 +7,8 @@ import pytest
 from cluster.config.load import load
 from cluster.errors import ConfigErrors
 
-ANY_URL = "http://host/path or https://host/path or file:///path"
+ANY_URL = "http://host/path or https://host/path or ftp://host/path or ftps://host/path or file:///path"
+READABLE = "http, https, ftp, ftps, file"
 BELONGS = "belongs in the mirror's descriptor, config/mirrors/NAME.xml, since it is the same at every site"
 HOURS = '{ from = "...", to = "...", bandwidth = "..." }'
 NAMES = "it has a-z 0-9 . _ -, the first a letter or digit, at most 63"
@@ -111,7 +112,7 @@ def test_a_mistake_in_a_descriptor_is_one_line(folder, inside, line):
         ("<origin/>", '3: <origin>: the attribute url="..." is missing'),
         (
             '<origin url="rsync://ftp.example.org/debian/"/>',
-            "3: <origin url>: rsync origins cannot be read by this version; it reads http, https, file",
+            "3: <origin url>: rsync origins cannot be read by this version; it reads " + READABLE,
         ),
         (
             '<origin\n  private="yes"\n  url="ftp.example.org/debian"/>',
@@ -126,6 +127,10 @@ def test_a_mistake_in_a_descriptor_is_one_line(folder, inside, line):
             "3: <origin url>: 'file://host/debian/' is not a folder of this machine; write file:///path/of/folder",
         ),
         ('<origin url="https://a/" marker="x"/>', "3: <origin marker>: only a file origin can have this"),
+        (
+            '<origin url="ftp://a/" proxy="http://p:3128"/>',
+            "3: <origin proxy>: an FTP origin is not asked through a proxy; write none",
+        ),
         (
             '<origin url="https://a/"/><origin url="https://a"/>',
             "3: <origin url>: the same as the origin in line 3",

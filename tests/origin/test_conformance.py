@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import AsyncIterator, Callable
+from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
 
@@ -11,13 +12,17 @@ import pytest
 
 from cluster.model import Limits, OriginSpec, href
 from cluster.origin.base import Origin
+from cluster.origin.ftp import FtpOrigin
 from cluster.origin.http import HttpOrigin
 from cluster.origin.local import LocalOrigin
 from cluster.origin.memory import MemoryOrigin
 from cluster.origin.open import Shared, open_origin
+from tests import servers
 from tests.origin import conformance
+from tests.origin.ftp_servers import open_to_all, paired
 
 KINDS = ("memory", "local", "local, wrapped", "http", "http, wrapped")
+FTP = ("vsftpd", "proftpd", "pure_ftpd", "vsftpd, wrapped", "vsftpd, tls", "proftpd, tls", "pure_ftpd, tls")
 
 
 def on_disk(root: Path) -> None:
@@ -56,3 +61,20 @@ class TestEveryOrigin(conformance.Conformance):
         origin = opened(request.param, tmp_path, start_nginx)
         yield origin
         await origin.close()
+
+
+class TestEveryFtpServer(conformance.Conformance):
+    @pytest.fixture(params=FTP)
+    async def origin(self, request: pytest.FixtureRequest, tmp_path: Path) -> AsyncIterator[Origin]:
+        name, _, how = request.param.partition(", ")
+        with ExitStack() as stack:
+            root = stack.enter_context(open_to_all())
+            on_disk(root)
+            tls, authority = paired(tmp_path) if how == "tls" else (None, None)
+            start = getattr(servers, name)
+            server = stack.enter_context(start(root, tls=tls) if tls else start(root))
+            spec = OriginSpec(server.url, credentials=server.notes.get("credentials"), ca=authority)
+            wrapped = how == "wrapped"
+            origin = open_origin(spec, Limits(), Shared()) if wrapped else FtpOrigin(spec, Limits())
+            yield origin
+            await origin.close()

@@ -314,7 +314,7 @@ async def test_every_request_is_one_line(caplog: pytest.LogCaptureFixture) -> No
 
 
 def test_a_scheme_that_nobody_reads_is_a_usage_error() -> None:
-    with pytest.raises(UsageError, match=r"rsync: .*file, http, https"):
+    with pytest.raises(UsageError, match=r"rsync: .*file, ftp, ftps, http, https"):
         open_origin(OriginSpec("rsync://h/m/"), Limits(), Shared())
 
 

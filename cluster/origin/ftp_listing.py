@@ -1,0 +1,157 @@
+"""One directory of an FTP origin, as MLSD or LIST tell it.
+
+Nothing in a LIST says where it ends, and a directory that may not be read looks like an empty one (HAZARDS
+33, 34). So: the data connection ends cleanly, the last line is whole, the server says 226 without speaking of
+a failure, counts are met where it tells any; and an empty listing is believed only with other evidence.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import re
+from typing import NamedTuple
+
+from cluster.errors import (
+    IncompleteListing,
+    NotAListing,
+    OriginError,
+    Refused,
+    TooLarge,
+    Unreachable,
+    Vanished,
+)
+from cluster.listing.ftp import read_list, read_mlsd
+from cluster.model import Listing, href
+from cluster.origin.ftp_control import Control
+from cluster.origin.ftp_data import Transfer, passive
+from cluster.origin.ftp_refusals import UNKNOWN, admits_failure, is_forbidden, unwelcome
+from cluster.origin.ftp_replies import Reply
+from cluster.origin.ftp_session import FtpSession
+
+MAX_LISTING = 64 * 2**20  # bytes: 250 000 rows of 250 (HAZARDS section 5)
+
+# The directory itself and the one above it: they change without anything in the directory changing.
+_OWN_UNIX = re.compile(rb"(?m)^[^\n]*[ \t]\.{1,2}\r?(?:\n|\Z)")
+_OWN_FACTS = re.compile(rb"(?mi)^[^ \n]*type=[cp]dir;[^\n]*(?:\n|\Z)")
+_MATCHES = re.compile(rb"\b([0-9]+) match(?:es)? total").search  # Pure-FTPd: how many it has listed
+
+
+class Lines(NamedTuple):
+    """The listing of one directory as it was sent. `own`: the directory itself was in it."""
+
+    body: bytes
+    command: bytes
+    own: bool
+
+    @property
+    def token(self) -> bytes:
+        """The same for the same rows."""
+        own = _OWN_FACTS if self.command == b"MLSD" else _OWN_UNIX
+        return hashlib.blake2b(own.sub(b"", self.body), digest_size=16).digest()
+
+
+async def lines(session: FtpSession, control: Control, directory: bytes) -> Lines:
+    """All of it, complete as far as FTP can tell. Raises Lost, OriginError."""
+    manners, path = session.manners, session.absolute(directory)
+    entered = await control.say(b"CWD " + path)
+    if not entered.good:
+        raise unwelcome(entered, directory)
+    if manners.facts and b"MLSD" not in manners.refused and manners.offers & {b"MLST", b"MLSD"}:
+        found = await _sent(session, control, directory, b"MLSD")
+        if found is not None:
+            return await _believed(session, control, directory, found)
+        manners.refused.add(b"MLSD")
+    return await _listed(session, control, directory)
+
+
+async def targets(session: FtpSession, control: Control, directory: bytes) -> Lines | None:
+    """The same directory by LIST, where the connection is still in it: MLSD tells a link and not where it
+    leads (Pure-FTPd, ProFTPD)."""
+    try:
+        return await _listed(session, control, directory)
+    except (NotAListing, Refused):
+        return None
+
+
+async def _listed(session: FtpSession, control: Control, directory: bytes) -> Lines:
+    manners = session.manners
+    if manners.hidden is not False:
+        found = await _sent(session, control, directory, b"LIST -a")
+        if found is not None and found.own:
+            manners.hidden = True
+            return found
+        if manners.hidden:  # ProFTPD, of one that may be entered and not read
+            raise Refused(href(directory), "not even the directory itself is listed in it")
+    found = await _sent(session, control, directory, b"LIST")
+    if found is None:
+        raise NotAListing(href(directory), "the server knows neither LIST nor MLSD")
+    if found.body.strip():
+        manners.hidden = False
+    return await _believed(session, control, directory, found)
+
+
+async def _sent(session: FtpSession, control: Control, directory: bytes, command: bytes) -> Lines | None:
+    """What a command lists; None where the server does not know it."""
+    transfer = Transfer(session, control, directory)
+    port = await passive(session, control, directory)
+    try:
+        await transfer.begin(command, port)
+    except OriginError as error:
+        if transfer.refusal is not None and transfer.refusal.code in UNKNOWN:
+            return None
+        if isinstance(error, Vanished):  # we are in it
+            raise Refused(error.path, f"{error.message} It is there, and cannot be listed.") from None
+        raise
+    try:
+        body = await _gathered(session, transfer, directory)
+        said = await transfer.end()
+    except Unreachable as error:
+        raise IncompleteListing(error.path, error.message) from None
+    finally:
+        transfer.close()
+        session.traffic.listings += transfer.received
+    _complete(body, said, directory)
+    own = _OWN_FACTS if command == b"MLSD" else _OWN_UNIX
+    return Lines(body, command, own.search(body) is not None)
+
+
+async def _gathered(session: FtpSession, transfer: Transfer, directory: bytes) -> bytes:
+    pieces: list[bytes] = []
+    while piece := await transfer.piece():
+        if transfer.received > MAX_LISTING:
+            raise TooLarge(href(directory), f"a listing of more than {MAX_LISTING} bytes")
+        pieces.append(piece)
+    return b"".join(pieces)
+
+
+def _complete(body: bytes, said: Reply, directory: bytes) -> None:
+    if admits_failure(said):
+        raise Refused(href(directory), f"not listed: {said}")
+    if body and not body.endswith(b"\n"):
+        raise IncompleteListing(href(directory), f"the last line of {len(body)} bytes is cut off")
+    came = body.count(b"\n")
+    for told in filter(None, map(_MATCHES, said.lines)):
+        if int(told[1]) > came:
+            raise IncompleteListing(href(directory), f"{came} lines came, {int(told[1])} were sent")
+
+
+async def _believed(session: FtpSession, control: Control, directory: bytes, found: Lines) -> Lines:
+    """`found`, if it has rows, or if NLST has no names either."""
+    if found.own or found.body.strip():
+        return found
+    try:
+        names = await _sent(session, control, directory, b"NLST")
+    except (Refused, Unreachable) as error:
+        if is_forbidden(error.message):
+            raise
+        return found  # servers have many words for "no files found"
+    if names is not None and names.body.strip():
+        raise IncompleteListing(href(directory), f"{found.command.decode()} lists nothing, NLST does")
+    return found
+
+
+def parsed(found: Lines, *, now: int, limit: int, name: str) -> Listing:
+    """`now`: ns since 1970. `name` is how errors call the directory. Raises OriginError."""
+    if found.command == b"MLSD":
+        return read_mlsd(found.body, limit=limit, path=name)
+    return read_list(found.body, now=now, limit=limit, path=name)

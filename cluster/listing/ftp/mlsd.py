@@ -89,7 +89,7 @@ def modified(text: bytes) -> Stamp | None:
     """A time-val (RFC 3659 section 2.3), as in the fact `modify` and in the reply to MDTM; None where it is
     none, or names no instant that a record can hold."""
     found = _MODIFY(text)
-    if found is None or len(found[1]) != 4:
+    if found is None:
         return None
     midnight = day_ns(int(found[1]), int(found[2]), int(found[3]))
     hour, minute, second = int(found[4]), int(found[5]), int(found[6])

@@ -31,7 +31,7 @@ from cluster.origin.ftp_session import FtpSession
 MAX_LISTING = 64 * 2**20  # bytes: 250 000 rows of 250 (HAZARDS section 5)
 
 # The directory itself and the one above it: they change without anything in the directory changing.
-_OWN_UNIX = re.compile(rb"(?m)^[^\n]*[ \t]\.{1,2}\r?(?:\n|\Z)")
+_OWN_UNIX = re.compile(rb"(?m)^d[^\n]*(?:[0-9]{2}:[0-9]{2}|[0-9]{4}) {1,2}\.{1,2}\r?(?:\n|\Z)")
 _OWN_FACTS = re.compile(rb"(?mi)^[^ \n]*type=[cp]dir;[^\n]*(?:\n|\Z)")
 _MATCHES = re.compile(rb"\b([0-9]+) match(?:es)? total").search  # Pure-FTPd: how many it has listed
 
@@ -76,7 +76,12 @@ async def targets(session: FtpSession, control: Control, directory: bytes) -> Li
 async def _listed(session: FtpSession, control: Control, directory: bytes) -> Lines:
     manners = session.manners
     if manners.hidden is not False:
-        found = await _sent(session, control, directory, b"LIST -a")
+        try:
+            found = await _sent(session, control, directory, b"LIST -a")
+        except (Refused, Unreachable, Vanished):
+            if manners.hidden:
+                raise
+            found = None  # the option may have been taken for a name
         if found is not None and found.own:
             manners.hidden = True
             return found

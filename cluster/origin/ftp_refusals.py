@@ -27,6 +27,8 @@ _GONE = re.compile(
 ).search
 _FAILED = re.compile(rb"fail|denied|can(?:no|')t|unable|could not|error|truncated", re.IGNORECASE).search
 
+_PATHS = re.compile(rb'"[^"]*"|\S*/\S*')  # FileZilla Server quotes in its 226 what it has listed
+
 
 def unwelcome(reply: Reply, path: bytes) -> OriginError:
     """The error that a reply means to whoever asked about `path`."""
@@ -54,7 +56,7 @@ def admits_failure(reply: Reply) -> bool:
     """Whether a good reply says in words that it did not work. Of a directory that may be entered and not
     read (HAZARDS 33): vsftpd, `226 Transfer done (but failed to open directory).`, and Pure-FTPd, `Sorry, we
     were unable to read`; beyond its limit that has `Output truncated`."""
-    return any(_FAILED(line) for line in reply.lines)
+    return any(_FAILED(_PATHS.sub(b"", line)) for line in reply.lines)
 
 
 def is_forbidden(words: str) -> bool:

@@ -358,6 +358,18 @@ def test_eplf_tells_modes_and_names_no_zone_but_utc() -> None:
     assert read("+m1,r,up755,\tx").entries == (Entry(b"x", mtime=Stamp(SECOND, SECOND), mode=0o755),)
 
 
+@pytest.mark.parametrize("line", [" Directory of C:\\other", "", " Volume in drive D is X"])
+def test_a_head_between_rows_is_of_another_directory(line: str) -> None:
+    with pytest.raises(NotAListing):
+        read("05-26-95  10:57  5 a", line, "05-26-95  10:57  5 b")
+
+
+def test_dates_in_two_orders_are_of_no_one_listing() -> None:
+    for other in ("05/26/1995  10:57  5 b", "26.05.1995  10:57  5 b", "1995-05-26  10:57  5 b"):
+        with pytest.raises(NotAListing):
+            read("05-26-95  10:57  5 a", other)
+
+
 def test_minutes_and_seconds_are_told_apart() -> None:
     listing = read("05-26-95  10:57  5 a", "05-26-95  10:57:00  5 b")
     assert [e.mtime.precision for e in listing.entries if e.mtime] == [MINUTE, SECOND]

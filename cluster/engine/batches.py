@@ -28,9 +28,9 @@ if TYPE_CHECKING:
 
 FILES, BYTES = 8192, 512 * 2**20  # of one batch at most, but for a single file that is larger
 WAITING = 2 * FILES  # files that wait for their batch
-LINGER = 0.05  # s without another file, until a batch begins that could have more
+LINGER = 0.1  # s without another file, until a batch begins that could have more
 GROUP = 256  # files that become ours in one go
-WHOLE = 8  # files of a directory for which it is asked as a whole, where it has no others
+WHOLE = 2  # files of a directory for which it is asked as a whole, where it has no others
 LARGE = 8 * 2**20  # bytes of a file that is watched on its way, and gone on with where it was interrupted
 ALIKE, ALIKE_FROM = (
     64,

@@ -56,13 +56,18 @@ def options(batch: Batch) -> list[str]:
     return told
 
 
-def names(batch: Batch) -> bytes:
-    """What to bring, for standard input: directories of which everything is wanted by their own names."""
+def names(batch: Batch, base: bytes = b"") -> bytes:
+    """What to bring, for standard input: directories of which everything is wanted by their own names.
+
+    `base` is the mirror's root at the source; a file gets here the path that is behind "/./". (It does not
+    belong into the source: a daemon of rsync 3.5.0 without chroot looks for the names of a list there, and
+    then opens the files of these names in the root of its module.)
+    """
     inside = tuple(directory + b"/" if directory else b"" for directory in batch.whole)
     taken = set(batch.whole)
     files = (path for path in batch.files if path.rpartition(b"/")[0] not in taken)
-    # Behind "./" no name looks like a comment.
-    return b"".join(b"./%s\0" % one for one in (*inside, *files))
+    root = base + b"/./" if base else b"./"  # in front of it no name looks like a comment
+    return b"".join(b"%s%s\0" % (root, one) for one in (*inside, *files))
 
 
 class Said:
@@ -120,14 +125,16 @@ def _reason(path: str, line: str, why: str) -> OriginError:
 
 @value
 class Remote:
-    """How this origin is reached. `command` is the program with what it needs for that, `source` the folder
-    that is mirrored, with a slash behind it; `more` goes into the environment. `timeout` is in s."""
+    """How this origin is reached. `command` is the program with what it needs for that, `source` the module
+    of a daemon, or the folder that is mirrored, with a slash behind it; `base` is the mirror's root in there.
+    `more` goes into the environment. `timeout` is in s."""
 
     command: tuple[str, ...]
     source: str
     shown: str
     timeout: float
     more: tuple[tuple[str, str], ...] = ()
+    base: bytes = b""
 
 
 async def bring(
@@ -141,7 +148,7 @@ async def bring(
         async with started(
             command,
             shown=remote.shown,
-            given=names(batch),
+            given=names(batch, remote.base),
             more=dict(remote.more),
             silence=SILENCE * remote.timeout,
             stirring=lambda: _written(batch.folder),

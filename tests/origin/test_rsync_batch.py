@@ -17,6 +17,7 @@ from cluster.origin import rsync_child
 from cluster.origin.base import Batch, Traffic
 from cluster.origin.rsync_batch import Remote, Said, bring, names, options, withheld
 from cluster.origin.rsync_child import Ended
+from tests.origin.stalling import stalling
 from tests.servers import Server, rsyncd
 
 THEN = 1_600_000_000
@@ -132,6 +133,21 @@ async def test_a_file_keeps_its_time_to_the_nanosecond_and_is_ours_alone_to_read
     found = (folder / "d" / "f").stat()
     assert found.st_mtime_ns == THEN * 10**9 + 123_456_789
     assert (found.st_mode & 0o7777, (folder / "d").stat().st_mode & 0o7777) == (0o600, 0o700)
+
+
+@pytest.mark.parametrize("whole", [(), (b"d",)], ids=["by their names", "as a directory"])
+async def test_a_mirror_of_a_part_of_a_module_has_the_paths_of_the_part(
+    root: Path, server: Server, folder: Path, tmp_path: Path, whole: tuple[bytes, ...]
+) -> None:
+    write(root, b"pub/there/d/f", SOME + b"more")
+    write(root, b"d/f", b"another")
+    write(tmp_path / "older", b"d/f", SOME)
+    traffic, older = Traffic(), str(tmp_path / "older")
+    at = remote(server, base=b"pub/there")
+    told = await brought(at, batch(folder, b"d/f", b"d/gone", older=older, whole=whole), traffic)
+    assert there(folder) == {b"d/f": SOME + b"more"}
+    assert isinstance(told.get(b"d/gone", Vanished("", "")), Vanished) and b"d/f" in told
+    assert traffic.bytes < len(SOME) // 50
 
 
 async def test_only_what_is_wanted_comes(root: Path, server: Server, folder: Path) -> None:
@@ -259,13 +275,13 @@ async def test_what_comes_when_it_is_broken_off_is_kept_for_the_next_time(
 ) -> None:
     monkeypatch.setattr(rsync_child, "MERCY", 600.0)
     write(root, b"d/big", SOME)
-    slowly = batch(folder, b"d/big", rate=2**18)
-    running = asyncio.ensure_future(brought(remote(server), slowly))
-    while not any(place.stat().st_size >= 2**16 for place in folder.glob("d/.big.*")):
-        await asyncio.sleep(0.01)
-        assert not running.done()
-    running.cancel()
-    await asyncio.wait([running])
+    async with stalling(server.url, 2**20) as url:
+        running = asyncio.ensure_future(brought(remote(server, source=url), batch(folder, b"d/big")))
+        while not any(place.stat().st_size >= 2**18 for place in folder.glob("d/.big.*")):
+            await asyncio.sleep(0.01)
+            assert not running.done()
+        running.cancel()
+        await asyncio.wait([running])
     (kept,) = there(folder)
     assert kept == b"d/.~begun/big"
     traffic = Traffic()

@@ -1,65 +1,29 @@
-"""Whether bytes are what a repository says of them, as they pass."""
+"""Digests of bytes as they pass, by each algorithm that a repository may name one by."""
 
 from __future__ import annotations
 
 import hashlib
 import re
 import zlib
+from typing import Protocol
 
-from cluster.repository.base import APK_CONTROL, Named
-
-_BEST = (
-    "sha256",
-    "sha512",
-    "sha384",
-    "blake2b",
-    "sha3_256",
-    "sha3_512",
-    "sha224",
-    "sha1",
-    "md5",
-    APK_CONTROL,
-)
-"""One is enough, the first of these that is told: SHA-256 is what everything here is hashed with anyway."""
-
-
-def algorithm(named: Named) -> str | None:
-    """By which of its digests a file is judged; None where it has none that we know."""
-    return next((name for name in _BEST if named.digest(name) is not None), None)
-
-
-class Verifier:
-    """Compares one file's bytes with what is said of it; where neither size nor digest is, all are right."""
-
-    def __init__(self, named: Named) -> None:
-        self._named = named
-        self._received = 0
-        self.algorithm = algorithm(named)
-        self._apk = _Apk() if self.algorithm == APK_CONTROL else None
-        self._hash = hashlib.new(self.algorithm) if self.algorithm and self._apk is None else None
-
-    def update(self, piece: bytes) -> None:
-        self._received += len(piece)
-        if self._hash is not None:
-            self._hash.update(piece)
-        elif self._apk is not None:
-            self._apk.update(piece)
-
-    def problem(self) -> str | None:
-        """After the last piece: what is wrong, None where all is as it was said."""
-        size = self._named.size
-        if size is not None and self._received != size:
-            return f"{self._received} bytes, where the repository says {size}"
-        if self._hash is not None and self._hash.digest() != self._named.digest(self.algorithm or ""):
-            return f"not the file that the repository names: its {self.algorithm} differs"
-        if self._apk is not None and not self._apk.matches(self._named.digest(APK_CONTROL) or b""):
-            return "not the package that the repository names: its control segment or its data differ"
-        return None
-
+from cluster.repository.base import APK_CONTROL
 
 MAX_SEGMENT = 8 * 2**20  # bytes of an unpacked signature or control segment; 100 000 are much
 
 _DATAHASH = re.compile(rb"^datahash = ([0-9a-f]{64})$", re.MULTILINE).search
+
+
+class Hasher(Protocol):
+    """As the objects of hashlib are used."""
+
+    def update(self, piece: bytes, /) -> None: ...
+    def digest(self) -> bytes: ...
+
+
+def hasher(algorithm: str) -> Hasher:
+    """For the whole of a file. Raises ValueError for an algorithm that is not known here."""
+    return _Apk() if algorithm == APK_CONTROL else hashlib.new(algorithm, usedforsecurity=False)
 
 
 class _Apk:
@@ -84,10 +48,11 @@ class _Apk:
                 return
             piece = self._segment_part(piece)
 
-    def matches(self, control: bytes) -> bool:
-        if self._broken or not self._whole or self._control.digest() != control:
-            return False
-        return self._datahash is None or self._data.digest() == self._datahash
+    def digest(self) -> bytes:
+        """The control segment's, where it is whole and the data is what it says; else what nothing has."""
+        if self._broken or not self._whole or self._datahash not in (None, self._data.digest()):
+            return b""
+        return self._control.digest()
 
     def _segment_part(self, piece: bytes) -> bytes:
         """Takes what belongs to the segment that is being read; what is left belongs to the next."""

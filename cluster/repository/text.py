@@ -39,17 +39,22 @@ def paragraphs(path: bytes, pieces: Iterable[bytes]) -> Iterator[Paragraph]:
     Raises Malformed for one that holds no field, or says one twice and differently; TooMuch for one that is
     longer than any real one.
     """
-    rest = b""
+    rest, length = [b""], 0
     for piece in pieces:
-        rest += piece.replace(b"\r", b"")
-        *whole, rest = rest.split(b"\n\n")
-        for block in whole:
-            if block.strip():
-                yield _paragraph(path, block)
-        if len(rest) > MAX_PARAGRAPH:
+        rest.append(piece.replace(b"\r", b""))
+        length += len(rest[-1])
+        if b"\n\n" in rest[-1] or (rest[-1].startswith(b"\n") and rest[-2].endswith(b"\n")):
+            *whole, last = b"".join(rest).split(b"\n\n")
+            for block in whole:
+                if block.strip():
+                    yield _paragraph(path, block)
+            rest, length = [last], len(last)
+        elif not rest[-1]:
+            rest.pop()
+        if length > MAX_PARAGRAPH:
             raise TooMuch(shown(path), f"has a paragraph of more than {MAX_PARAGRAPH} bytes")
-    if rest.strip():
-        yield _paragraph(path, rest)
+    if (block := b"".join(rest)).strip():
+        yield _paragraph(path, block)
 
 
 def _paragraph(path: bytes, block: bytes) -> Paragraph:

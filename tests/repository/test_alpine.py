@@ -66,6 +66,7 @@ def test_another_package_of_the_same_size_is_not_taken_for_it():
     "old, new",
     [
         (b"P:a", b"P:../../a"),
+        (b"P:a", b"P:other/a"),
         (b"P:a", b"p:a"),
         (b"S:", b"S:-"),
         (b"C:Q1", b"C:Q9"),

@@ -82,6 +82,7 @@ def test_a_database_that_is_being_written_is_recognised():
     "old, new",
     [
         (b"%FILENAME%\nbash", b"%FILENAME%\n../bash"),
+        (b"%FILENAME%\nbash", b"%FILENAME%\nother/bash"),
         (b"%FILENAME%", b"%OTHER%"),
         (b"%CSIZE%\n3", b"%CSIZE%\nx"),
         (b"%SHA256SUM%\n", b"%SHA256SUM%\n00"),

@@ -24,6 +24,7 @@ PACKERS = {
     "bzip2": bz2.compress,
     "zstd": zstandard.ZstdCompressor(write_checksum=True).compress,
 }
+BOMB = bytes(unpack.FREE + 2**23)
 TEXT = random.Random(4).randbytes(300_000) + b"Package: p\n" * 100_000
 
 
@@ -72,11 +73,11 @@ def test_what_is_damaged_or_followed_by_something_else_is_refused(name):
 @pytest.mark.parametrize("name", PACKERS)
 def test_a_bomb_ends_early_and_needs_no_memory(name):
     make = {
-        "gzip": lambda: gzip.compress(bytes(2**27)),
-        "xz": lambda: lzma.compress(bytes(2**27), preset=0),
-        "lzma": lambda: lzma.compress(bytes(2**27), lzma.FORMAT_ALONE, preset=0),
-        "bzip2": lambda: bz2.compress(bytes(2**27), 1),
-        "zstd": lambda: zstandard.ZstdCompressor(level=1).compress(bytes(2**27)),
+        "gzip": lambda: gzip.compress(BOMB),
+        "xz": lambda: lzma.compress(BOMB, preset=0),
+        "lzma": lambda: lzma.compress(BOMB, lzma.FORMAT_ALONE, preset=0),
+        "bzip2": lambda: bz2.compress(BOMB, 1),
+        "zstd": lambda: zstandard.ZstdCompressor(level=1).compress(BOMB),
     }
     bomb = make[name]()
     tracemalloc.start()

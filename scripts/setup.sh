@@ -7,7 +7,7 @@ cd "$(dirname "${BASH_SOURCE[0]}")/.."
 # program=Debian package. apache2-bin carries no service; the others' services are kept from starting below.
 PROGRAMS=(rsync=rsync nginx=nginx apache2=apache2-bin lighttpd=lighttpd vsftpd=vsftpd lftp=lftp strace=strace
           setpriv=util-linux zsyncmake=zsync apt-ftparchive=apt-utils createrepo_c=createrepo-c gpg=gpg gpgv=gpgv
-          gpg-agent=gpg-agent rpmbuild=rpm)
+          gpg-agent=gpg-agent rpmbuild=rpm openssl=openssl xz=xz-utils bzip2=bzip2 zstd=zstd)
 export PATH="$PATH:/usr/local/sbin:/usr/sbin:/sbin"
 
 missing_packages() {

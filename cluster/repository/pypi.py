@@ -62,6 +62,8 @@ class Pypi:
             return
         bounded = pieces(index.path, stream, MAX_PAGE)
         for anchor in xml.anchors(index.path, bounded):
+            if xml.local(anchor) == "base" and anchor.get("href"):
+                raise Malformed(shown(index.path), "has links that count from a <base>, not from the page")
             yield from _anchor(index.path, root.base, anchor)
 
 

@@ -48,9 +48,9 @@ def records(path: bytes, pieces: Iterable[bytes], names: frozenset[str]) -> Iter
 
 
 def anchors(path: bytes, pieces: Iterable[bytes]) -> Iterator[Record]:
-    """The `a` elements of an HTML page. Raises Malformed or TooMuch."""
+    """The `a` and `base` elements of an HTML page. Raises Malformed or TooMuch."""
     parser = etree.HTMLPullParser(
-        ("end",), tag="a", no_network=True, huge_tree=False, remove_comments=True, encoding="utf-8"
+        ("end",), tag=("a", "base"), no_network=True, huge_tree=False, remove_comments=True, encoding="utf-8"
     )
     yield from _fed(path, parser, pieces)
 

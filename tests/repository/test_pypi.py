@@ -162,3 +162,12 @@ def test_no_text_makes_anything_but_names_or_an_error_of_ours(text):
             read(page_, path)
         except RepositoryError as error:
             assert "\n" not in str(error)
+
+
+def test_a_page_whose_links_count_from_elsewhere_is_refused():
+    with pytest.raises(Malformed, match="<base>"):
+        read(
+            PAGE.replace("<title>", '<base href="https://elsewhere.example/"><title>').format(
+                '<a href="x">x</a>'
+            )
+        )

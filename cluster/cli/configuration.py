@@ -17,22 +17,48 @@ from cluster.model import shown
 @click.option(
     "--show", "show", metavar="MIRROR", help="The effective values of one mirror, and where each is from."
 )
+@click.option("--explain", "why", metavar="MIRROR", help="Which rule of this mirror decides for each PATH.")
+@click.option("--size", metavar="SIZE", help="With --explain: what the files have, as 4GB.")
+@click.option("--age", metavar="AGE", help="With --explain: how old the files are, as 90d or 5y.")
 @click.option("--site", "site", metavar="SITE", help="As this site sees it.")
+@click.argument("paths", nargs=-1, metavar="[PATH]...")
 @json_option
 @click.pass_obj
-def check(setup: Setup, show: str | None, site: str | None, as_json: bool) -> int:
+def check(
+    setup: Setup,
+    show: str | None,
+    why: str | None,
+    size: str | None,
+    age: str | None,
+    site: str | None,
+    paths: tuple[str, ...],
+    as_json: bool,
+) -> int:
     """Validate the configuration; warn of what will not work.
 
     All errors of all files at once, each with its line. --show prints every setting of one mirror, and
-    which file says so.
+    which file says so; --explain tells of paths below a mirror whether they are mirrored, and by which
+    rule. A PATH with a slash at its end is a directory.
     """
     from cluster.config.load import explain, warnings
 
     cluster = setup.site(site, strict=True)[0] if site else setup.cluster()
-    if show is not None:
-        if show not in cluster.mirrors:
+    for named in (show, why):
+        if named is not None and named not in cluster.mirrors:
             known = ", ".join(sorted(cluster.mirrors)) or "none"
-            raise UsageError(f"{shown(os.fsencode(show))}: no such mirror; there are: {known}")
+            raise UsageError(f"{shown(os.fsencode(named))}: no such mirror; there are: {known}")
+    if (why is None) != (not paths) or (why is None and (size or age)):
+        raise UsageError("--explain MIRROR and paths belong together, and --size and --age to them")
+    if why is not None:
+        from cluster.cli.deciding import decisions, sentence
+
+        told = decisions(cluster.mirrors[why], paths, size, age, time.time())
+        if as_json:
+            emit({"mirror": why, "paths": told})
+        for row in () if as_json else told:
+            print(sentence(row))
+        return DONE
+    if show is not None:
         rows = explain(setup.folder, show, site)
         if as_json:
             emit({"mirror": show, "values": [{"key": k, "value": v, "from": w} for k, v, w in rows]})

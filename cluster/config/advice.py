@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from urllib.parse import unquote_to_bytes, urlsplit
 
 from cluster.config.expiry import ending
-from cluster.model import Cluster, Mirror, OriginSpec, Site, shown
+from cluster.config.settings import shown_rule
+from cluster.model import Cluster, Mirror, OriginSpec, Rule, Site, shown
+from cluster.plan.unreached import unreached
 
+MANY_RULES = 300  # of one mirror; more are not compared with each other
 FOLDERS = {"config/mirrors": ".xml", "sites": ".toml"}
 
 
@@ -72,6 +75,22 @@ def _mirror(mirror: Mirror) -> Iterator[str]:
         yield f"schedule: webhook secret {mirror.schedule.webhook} is not on this machine"
     if all(origin.paused for origin in mirror.origins):
         yield "every origin is paused"
+    for rules in (mirror.select, *(rules for _, rules in mirror.elsewhere)):
+        yield from _selection(mirror, rules)
+
+
+def _selection(mirror: Mirror, rules: Sequence[Rule]) -> Iterator[str]:
+    """Rules that never decide, as far as that can be seen without an origin."""
+    if len(rules) > MANY_RULES:
+        return
+    for rule, before in unreached(rules):
+        file, _, line = rule.where.rpartition(":")
+        place = f"line {line}" if file.endswith(f"/{mirror.name}.xml") else rule.where
+        text = f"select: {shown_rule(rule)} ({place})"
+        if before is None:
+            yield f"{text}: nothing after it is excluded, so that it changes nothing"
+        else:
+            yield f"{text}: is never reached, since {shown_rule(before)} comes first"
 
 
 def _shared(cluster: Cluster, mirror: Mirror) -> Iterator[str]:

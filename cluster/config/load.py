@@ -48,8 +48,6 @@ class _Folder:
 
     def mirror(self, name: str, at: str | None) -> Mirror:
         found = resolve.mirror(name, *self.layers(name, at), self.site_names, at)
-        if at is None:
-            return found
         elsewhere = ((site, self._rules(name, site)) for site in found.sites if site in self.sites)
         return replace(found, elsewhere=tuple(one for one in elsewhere if one[1] != found.select))
 

@@ -14,7 +14,7 @@ from cluster.plan.origins import Health
 from cluster.store import received as received_days
 from cluster.store.mirror import PassRecord, Reader
 from cluster.store.status import directory_status
-from cluster.store.summary import LOOKED_BACK, summarise
+from cluster.store.summary import LOOKED_BACK, omissions, omitted, summarise
 from cluster.web import received
 from cluster.web.freshness import freshness
 
@@ -120,9 +120,10 @@ async def of_directory(site: Site, mirror: Mirror, path: bytes, now: float) -> d
         summary = await summarise(reader)
         suspects = await reader.suspects()
         health = await reader.origins()
-        notes = _notes(await reader.passes(LOOKED_BACK))
+        passes = await reader.passes(LOOKED_BACK)
     finally:
         await reader.close()
+    facts |= {} if path else omissions(passes)
     return cast("dict[str, Any]", facts) | {
         "failures_below": below,
         "site": site.name,
@@ -133,7 +134,7 @@ async def of_directory(site: Site, mirror: Mirror, path: bytes, now: float) -> d
         "reason": summary.reason,
         "suspects": suspects,
         "origins": _origins(mirror, health, now),
-        "notes": notes,
+        "notes": _notes(passes),
     }
 
 
@@ -275,6 +276,10 @@ def print_directory(facts: dict[str, Any], say: Say) -> None:
         say(f"  deletions of {facts['held']} files are held: `sideways deletions` shows them")
     for line in _remarks(facts) + [f"last pass: {note}" for note in facts["notes"]]:
         say(f"  {line}")
+    for one in facts.get("left_out", ()):
+        say(f"  left out  {omitted(one)}: {one['reason']}")
+    for rule in facts.get("unused_rules") or ():
+        say(f"  this rule has matched nothing: {rule}")
     for entry in facts["entries"]:
         size = entry.get("size")
         source = entry.get("source") or ""

@@ -13,6 +13,7 @@ from datetime import UTC, datetime
 from math import inf
 from typing import Any
 
+from cluster.config.settings import shown_rule
 from cluster.engine import parting, suspicion
 from cluster.engine.batch import Batcher
 from cluster.engine.choosing import Choosing, Chosen
@@ -126,6 +127,7 @@ class _Pass:
         self._relays: Relays
         self._choosing: Choosing
         self._spec: OriginSpec
+        self._selection: Selection
         self._carriers = Carriers(dict(mirror.elsewhere), today(around.clock.now()))
 
     async def run(self) -> None:
@@ -244,7 +246,7 @@ class _Pass:
         self._began = clock.monotonic() - max(0.0, clock.now() - record.started)
         await self._suspect()
         rules = _rules(mirror, record.started)
-        selection = Selection(mirror.select, today(record.started))
+        self._selection = Selection(mirror.select, today(record.started))
         if not self._dry:
             self._around.listings.passed.begins(mirror.name, origin.url, rules)
         context_of: list[Context] = []
@@ -271,7 +273,7 @@ class _Pass:
                 record=record,
                 batcher=batcher,
                 policy=replace(
-                    _policy(mirror, selection),
+                    _policy(mirror, self._selection),
                     foreign=self._choosing.foreign(self._spec),
                     links=origin.properties.symlinks,
                 ),
@@ -499,6 +501,7 @@ class _Pass:
             report.outcome = "incomplete"
         else:
             report.outcome = "held" if report.files.held else "complete"
+        await self._selected(context)
         now = int(self._around.clock.now())
         await self._store.pass_end(context.record, report.outcome, report.as_json(), now, context.since)
         if report.outcome in ("complete", "held") and not (self._scope or self._dry or report.followed):
@@ -509,6 +512,18 @@ class _Pass:
             await self._store.scrub_digests()
             await self._store.empty_trash(now - int(self._mirror.delete.trash))
             await self._store.write_status()
+
+    async def _selected(self, context: Context) -> None:
+        """What was left out and why, and which rules have matched nothing since they are these. What a
+        listing like the last one says is not looked at again: what earlier passes found counts as well."""
+        report, rules = self._report, self._mirror.select
+        report.left_out = await self._store.left_out() if report.files.skipped else []
+        report.rules = context.rules.hex()
+        unused = {shown_rule(rules[at]) for at in self._selection.unused()}
+        before = await self._store.silent(report.rules) if rules else None
+        if before is not None or not (context.record.resumed or self._scope):
+            known = unused if before is None else unused & before
+            report.unused = [text for text in dict.fromkeys(map(shown_rule, rules)) if text in known]
 
     def _passed(self, context: Context) -> None:
         """Siblings may follow."""

@@ -40,6 +40,9 @@ class Report:
     error_count: int = 0
     notes: list[str] = field(default_factory=list)
     plan: str = ""  # hash of a held deletion plan
+    left_out: list[dict[str, object]] = field(default_factory=list)  # how much for which reason
+    rules: str = ""  # a digest of the rules that this pass went by
+    unused: list[str] | None = None  # those of `<select>` that have matched nothing so far; None: not known
     followed: str = ""  # the sibling whose comparison stands for what was not looked at here
 
     def failed(self, message: str) -> None:
@@ -68,6 +71,9 @@ class Report:
             "error_count": self.error_count,
             "notes": self.notes,
             "plan": self.plan,
+            "left_out": self.left_out,
+            "rules": self.rules,
+            "unused": self.unused,
             "followed": self.followed,
         }
 

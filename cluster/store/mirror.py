@@ -29,6 +29,7 @@ from cluster.store import (
     deletion,
     digest,
     intents,
+    leftout,
     origins,
     passes,
     publicity,
@@ -269,6 +270,14 @@ class MirrorStore:
         return await self._records.read(
             lambda c: int(c.execute("SELECT count(*) FROM skipped").fetchone()[0])
         )
+
+    async def left_out(self) -> list[dict[str, object]]:
+        """How much is left out for which reason: see `cluster.store.leftout`."""
+        return await self._records.read(leftout.by_reason)
+
+    async def silent(self, rules: str) -> set[str] | None:
+        """The rules that have matched nothing since they are these."""
+        return await self._records.read(lambda c: leftout.silent(c, rules))
 
     async def by_link(self, link: str) -> bytes | None:
         """The path of a published file that belongs to this hard-link group of the origin."""

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass, field
+from typing import Any
 
 from cluster.plan.saving import MONTH, Days, Received
 from cluster.store import received
@@ -78,3 +80,25 @@ def _reason(record: PassRecord | None) -> str:
     count = record.counts.get("error_count")
     more = count - 1 if isinstance(count, int) else 0
     return f"{errors[0]}" + (f" (and {more} more)" if more > 0 else "")
+
+
+def omissions(passes: list[PassRecord]) -> dict[str, Any]:
+    """What the whole mirror leaves out, by the newest pass that compared everything: `left_out`, how much for
+    which reason, and `unused_rules`, None where that is not known."""
+    for record in sorted(passes, key=lambda record: record.id, reverse=True):
+        if record.outcome in ("complete", "held") and not record.scope:
+            return {
+                "left_out": record.counts.get("left_out") or [],
+                "unused_rules": record.counts.get("unused"),
+            }
+    return {"left_out": [], "unused_rules": None}
+
+
+def omitted(one: Mapping[str, object]) -> str:
+    """How much is left out for one reason, for people."""
+    said = [
+        f"{one[key]} {noun if one[key] == 1 else key}"
+        for key, noun in (("files", "file"), ("directories", "directory"), ("others", "other"))
+        if one[key]
+    ]
+    return ", ".join([*said, f"{one['bytes']} bytes"] if one["bytes"] else said)

@@ -12,6 +12,7 @@ from yarl import URL
 from cluster.model import Kind, Mirror, href, join, shown
 from cluster.store.mirror import Reader
 from cluster.store.status import directory_status
+from cluster.store.summary import LOOKED_BACK, omissions
 from cluster.web.context import Context
 from cluster.web.freshness import freshness
 from cluster.web.resolve import link_target
@@ -74,7 +75,9 @@ async def directory_facts(context: Context, reader: Reader, asked: Asked, limit:
         told["origin"] = origin_link(mirror, origin, join(asked.path, left_out.name))
     for told in facts["failures"]:
         told["error"] = printable(told["error"])
+    whole = not asked.path and asked.after is None
     return facts | {
+        "all_left_out": await _all_left_out(reader) if whole else [],
         "site": context.site.name,
         "title": mirror.title or mirror.name,
         "public": "/" + shown(asked.public) + ("/" if asked.public else ""),
@@ -85,6 +88,12 @@ async def directory_facts(context: Context, reader: Reader, asked: Asked, limit:
         "next": None if more is None else href(more),
         "after": None if asked.after is None else shown(asked.after),
     }
+
+
+async def _all_left_out(reader: Reader) -> list[dict[str, Any]]:
+    """How much the whole mirror leaves out for which reason."""
+    told = omissions(await reader.passes(LOOKED_BACK))["left_out"]
+    return [one | {"reason": printable(one["reason"])} for one in told]
 
 
 def printable(text: str) -> str:

@@ -113,3 +113,34 @@ async def test_what_a_new_rule_excludes_is_shown_first_and_goes_as_if_the_origin
     report = await world.run()
     assert (report.files.deleted, set(world.bodies())) == (1, {b"keep"})
     assert [one.kind for one in (await world.records()).values()] == [Kind.FILE]
+
+
+async def test_a_pass_says_how_much_is_left_out_for_which_reason_and_which_rules_match_nothing(
+    world: World,
+) -> None:
+    for name in (b"a.iso", b"b/c.iso", b"keep", b"debug/x", b"b/debug/y"):
+        world.memory.put(name, b"x" * 100)
+    world.mirror = replace(
+        world.mirror,
+        select=(
+            Rule(True, "d/nothing"),
+            Rule(False, "*.iso", "no room"),
+            Rule(False, "debug/", "no use"),
+            Rule(False, "*.img"),
+        ),
+    )
+    told = {"files": 0, "directories": 0, "others": 0, "bytes": 0}
+    expected = [
+        told | {"reason": "no room", "files": 2, "bytes": 200},
+        told | {"reason": "no use", "directories": 2},
+    ]
+    first = await world.run()
+    assert (first.left_out, first.unused) == (expected, ["include d/nothing", "exclude *.img"])
+    again = await world.run()  # nothing is looked at anew
+    assert (again.left_out, again.unused) == (expected, ["include d/nothing", "exclude *.img"])
+    world.memory.put(b"d/nothing", b"x")
+    assert (await world.run()).unused == ["exclude *.img"]
+    assert (await world.run()).unused == ["exclude *.img"]
+    world.mirror = replace(world.mirror, select=world.mirror.select[1:2])
+    assert (await world.run(scope=b"d")).unused is None  # who knows what the rest would say
+    assert (await world.run()).unused == []

@@ -8,6 +8,7 @@ from collections import deque
 from typing import TYPE_CHECKING, cast
 
 from cluster.model import shown
+from cluster.origin.ftp_refusals import UNKNOWN
 from cluster.origin.ftp_replies import Nonsense, Replies, Reply
 
 if TYPE_CHECKING:
@@ -87,6 +88,16 @@ class Control(asyncio.Protocol):
     async def final(self, asked: Asked) -> Reply:
         """Raises Lost."""
         return await self.within(asked, asked.final)
+
+    async def fact(self, asked: Asked) -> Reply:
+        """The reply to SIZE or MDTM: 213, or a refusal. Raises Lost, also where it is the reply to something
+        else: a server that answers once too often would tell one file's facts of another."""
+        reply = await self.final(asked)
+        if reply.code != 213 and reply.code < 400 and reply.code not in UNKNOWN:
+            out_of_step = Lost(f"not an answer to {shown(asked.word)}: {reply}")
+            self.give_up(out_of_step)
+            raise out_of_step
+        return reply
 
     async def opened(self, asked: Asked) -> Reply:
         """The first reply to the command that was asked last: 1xx, or already the final one. Raises Lost."""

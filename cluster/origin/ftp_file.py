@@ -46,7 +46,7 @@ async def facts(session: FtpSession, control: Control, path: bytes) -> Facts:
 async def _told(control: Control, whole: bytes) -> tuple[Reply, Reply]:
     """The replies to SIZE and MDTM."""
     size, time = control.ask_all([b"SIZE " + whole, b"MDTM " + whole])
-    return await control.final(size), await control.final(time)
+    return await control.fact(size), await control.fact(time)
 
 
 def _facts(session: FtpSession, size: int | None, mtime: Stamp | None) -> Facts:

@@ -96,7 +96,7 @@ async def _answers(
         commands = [command + b" " + session.absolute(join(directory, name)) for name in group]
         sent = list(zip(group, control.ask_all(commands), strict=True)) if group else []
         for name, asked in before:
-            reply = replies[name] = await control.final(asked)
+            reply = replies[name] = await control.fact(asked)
             if reply.code in UNKNOWN:
                 manners.refused.add(command)
         before = sent

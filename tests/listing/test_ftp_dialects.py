@@ -171,6 +171,11 @@ TABLE: dict[str, tuple[str, list[str], list[tuple[Kind, str, int | str | None, s
             (L, "lnk", None, "1997-03-24 14:06:34"),
         ],
     ),
+    "OS/400 in an order that is not of the future": (
+        "os/400",
+        ["PEP              4019 27/03/18 18:58:16 *STMF      x"],
+        [(F, "x", 4019, "2018-03-27 18:58:16")],
+    ),
     "OS/400 in an order that cannot be known": (
         "os/400",
         ["MYUSER              3 06/12/11 12:00:00 *STMF      file with space.txt"],
@@ -347,6 +352,7 @@ def test_a_line_of_another_kind_refuses_the_whole_listing(name: str, line: str) 
         "SAVE03    01.03 2002/09/12 2002/10/11 09:37    11    11     0 KIL001",
         "MigratedP201.$FTXPBI1.$CF2ITB.$AAB0402.I",
         "SAVE00 3390   2004/06/23  1    1  FB     128  6144  PS",
+        "total nonsense",
     ],
 )
 def test_a_line_that_no_dialect_knows_is_no_listing(line: str) -> None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from cluster.errors import Refused
+from cluster.errors import Refused, Unreachable
 from cluster.model import Kind
 from tests.origin.hostile_ftp import HostileFtp, Session
 from tests.origin.test_ftp_hostile import opened
@@ -103,3 +103,20 @@ async def test_a_target_that_the_server_has_made_absolute_is_looked_up_in_list()
 
 async def mlsd(session: Session, argument: bytes) -> None:
     await session.send(b"MLSD", b"")
+
+
+async def test_a_server_that_answers_once_too_often_tells_no_file_s_facts_of_another() -> None:
+    async with HostileFtp({b"a": b"1", b"b": b"22"}) as server:
+
+        async def twice(session: Session, argument: bytes) -> None:
+            if not server.asked(b"NOOP"):
+                server.commands.append(b"NOOP")
+                session.reply(b"226 Done once more.")
+            await session.on_size(argument)
+
+        server.say[b"SIZE"] = twice
+        async with opened(server) as origin:
+            with pytest.raises(Unreachable, match="not an answer to SIZE: 226 Done once more"):
+                await origin.facts(b"a")
+            assert (await origin.facts(b"b")).size == 2
+        assert server.sessions == 2

@@ -483,6 +483,47 @@ class Serve:
     rsync: bool = True
 
 
+class Pushed(enum.StrEnum):
+    """How a downstream mirror is told of what was published here, as Debian's runmirrors does it."""
+
+    ALL = "all"  # at once, in one step
+    STAGED = "staged"  # files first; indexes when all of the group have the files
+    MHOP = "mhop"  # as staged, and it tells its own downstreams in between
+
+
+@value
+class Downstream:
+    """One mirror that copies from this one and is told when there is something new: by `ssh`
+    (`user@host[:port]`, with the `key`, where `hosts` has that host's key) or by `webhook`, signed with what
+    the file `secret` holds. `delay`: s that it has for its first stage."""
+
+    name: str
+    type: Pushed = Pushed.ALL
+    ssh: str | None = None
+    key: str | None = None
+    hosts: str | None = None
+    webhook: str | None = None
+    secret: str | None = None
+    delay: float = 600.0
+
+
+class Told(enum.StrEnum):
+    """How much a trace file tells."""
+
+    NONE = "none"  # there is none
+    DATE = "date"  # when the last pass ended
+    TERSE = "terse"  # and of which archive, from where, by whom
+    FULL = "full"  # and what it cost
+
+
+@value
+class Trace:
+    """The trace file in `project/trace`, beside the tree. `name`: its own; empty: the public host."""
+
+    level: Told = Told.NONE
+    name: str = ""
+
+
 @value
 class Mirror:
     """One descriptor with its defaults filled in for one site."""
@@ -508,6 +549,8 @@ class Mirror:
     sites: tuple[str, ...] = ()  # sorted names of the sites that carry it
     serve: Serve = field(default_factory=Serve)
     hooks: Hooks = field(default_factory=Hooks)
+    downstreams: tuple[Downstream, ...] = ()
+    trace: Trace = field(default_factory=Trace)
 
     @property
     def references(self) -> tuple[OriginSpec, ...]:
@@ -537,6 +580,10 @@ class Site:
     peer: PeerAddress | None = None
     passes: int = 2  # mirrors worked on at once
     reserve: int | None = None  # bytes of disk left free; None: max(2 %, 20 GiB)
+    sponsor: str = ""  # these four are for trace files
+    country: str = ""
+    location: str = ""
+    throughput: str = ""
     file: str = ""  # where this was read from
 
 

@@ -7,7 +7,8 @@ cd "$(dirname "${BASH_SOURCE[0]}")/.."
 # program=Debian package. apache2-bin carries no service; the others' services are kept from starting below.
 PROGRAMS=(rsync=rsync nginx=nginx apache2=apache2-bin lighttpd=lighttpd vsftpd=vsftpd lftp=lftp strace=strace
           setpriv=util-linux zsyncmake=zsync apt-ftparchive=apt-utils createrepo_c=createrepo-c gpg=gpg gpgv=gpgv
-          gpg-agent=gpg-agent rpmbuild=rpm openssl=openssl xz=xz-utils bzip2=bzip2 zstd=zstd)
+          gpg-agent=gpg-agent rpmbuild=rpm openssl=openssl xz=xz-utils bzip2=bzip2 zstd=zstd
+          sshd=openssh-server ssh=openssh-client)
 export PATH="$PATH:/usr/local/sbin:/usr/sbin:/sbin"
 
 missing_packages() {
@@ -37,7 +38,8 @@ install_packages() {
     apt-get update -qq
     DEBIAN_FRONTEND=noninteractive apt-get install -y -qq --no-install-recommends "${packages[@]}" >/dev/null
     if [ -d /run/systemd/system ]; then # nor are they to start at the next boot
-        mapfile -t fresh < <(printf '%s\n' "${packages[@]}" | grep -xE 'nginx|lighttpd|vsftpd' || true)
+        mapfile -t fresh < <(printf '%s\n' "${packages[@]}" | sed 's/^openssh-server$/ssh/' |
+            grep -xE 'nginx|lighttpd|vsftpd|ssh' || true)
         [ ${#fresh[@]} -eq 0 ] || systemctl --quiet disable "${fresh[@]}"
     fi
     if [ -n "$own_policy" ]; then

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from typing import Any
 
 import click
@@ -14,19 +15,45 @@ from cluster.errors import SidewaysError, UsageError
 
 @click.command()
 @site_option
-@click.argument("mirror")
+@click.argument("mirror", required=False)
 @click.argument("path", required=False)
+@click.option("--from-ssh", is_flag=True, help="Be the forced command of an upstream's ssh key.")
 @click.pass_obj
-def push(setup: Setup, site: str, mirror: str, path: str | None) -> int:
+def push(setup: Setup, site: str, mirror: str | None, path: str | None, from_ssh: bool) -> int:
     """Ask the running daemon for a pass now.
 
-    Does not wait for it: `pass` does. With PATH only that directory and what is below.
+    Does not wait for it: `pass` does. With PATH only that directory and what is below. With --from-ssh the
+    words of Debian's mirrors are taken from SSH_ORIGINAL_COMMAND; MIRROR is then the only one that this key
+    may wake.
     """
+    words = ""
+    if from_ssh:
+        mirror, words = _upstream(mirror, path)
+    if mirror is None:
+        raise UsageError("MIRROR is missing")
     state = near.state_of(setup.folder, site, mirror) or setup.mirror(site, mirror)[1].state
-    request = {"command": "push", "mirror": mirror, "path": href_of(path_of(path))}
+    request = {"command": "push", "mirror": mirror, "path": href_of(path_of(path)), "words": words}
     answer = _answer(site, state, request)
     print(f"{mirror}: {answer['message']}")
     return DONE
+
+
+def _upstream(mirror: str | None, path: str | None) -> tuple[str, str]:
+    """The mirror that an upstream means, and its words."""
+    from cluster.plan.pushing import asked
+
+    command = os.environ.get("SSH_ORIGINAL_COMMAND", "")
+    try:
+        told = asked(command)
+    except ValueError as error:
+        raise UsageError(f"{printable(command)[:200]!r} {error}") from None
+    if path is not None:
+        raise UsageError("PATH does not go with --from-ssh")
+    if mirror is not None and told.archive not in ("", mirror):
+        raise UsageError(f"{told.archive}: this key is for {mirror}")
+    if not (mirror or told.archive):
+        raise UsageError("no archive is named; give MIRROR, or send sync:archive:NAME")
+    return mirror or told.archive, " ".join(told.words)
 
 
 @click.command()

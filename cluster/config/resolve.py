@@ -24,6 +24,7 @@ from cluster.model import (
     Schedule,
     Serve,
     Sideways,
+    Trace,
 )
 from cluster.plan.pattern import variables
 
@@ -36,6 +37,7 @@ _GROUPS: Mapping[str, type] = {
     "attributes": Attributes,
     "serve": Serve,
     "hooks": Hooks,
+    "trace": Trace,
 }
 _IDENTITY = ("title", "description", "homepage", "category", "contact", "path")
 
@@ -116,6 +118,7 @@ def mirror(
         order=settings["walk.order"].value,
         select=selection(settings, site),
         last=settings["publish.last"].value,
+        downstreams=settings["downstream"].value,
         sites=tuple(sorted(set(settings["sites"].value or sites))),
         **values,
     )

@@ -16,7 +16,21 @@ from typing import Any
 
 from cluster.config import units, words
 from cluster.config.reading import BUILT_IN, Item, Layer, Problems, Raw, Where, suggestion
-from cluster.model import Delta, HourRate, Kind, Mirror, Order, OriginSpec, Probe, Role, Rule, Trust
+from cluster.model import (
+    Delta,
+    Downstream,
+    HourRate,
+    Kind,
+    Mirror,
+    Order,
+    OriginSpec,
+    Probe,
+    Pushed,
+    Role,
+    Rule,
+    Told,
+    Trust,
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -167,6 +181,19 @@ FIELDS: Mapping[str, Field] = {
     "serve.http": YES,
     "serve.ftp": YES,
     "serve.rsync": YES,
+    "trace.level": _choice(Told, *Told),
+    "trace.name": _optional(Field(words.name)),
+}
+
+DOWNSTREAM: Mapping[str, Field] = {
+    "name": Field(words.name),
+    "type": _choice(Pushed, *Pushed),
+    "ssh": Field(words.account_at_host),
+    "key": SECRET,
+    "hosts": _optional(Field(words.file_name, file=True)),
+    "webhook": Field(words.web_url),
+    "secret": SECRET,
+    "delay": _duration(1, 86_400),
 }
 
 
@@ -269,6 +296,33 @@ def _command(item: Item) -> tuple[str, ...]:
     return arguments
 
 
+def _downstream(item: Item) -> Downstream:
+    """Its files are made absolute by `parsed`, which knows where the item stands."""
+    values = {name: DOWNSTREAM[name].parse(raw.text) for name, raw in item.fields.items()}
+    made = Downstream(**values)
+    if (made.ssh is None) == (made.webhook is None):
+        raise ValueError('either ssh="user@host" or webhook="https://...", not both and not neither')
+    if (made.webhook is None) != (made.secret is None):
+        raise ValueError("webhook goes with secret, the file of what signs it; ssh goes with key")
+    if made.webhook is not None and (made.key or made.hosts):
+        raise ValueError("key and hosts go with ssh")
+    return made
+
+
+def _rooted(item: Item, root: str) -> Item:
+    """A downstream's files, relative to the file that they stand in. Raises ValueError for a secret that
+    others can read."""
+    fields = dict(item.fields)
+    for name in ("key", "hosts", "secret"):
+        if (raw := fields.get(name)) is not None:
+            folder = os.path.join(root, os.path.dirname(raw.where.file))
+            path = os.path.normpath(os.path.join(folder, words.file_name(raw.text)))
+            if name != "hosts":
+                _private(path)
+            fields[name] = replace(raw, text=path)
+    return replace(item, fields=fields)
+
+
 def _shown_hour(hour: HourRate) -> str:
     return f"{units.shown_hours((hour.start, hour.end))} {units.shown_rate(hour.rate)}"
 
@@ -310,12 +364,20 @@ LISTS: Mapping[str, ListField] = {
     "publish.last": ListField(
         lambda i: words.pattern(i.fields["pattern"].text), str, ("last",), ("pattern",)
     ),
+    "downstream": ListField(
+        _downstream,
+        lambda d: f"{d.name} {d.type} {d.ssh or d.webhook}",
+        ("downstream",),
+        ("name",),
+        tuple(name for name in DOWNSTREAM if name != "name"),
+    ),
     "sites": ListField(lambda i: words.name(i.fields["name"].text), str, ("site",), ("name",)),
     **{f"hooks.{moment}": HOOKS for moment in MOMENTS},
 }
 
 TEXTS = frozenset(
     {"pattern", "regex", "reason", "path", "name", "values", "command"}
+    | {"ssh", "key", "hosts", "webhook", "secret"}
 )  # of list items: as `Field.text`
 
 # What names a mirror belongs to its descriptor alone: it is the same at every site.
@@ -334,7 +396,8 @@ def parsed(layer: Layer, root: str, problems: Problems) -> dict[str, Setting]:
             values = []
             for item in said.items:
                 with problems.noting(item):
-                    values.append(LISTS[key].parse(item))
+                    placed = _rooted(item, root) if key == "downstream" else item
+                    values.append(LISTS[key].parse(placed))
             out[key] = Setting(tuple(values), said.where, said.label)
     _exclusive(out, problems)
     return out
@@ -406,7 +469,12 @@ def built_in(key: str) -> object:
     group, _, attribute = key.replace("-", "_").rpartition(".")
     if group == "origin":
         return getattr(_ORIGIN, "downgrade" if attribute == "redirect_downgrade" else attribute)
-    whole = {"alias": "aliases", "walk.order": "order", "publish.last": "last"}.get(key)
+    whole = {
+        "alias": "aliases",
+        "downstream": "downstreams",
+        "walk.order": "order",
+        "publish.last": "last",
+    }.get(key)
     if whole or not group:
         return getattr(_MIRROR, whole or attribute)
     attribute = "probes" if key == "schedule.probe" else attribute

@@ -35,6 +35,10 @@ DEFAULTS: Mapping[str, Callable[[str], Any]] = {
     "public_url": words.base_url,
     "passes": _passes,
     "reserve": units.size,
+    "sponsor": words.line,
+    "country": words.line,
+    "location": words.line,
+    "throughput": words.line,
 }
 NUMBERS = frozenset({"passes", "reserve"})
 SITE = {"name": words.name, **DEFAULTS}

@@ -281,6 +281,16 @@ def account(text: str) -> str:
     return text
 
 
+def account_at_host(text: str) -> str:
+    """Whom ssh is to reach: `user@host` or `user@host:port`, nothing that could be taken for an option."""
+    user, at, rest = text.partition("@")
+    host, colon, port = rest.partition(":")
+    valid = not colon or (re.fullmatch(r"[0-9]{1,5}", port, re.ASCII) and 1 <= int(port) <= 65535)
+    if not (at and valid and _ACCOUNT.fullmatch(user) and _HOST.fullmatch(host)):
+        raise ValueError(f"{quoted(text)} is not an account; write user@host or user@host:port")
+    return text
+
+
 def file_name(text: str) -> str:
     """A file or folder of this machine."""
     if not _FILE.fullmatch(text) or text != text.strip():

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import asdict
 
 from cluster.control import Command, Message, Tell
@@ -13,6 +13,7 @@ from cluster.daemon.runner import Runner
 from cluster.errors import StoreError, UsageError
 from cluster.model import Mirror, from_href, shown
 from cluster.peer.siblings import Siblings
+from cluster.scheduler.downstream import Standing
 from cluster.scheduler.loop import Scheduler
 from cluster.web.received import together
 from cluster.web.view import Progress, SiteView
@@ -20,7 +21,7 @@ from cluster.web.view import Progress, SiteView
 
 class Commands:
     """`view` is what may be known of the site now; `definition` gives a mirror as it is to be fetched now,
-    `recorded` is told that a journal has grown."""
+    `recorded` is told that a journal has grown, `standings` are those of a mirror's downstreams."""
 
     def __init__(
         self,
@@ -32,7 +33,9 @@ class Commands:
         siblings: Callable[[], Siblings | None],
         definition: Callable[[str], Mirror],
         recorded: Callable[[str], None],
+        standings: Callable[[str], Sequence[Standing]],
     ) -> None:
+        self._standings = standings
         self._name, self._configuration = name, configuration
         self._runner, self._scheduler, self._view = runner, scheduler, view
         self._known = siblings
@@ -72,9 +75,13 @@ class Commands:
         return await result
 
     async def _push(self, request: Message, _tell: Tell) -> Message:
+        """An operator's push does not wait for the hours of the mirror; an upstream's does."""
         name, scope = self._asked(request)
         self._not_paused(name)
-        self._scheduler.wake(name, scope, "push", urgent=True)
+        words = str(request.get("words") or "")
+        self._scheduler.wake(name, scope, f"push: {words}" if words else "push", urgent=not words)
+        if words:
+            return {"message": "a pass over everything is due"}
         return {"message": f"a pass over {shown(scope) or 'everything'} is due now"}
 
     async def _pause(self, request: Message, _tell: Tell) -> Message:
@@ -124,6 +131,7 @@ class Commands:
                     "running": _told(running[name]) if name in running else None,
                     "next": self._view.next_run(name),
                     "paused": self._view.paused(name),
+                    "downstreams": [asdict(one) for one in self._standings(name)],
                 }
                 for name in names
             }

@@ -31,6 +31,7 @@ from cluster.peer.server import PeerServer
 from cluster.peer.siblings import Siblings
 from cluster.plan.due import History
 from cluster.plan.shares import Standing
+from cluster.scheduler.downstream import Downstreams
 from cluster.scheduler.hooks import Ended
 from cluster.scheduler.loop import Scheduler, history_of, local_zone
 from cluster.scheduler.pauses import Pauses
@@ -75,6 +76,7 @@ class Daemon:
         self._claims, self._shared, self._clock = Claims(), Shared(), SystemClock()
         self._sharing = Sharing(name, self._shared.hosts, time.monotonic)
         self._neighbours = Neighbours(lambda: self._siblings)
+        self._downstreams = Downstreams(self._site)
         self._tasks: set[asyncio.Task[Any]] = set()
         self._siblings: Siblings | None = None
         self._peer: PeerServer | None = None
@@ -161,6 +163,7 @@ class Daemon:
             lambda: self._siblings,
             self._definition,
             self._recorded,
+            self._downstreams.standings,
         )
 
     async def _start_peer(self) -> None:
@@ -215,6 +218,7 @@ class Daemon:
                 task.cancel()
         await asyncio.gather(*tasks, return_exceptions=True)
         await self._control.stop()
+        await self._downstreams.stop()
         if self._following is not None:
             await self._following.stop()
         parts = [part.stop() for part in (self._web, self._peer, self._siblings) if part is not None]
@@ -295,6 +299,8 @@ class Daemon:
         try:
             ended = await self._runner.run(mirror, scope, news)
             changed = ended.changed
+            if changed and (found := self._cluster.mirrors.get(mirror)) is not None:
+                self._downstreams.tell(found)
         finally:
             self._recorded(mirror)
             if self._following is not None:

@@ -193,7 +193,7 @@ def print_site(
                 f"{when(row['complete']):23}  {_last(row, doing):10}  {row['errors']}"
             )
             say(f"{line:{width + 85}}  {_next(doing)}" if doing else line)
-        for line in _doing(doing, human) + _remarks(row):
+        for line in _doing(doing, human) + _downstreams(doing) + _remarks(row):
             say(f"{'':{width}}  {line}")
 
 
@@ -210,6 +210,16 @@ def _doing(doing: dict[str, Any] | None, human: Callable[[float], str]) -> list[
         return []
     received = f"{human(at['origin_bytes'])} from the origin, {human(at['sideways_bytes'])} sideways"
     return [f"now: a pass since {when(at['started'])}, at /{at['current']}, {received}"]
+
+
+def _downstreams(doing: dict[str, Any] | None) -> list[str]:
+    """How each downstream was told last, a line each."""
+    lines = []
+    for one in doing.get("downstreams", ()) if doing else ():
+        said = one["problem"] or ("being told" if one["waiting"] else "was told")
+        at = f" at {when(one['at'])}" if one["at"] else ""
+        lines.append(f"downstream {one['name']}: {' '.join(one['words'])}{at}: {said}")
+    return lines
 
 
 def print_received(sites: dict[str, dict[str, Any]], say: Say, human: Callable[[float], str]) -> None:

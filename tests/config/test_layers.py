@@ -12,6 +12,7 @@ from cluster.errors import UsageError
 from cluster.model import (
     Attributes,
     Deletion,
+    Downstream,
     Hooks,
     HourRate,
     Limits,
@@ -19,11 +20,14 @@ from cluster.model import (
     Order,
     OriginSpec,
     Probe,
+    Pushed,
     Role,
     Rule,
     Schedule,
     Serve,
     Sideways,
+    Told,
+    Trace,
     Trust,
 )
 
@@ -110,6 +114,9 @@ FULL = """
 <attributes owner="mirror" group="100" modes="0640 750"/>
 <sites><site name="oslo"/><site name="kent"/></sites>
 <serve http="no" ftp="no" rsync="no"/>
+<trace level="terse" name="mirror.h.example"/>
+<downstream name="leaf" type="staged" ssh="push@leaf.example:2222" key="secret/k" hosts="known" delay="5m"/>
+<downstream name="hook" webhook="https://leaf.example/-/wake/m" secret="secret/c"/>
 <hooks>
   <hook on="before" command="/bin/a 'b c'"/><hook on="before"><arg>/bin/b</arg><arg>$x; y</arg></hook>
   <hook on="after" command="c"/><hook on="publish" command="d"/><hook on="failure" command="e"/>
@@ -173,16 +180,28 @@ def test_every_setting_reaches_the_model(folder):
         sites=("kent", "oslo"),
         serve=Serve(False, False, False),
         hooks=Hooks((("/bin/a", "b c"), ("/bin/b", "$x; y")), (("c",),), (("d",),), (("e",),)),
+        trace=Trace(Told.TERSE, "mirror.h.example"),
+        downstreams=(
+            Downstream(
+                "leaf",
+                Pushed.STAGED,
+                "push@leaf.example:2222",
+                key=f"{beside}/secret/k",
+                hosts=f"{beside}/known",
+                delay=300.0,
+            ),
+            Downstream("hook", webhook="https://leaf.example/-/wake/m", secret=f"{beside}/secret/c"),
+        ),
     )
 
 
 def test_no_field_of_the_model_is_out_of_reach():
     """A field that is added to the model needs a setting, and a value of its own in the tests above."""
     reachable = len(FIELDS) + len(LISTS) - sum(key.startswith("origin.") for key in FIELDS)
-    groups = (Schedule, Limits, Deletion, Sideways, Attributes, Serve, Hooks)
+    groups = (Schedule, Limits, Deletion, Sideways, Attributes, Serve, Hooks, Trace)
     fields = sum(len(dataclasses.fields(group)) for group in groups) - 1  # one setting says both modes
     plain = {f.name for f in dataclasses.fields(Mirror)} - {"name", "origins", "schedule", "limits", "delete"}
-    assert reachable == fields + len(plain - {"sideways", "attributes", "serve", "hooks"})
+    assert reachable == fields + len(plain - {"sideways", "attributes", "serve", "hooks", "trace"})
     assert sum(key.startswith("origin.") for key in FIELDS) == len(dataclasses.fields(OriginSpec)) - 1
 
 

@@ -54,6 +54,23 @@ NAMES = "it has a-z 0-9 . _ -, the first a letter or digit, at most 63"
             '<walk order="random"/>',
             "<walk order>: 'random' is not one of forward, backward, shuffled, rendezvous",
         ),
+        (
+            '<downstream name="a"/>',
+            '<downstream>: either ssh="user@host" or webhook="https://...", not both and not neither',
+        ),
+        (
+            '<downstream name="a" ssh="-oProxyCommand=x@host"/>',
+            "<downstream>: '-oProxyCommand=x@host' is not an account; write user@host or user@host:port",
+        ),
+        (
+            '<downstream name="a" webhook="https://a/"/>',
+            "<downstream>: webhook goes with secret, the file of what signs it; ssh goes with key",
+        ),
+        (
+            '<downstream name="a" ssh="u@h" type="some"/>',
+            "<downstream>: 'some' is not one of all, staged, mhop",
+        ),
+        ('<trace level="much"/>', "<trace level>: 'much' is not one of none, date, terse, full"),
         ("<walk/>", '<walk>: the attribute order="..." is missing'),
         ('<sideways enabled="true"/>', "<sideways enabled>: 'true' is neither yes nor no"),
         ('<sideways trust="all"/>', "<sideways trust>: 'all' is not one of siblings, strict"),

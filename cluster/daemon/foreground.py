@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 from cluster.daemon.parts import Events, log_report, require_folders, surroundings
 from cluster.daemon.sharing import Sharing
+from cluster.daemon.tracing import trace_pass
 from cluster.engine.passes import run_pass
 from cluster.engine.report import Report
 from cluster.errors import HookFailed, SidewaysError
@@ -70,6 +71,8 @@ async def foreground_pass(
         try:
             report = await work
             log_report(report, scope)
+            if not dry:
+                await trace_pass(site, mirror, scope, report, "by hand")
             report.notes += _unheard(siblings, mirror)
             return report.as_json()
         except asyncio.CancelledError:

@@ -9,6 +9,7 @@ from dataclasses import dataclass, field, replace
 from typing import Any
 
 from cluster.daemon.parts import Events, log_report, surroundings
+from cluster.daemon.tracing import trace_pass
 from cluster.engine.passes import run_pass
 from cluster.errors import HookFailed, SidewaysError, StoreError
 from cluster.model import Mirror, OriginSpec, Site
@@ -41,7 +42,8 @@ class _Running:
 
 class Runner:
     """`definition` looks a mirror up as it is now, with its paused origins left out; `published` is told of
-    every pass that fetched something from an origin, or deleted; `recorded` at once of every file."""
+    every pass that fetched something from an origin, or deleted; `recorded` at once of every file;
+    `reason` says why the pass of a mirror that runs began."""
 
     def __init__(
         self,
@@ -52,7 +54,9 @@ class Runner:
         definition: Callable[[str], Mirror],
         published: Callable[[Mirror], None],
         recorded: Callable[[str], None],
+        reason: Callable[[str], str],
     ) -> None:
+        self._site, self._reason = site, reason
         self.listings = Listings()
         self._around = surroundings(site, shared, claims, siblings, self.listings)
         self._definition, self._published, self._recorded = definition, published, recorded
@@ -80,6 +84,7 @@ class Runner:
         finally:
             del self._running[name]
         log_report(report, scope)
+        await trace_pass(self._site, mirror, scope, report, self._reason(name))
         for watcher in watchers:
             if not watcher.result.done():
                 watcher.result.set_result(report.as_json())

@@ -90,6 +90,7 @@ class Daemon:
             self._definition,
             self._published,
             self._recorded,
+            self._reason,
         )
 
     @property
@@ -306,6 +307,11 @@ class Daemon:
             if self._following is not None:
                 self._following.ended(mirror, scope, changed)
         return ended
+
+    def _reason(self, mirror: str) -> str:
+        """Why the pass of this mirror that runs began."""
+        start = self._scheduler.running.get(mirror)
+        return "" if start is None else start.reason
 
     def _recorded(self, mirror: str) -> None:
         """The journal has grown: who follows it is told."""

@@ -16,6 +16,7 @@ from cluster.store.summary import LOOKED_BACK, omissions
 from cluster.web.context import Context
 from cluster.web.freshness import freshness
 from cluster.web.resolve import link_target
+from cluster.web.trace import TRACES, with_own_trace
 
 PAGE = 1000  # entries on one page of HTML
 JSON_PAGE = 10_000  # entries in one answer of JSON
@@ -55,6 +56,8 @@ async def directory_facts(context: Context, reader: Reader, asked: Asked, limit:
     totals = await reader.totals(asked.path)
     more = held[limit - 1].name if len(held) > limit else None
     held = held[:limit]
+    if asked.path == TRACES and asked.after is None:
+        held = await with_own_trace(context.site, mirror, reader, held)
     shown_here = [entry for entry in held if not entry.private]
     facts: Facts = directory_status(
         mirror.name,

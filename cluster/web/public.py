@@ -18,6 +18,7 @@ from cluster.web.files import send_file
 from cluster.web.overview import index_facts
 from cluster.web.pages import Pages, wants_json
 from cluster.web.resolve import Found, resolve
+from cluster.web.trace import own_trace
 
 CHECKING = "The copy here is not what was recorded, and is being checked."
 
@@ -79,7 +80,8 @@ class PublicTree:
     ) -> web.StreamResponse | tuple[int, Held]:
         found = await resolve(reader, path)
         if found is None:
-            return await self._absent(request, mirror, reader, path)
+            trace = await own_trace(self._context.site, mirror, path)
+            return trace or await self._absent(request, mirror, reader, path)
         if found.directory:
             if not slash:
                 return _redirect(request, b"/".join(filter(None, (base, path))))

@@ -63,7 +63,7 @@ def test_a_real_daemon_tells_what_is_paused_and_where_it_answers(desk):
     desk("pause", "--site", "kent", "m")
     desk(*PASS, status=1)
     told = desk("status", "--site", "kent", "--json").json()["mirrors"][0]["now"]
-    assert told == {"running": None, "next": None, "paused": "operator"}
+    assert told == {"running": None, "next": None, "paused": "operator", "downstreams": []}
     log = desk.root / "log"
     until(lambda: b": running: 1 mirror, users at 127.0.0.1:" in log.read_bytes())
 

@@ -220,6 +220,18 @@ publish.last = ["dists/**", "*.html", "a b"]
 sideways = { trust = "strict", enabled = false, patience = "2.5s" }
 attributes = { owner = "mirror", group = 100, modes = "0640 750" }
 serve = { http = false, ftp = false, rsync = "no" }
+trace = { level = "terse", name = "mirror.h.example" }
+[[mirrors.debian.downstream]]
+name = "leaf"
+type = "staged"
+ssh = "push@leaf.example:2222"
+key = "../config/mirrors/secret/k"
+hosts = "../config/mirrors/known"
+delay = "5m"
+[[mirrors.debian.downstream]]
+name = "hook"
+webhook = "https://leaf.example/-/wake/m"
+secret = "../config/mirrors/secret/c"
 [mirrors.debian.schedule]
 jitter = "1m"
 cron = "H 4 * * *"

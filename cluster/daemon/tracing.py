@@ -1,0 +1,58 @@
+"""After a pass over everything: the site's trace file, where the descriptor asks for one."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import os
+import time
+
+from cluster import __version__
+from cluster.engine.report import Report
+from cluster.errors import StoreError
+from cluster.model import Mirror, Site, Told, join, shown
+from cluster.plan.tracing import DIRECTORY, MASTER, MAX_TRACE, Passed, file_name, serial_of, trace
+from cluster.store import traces
+from cluster.store.mirror import Reader
+
+log = logging.getLogger("sideways.pass")
+
+
+async def trace_pass(site: Site, mirror: Mirror, scope: bytes, report: Report, trigger: str) -> None:
+    """Write it after everything has been published. A pass that failed or is incomplete leaves the old one,
+    and so does a disk that cannot take it: the log says so."""
+    if mirror.trace.level is Told.NONE or scope or report.outcome not in ("complete", "held"):
+        return
+    name = file_name(mirror, site)
+    try:
+        reader = await Reader.open(mirror.name, site)
+        try:
+            taken = await reader.held(join(DIRECTORY, name)) is not None
+            serial = await _serial(reader)
+        finally:
+            await reader.close()
+        if taken:
+            log.warning("%s: the origin itself has %s: ours is not served", mirror.name, shown(name))
+        passed = Passed(
+            ended=time.time(),
+            seconds=report.seconds,
+            origin=report.origin,
+            received=report.bytes_origin + report.bytes_sideways,
+            trigger=trigger,
+            serial=serial,
+        )
+        text = trace(mirror, site, passed, f"Sideways {__version__}")
+        await asyncio.to_thread(traces.write, mirror, site, text)
+    except StoreError as error:
+        log.warning("%s: no trace file: %s", mirror.name, error)
+
+
+async def _serial(reader: Reader) -> str:
+    opened = await reader.open_file(MASTER)
+    if opened is None:
+        return ""
+    descriptor, _ = opened
+    try:
+        return serial_of(await asyncio.to_thread(os.pread, descriptor, MAX_TRACE, 0))
+    finally:
+        os.close(descriptor)

@@ -1,0 +1,85 @@
+"""The trace file of a site, as Debian's mirrors write it: who copied an archive, when, and from where.
+
+The first line is that of `date -u`, for whoever reads nothing else; the rest are fields, as ftpsync names
+them.
+"""
+
+from __future__ import annotations
+
+import re
+import time
+from email.utils import formatdate
+from urllib.parse import urlsplit
+
+from cluster.model import Mirror, Site, Told, value
+
+DIRECTORY = b"project/trace"
+MASTER = b"project/trace/master"  # the archive's own
+MAX_TRACE = 64 * 2**10  # bytes of the archive's own that are looked at; it has a few hundred
+
+_SERIAL = re.compile(rb"^Archive serial: *([0-9]{1,20}) *$", re.MULTILINE | re.IGNORECASE)
+
+
+@value
+class Passed:
+    """The pass that a trace file tells of. Times in s since 1970, `seconds` from its beginning to its end."""
+
+    ended: float
+    seconds: float
+    origin: str
+    received: int  # bytes of files, from wherever they came
+    trigger: str = ""
+    serial: str = ""  # of the archive, as its own trace file has it
+
+
+def file_name(mirror: Mirror, site: Site) -> bytes:
+    """What the site's trace file is called: its public name."""
+    return (mirror.trace.name or urlsplit(site.public_url).hostname or site.name).encode()
+
+
+def serial_of(master: bytes) -> str:
+    """The archive's serial in its own trace file; empty where there is none."""
+    found = _SERIAL.search(master)
+    return found[1].decode() if found else ""
+
+
+def trace(mirror: Mirror, site: Site, passed: Passed, creator: str) -> bytes:
+    """The file's text. Fields of which nothing is known are left out."""
+    date = time.gmtime(int(passed.ended))
+    day, year = time.asctime(date).rsplit(" ", 1)
+    lines = [f"{day} UTC {year}"]
+    fields = [("Date", _date(passed.ended))]
+    if mirror.trace.level is not Told.DATE:
+        fields += [
+            ("Date-Started", _date(passed.ended - passed.seconds)),
+            ("Archive serial", passed.serial),
+            ("Creator", creator),
+            ("Running on host", urlsplit(site.public_url).hostname or site.name),
+            ("Maintainer", _maintainer(site)),
+            ("Sponsor", site.sponsor),
+            ("Country", site.country),
+            ("Location", site.location),
+            ("Throughput", site.throughput),
+            ("Upstream-mirror", urlsplit(passed.origin).hostname or ""),
+        ]
+    if mirror.trace.level is Told.FULL:
+        fields += [
+            ("Trigger", passed.trigger),
+            ("Total bytes received", str(passed.received)),
+            ("Total time", str(round(passed.seconds))),
+        ]
+        if passed.received and passed.seconds >= 1:
+            fields.append(("Average rate", f"{round(passed.received / passed.seconds)} B/s"))
+    lines += [f"{name}: {text}" for name, text in fields if text]
+    return "\n".join([*lines, ""]).encode()
+
+
+def _date(seconds: float) -> str:
+    """As `date -u -R` says it."""
+    return formatdate(int(seconds)).removesuffix("-0000") + "+0000"
+
+
+def _maintainer(site: Site) -> str:
+    if site.title and "@" in site.contact:
+        return f"{site.title} <{site.contact}>"
+    return site.contact or site.title

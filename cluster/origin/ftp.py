@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 from zoneinfo import ZoneInfo
 
 from cluster.errors import Refused
-from cluster.model import Facts, Kind, Limits, Listing, OriginSpec, Rejected, href
+from cluster.model import Facts, Kind, Limits, Listing, OriginSpec, Rejected, href, join
 from cluster.origin import ftp_file, ftp_listing, ftp_times
 from cluster.origin.base import Body, Properties, Traffic, Want
 from cluster.origin.ftp_control import Control
@@ -47,6 +47,7 @@ class FtpOrigin:
         scheme = "ftps" if self._session.secured else "ftp"
         self.properties = Properties(exact_sizes=True, modes=True, symlinks=True, scheme=scheme)
         self._limits, self._timezone = limits, spec.timezone
+        self._young: set[bytes] = set()  # files that may be changed again without a sign of it in their time
 
     def __repr__(self) -> str:
         return f"<FtpOrigin {self.url} {self._pool!r} {self.traffic.requests} requests>"
@@ -72,6 +73,7 @@ class FtpOrigin:
         if ftp_times.running(listing, asked_at):
             token = b""  # the next listing may be the same bytes, and another version
         listing = await ftp_times.exact(self._session, control, directory, listing, self._zone(directory))
+        self._young.update(join(directory, name) for name in ftp_times.young(listing, asked_at))
         return replace(listing, size=size, token=token)
 
     async def _parsed(self, found: ftp_listing.Lines, directory: bytes, now: int) -> Listing:
@@ -89,7 +91,8 @@ class FtpOrigin:
 
     def read(self, path: bytes, want: Want) -> AbstractAsyncContextManager[Body]:
         """Open a file. A resumption that the origin does not honour begins again at 0 (`Body.start`)."""
-        return ftp_file.Download(self._session, self._pool, path, want)
+        young = path in self._young
+        return ftp_file.Download(self._session, self._pool, path, want, young=young)
 
     async def close(self) -> None:
         self._pool.close()

@@ -65,7 +65,18 @@ def version(size: int | None, mtime: Stamp | None) -> str | None:
 class Download:
     """A file on its way: enter it to ask, then take the `chunks` once, or `pour` it. Is its own Body."""
 
-    __slots__ = ("_control", "_end", "_path", "_pool", "_session", "_transfer", "_want", "facts", "start")
+    __slots__ = (
+        "_control",
+        "_end",
+        "_path",
+        "_pool",
+        "_session",
+        "_small",
+        "_transfer",
+        "_want",
+        "facts",
+        "start",
+    )
 
     facts: Facts
     start: int
@@ -73,8 +84,12 @@ class Download:
     _transfer: Transfer
     _end: int | None  # where the wanted bytes end, where it is known
 
-    def __init__(self, session: FtpSession, pool: Pool, path: bytes, want: Want) -> None:
+    def __init__(
+        self, session: FtpSession, pool: Pool, path: bytes, want: Want, *, young: bool = False
+    ) -> None:
+        """`young`: its time is to be asked for in any case."""
         self._session, self._pool, self._path, self._want = session, pool, path, want
+        self._small = _small(want) and not young
         self.start = 0
 
     async def __aenter__(self) -> Self:
@@ -92,7 +107,7 @@ class Download:
     async def _open(self, control: Control) -> None:
         session, path, want = self._session, self._path, self._want
         whole = session.absolute(path)
-        self.start, small = 0, _small(want)
+        self.start, small = 0, self._small
         if small:
             assert want.size is not None
             self.facts = _facts(session, want.size, None)

@@ -1,8 +1,9 @@
 """One directory of an FTP origin, as MLSD or LIST tell it.
 
 Nothing in a LIST says where it ends, and a directory that may not be read looks like an empty one (HAZARDS
-33, 34). So: the data connection ends cleanly, the last line is whole, the server says 226 without speaking of
-a failure, counts are met where it tells any; and an empty listing is believed only with other evidence.
+33, 34). So: the data connection ends cleanly, the server says 226 without speaking of a failure, counts are
+met where it tells any, the last line is whole (whoever takes the lines apart sees that), and an empty listing
+is believed only with other evidence.
 """
 
 from __future__ import annotations
@@ -132,8 +133,6 @@ async def _gathered(session: FtpSession, transfer: Transfer, directory: bytes) -
 def _complete(body: bytes, said: Reply, directory: bytes) -> None:
     if admits_failure(said):
         raise Refused(href(directory), f"not listed: {said}")
-    if body and not body.endswith(b"\n"):
-        raise IncompleteListing(href(directory), f"the last line of {len(body)} bytes is cut off")
     came = body.count(b"\n")
     for told in filter(None, map(_MATCHES, said.lines)):
         if int(told[1]) > came:

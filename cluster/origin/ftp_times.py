@@ -6,7 +6,7 @@ are sent. Only directories of which the listing has changed are asked about (HAZ
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import replace
 from itertools import islice
 from zoneinfo import ZoneInfo
@@ -17,6 +17,7 @@ from cluster.origin.ftp_control import Asked, Control, sendable
 from cluster.origin.ftp_refusals import UNKNOWN
 from cluster.origin.ftp_replies import Reply, modified, size_of
 from cluster.origin.ftp_session import FtpSession
+from cluster.plan.compare import SKEW
 
 WINDOW = 64  # commands
 SAMPLES = 8  # files of which row and MDTM are laid beside each other to learn the zone of the rows
@@ -30,6 +31,14 @@ def coarse(entry: Entry) -> bool:
 def running(listing: Listing, now: int) -> bool:
     """Whether a file may change once more, or change now (ns), and be shown by the very same row."""
     return any(e.mtime is not None and not e.mtime.over(now) for e in listing.entries if coarse(e))
+
+
+def young(listing: Listing, now: int) -> Iterator[bytes]:
+    """Names of files that were changed in the second in which they were listed (`now`, ns), as far as clocks
+    can be trusted: of these, a read must tell the time as it is then (`plan.compare.validator`)."""
+    for e in listing.entries:
+        if e.kind is Kind.FILE and e.mtime is not None and e.mtime.ns + e.mtime.precision > now - SKEW:
+            yield e.name
 
 
 async def exact(

@@ -397,13 +397,22 @@ async def test_86_a_body_of_unknown_size_must_have_the_size_that_is_told() -> No
                 await received(origin, b"a")
 
 
-@pytest.mark.parametrize("listed", [5, 7])
+async def test_86_a_body_of_which_no_size_is_told_is_not_believed() -> None:
+    async with HostileFtp({b"a": BODY}) as server:
+        server.say[b"SIZE"] = b"502 Not here.\r\n"
+        async with opened(server) as origin:
+            assert await received(origin, b"a", Want(size=len(BODY))) == BODY
+            with pytest.raises(Unreachable, match="unverified-length"):
+                await received(origin, b"a")
+
+
+@pytest.mark.parametrize("listed", [5, 6])
 async def test_86_line_ends_that_were_translated_are_noticed(listed: int) -> None:
     async with HostileFtp({b"a": b"1\n2\n3"}) as server:
         server.data[b"RETR"] = b"1\r\n2\r\n3"
         async with opened(server) as origin:
             with pytest.raises((Changed, Unreachable)):
-                await received(origin, b"a", Want(size=listed if listed == 5 else 6))
+                await received(origin, b"a", Want(size=listed))
 
 
 async def test_86_a_server_that_will_not_be_binary_is_refused() -> None:
@@ -436,18 +445,21 @@ async def test_a_file_that_changes_while_it_is_read_has_changed() -> None:
 
 
 async def test_88_a_server_that_does_not_obey_rest_is_read_from_the_start() -> None:
-    async def whole(session: Session, argument: bytes) -> None:
-        await session.send(b"RETR", BODY)
+    large = BODY * 40
 
-    async with HostileFtp({b"a": BODY}) as server:
+    async def whole(session: Session, argument: bytes) -> None:
+        await session.send(b"RETR", large)
+
+    async with HostileFtp({b"a": large}) as server:
         server.say[b"RETR"] = whole
         async with opened(server) as origin:
             etag = (await origin.facts(b"a")).etag
             for _ in range(2):
-                want = Want(size=len(BODY), start=1000, etag=etag)
+                want = Want(size=len(large), start=1000, etag=etag)
                 async with origin.read(b"a", want) as body:
                     assert body.start == 0
-                    assert b"".join([chunk async for chunk in body.chunks()]) == BODY
+                    assert b"".join([chunk async for chunk in body.chunks()]) == large
+            assert origin.traffic.bytes < 2.5 * len(large)
         assert len(server.asked(b"REST")) == 1
 
 
@@ -504,3 +516,13 @@ async def test_the_path_of_the_url_is_relative_to_the_login_directory(path: str,
             with pytest.raises(Vanished):
                 await origin.listing(b"nothing here")
         assert server.asked(b"CWD") == [asked.rstrip(b"/") + b"/nothing here"]
+
+
+async def test_of_a_file_of_this_very_second_a_read_tells_the_time() -> None:
+    async with HostileFtp({b"a": b"1", b"b": b"1"}) as server, opened(server) as origin:
+        server.times[b"a"] = int(time.time()) + 3600
+        await origin.listing(b"")
+        async with origin.read(b"a", Want(size=1)) as body:
+            assert body.facts.mtime is not None
+        async with origin.read(b"b", Want(size=1)) as body:
+            assert body.facts.mtime is None  # the listing has told it

@@ -126,11 +126,19 @@ class Dates:
         self._now = now
         self._words: set[bytes] = set()
         self._months: dict[bytes, int | None] = {}
-        self._days: dict[tuple[int, int], int | None] = {}
+        self._read: dict[bytes, Date | None] = {}  # files come in bunches
+        self._stamps: dict[Date, Stamp | None] = {}
         self.zoned = True
 
-    def read(self, printed: list[bytes | None]) -> Date | None:
-        """The date that the groups of `DATE` are, or None where no clock or calendar shows such a one."""
+    def read(self, found: re.Match[bytes]) -> Date | None:
+        """The date that the groups of `DATE` behind the first one are, or None where no clock or calendar
+        shows such a one."""
+        text = found.string[found.end(1) : found.end()]
+        if text not in self._read:
+            self._read[text] = self._dated(found.groups()[1:])
+        return self._read[text]
+
+    def _dated(self, printed: tuple[bytes | None, ...]) -> Date | None:
         date = _worded(*printed[:10]) if printed[1] or printed[2] else _numbered(*printed[10:])
         if date is None:
             return None
@@ -147,16 +155,18 @@ class Dates:
 
     def stamp(self, date: Date) -> Stamp | None:
         """None where the day does not exist, cannot be told, or is none that a record can hold."""
+        if date not in self._stamps:
+            self._stamps[date] = self._stamp(date)
+        return self._stamps[date]
+
+    def _stamp(self, date: Date) -> Stamp | None:
         month = self._months[date.month] if isinstance(date.month, bytes) else date.month
         if month is None:
             return None
         if date.year is not None:
             midnight = day_ns(date.year, month, date.day)
         else:
-            key = (month, date.day)
-            if key not in self._days:
-                self._days[key] = recent_day(month, date.day, self._now)
-            midnight = self._days[key]
+            midnight = recent_day(month, date.day, self._now)
         if midnight is None:
             return None
         if date.time is None:

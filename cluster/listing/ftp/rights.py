@@ -40,11 +40,10 @@ def _listing(
         tail = dated(_TAIL, line, begun.end() - 1) if begun else None
         if tail is None:
             return index
-        told, *printed = tail.groups()
-        date = dates.read(printed)
+        date = dates.read(tail)
         if date is None:
             return index
-        rows.append((Kind.DIRECTORY if line[:1] == b"d" else Kind.FILE, told, date, line[tail.end() :]))
+        rows.append((Kind.DIRECTORY if line[:1] == b"d" else Kind.FILE, tail[1], date, line[tail.end() :]))
     if not rows or not dates.one_language():
         return 0
     for kind, told, date, name in rows:

@@ -7,6 +7,7 @@ vsftpd 3.0.3, ProFTPD 1.3.8, Pure-FTPd 1.0.50, GNU, BSD and AIX `ls`, NetPresenz
 from __future__ import annotations
 
 import re
+from functools import lru_cache
 from typing import NamedTuple
 
 from cluster.listing.ftp.dates import DATE, Date, Dates, dated
@@ -37,7 +38,8 @@ _KINDS = {
 
 
 class _Row(NamedTuple):
-    head: re.Match[bytes]
+    letter: bytes
+    permissions: bytes
     owners: list[bytes]
     size: bytes
     date: Date | None
@@ -78,24 +80,23 @@ def _row(line: bytes, dates: Dates) -> _Row | None:
     tail = dated(_TAIL, line, head.end())
     if tail is None:
         untold = _UNTOLD(line, head.end())
-        return _Row(head, [], b"", None, untold[1]) if untold and head[2][:1] == b"?" else None
+        return _Row(head[1], head[2], [], b"", None, untold[1]) if untold and head[2][:1] == b"?" else None
     owners = line[head.end() : tail.start()].split()
     if not owners or not (owners[0].isdigit() or owners == [b"folder"]):
         return None
-    size, *printed = tail.groups()
-    date = dates.read(printed)
+    date = dates.read(tail)
     if date is None:
         return None
     name = line[tail.end() :]
     if date.left_aligned and name[:1] == b" " and name.strip():
         name = name[1:]
-    return _Row(head, owners, size, date, name)
+    return _Row(head[1], head[2], owners, tail[1], date, name)
 
 
 def _entry(row: _Row, dates: Dates) -> Entry:
     """A type that only its server knows, or facts that it could not find out, prove nothing."""
-    kind = _KINDS.get(row.head[1])
-    ids = [number(word) if word.isdigit() else None for word in row.owners[1:]]
+    kind = _KINDS.get(row.letter)
+    uid, gid = [_id(word) for word in row.owners[1:]] if len(row.owners) == 3 else (None, None)
     name, target = row.name, None
     if kind is Kind.SYMLINK:
         name, _, target = row.name.partition(b" -> ")
@@ -104,14 +105,19 @@ def _entry(row: _Row, dates: Dates) -> Entry:
         kind or Kind.FILE,
         size=number(row.size) if row.size.isdigit() else None,
         mtime=dates.stamp(row.date) if row.date else None,
-        mode=None if row.head[2][:1] == b"?" else _mode(row.head[2]),
-        uid=ids[0] if len(ids) == 2 else None,
-        gid=ids[1] if len(ids) == 2 else None,
+        mode=None if row.permissions[:1] == b"?" else _mode(row.permissions),
+        uid=uid,
+        gid=gid,
         target=target or None,
         ambiguous=kind is None or row.date is None,
     )
 
 
+def _id(word: bytes) -> int | None:
+    return number(word) if word.isdigit() else None
+
+
+@lru_cache(maxsize=512)
 def _mode(letters: bytes) -> int:
     mode = 0
     for index in range(9):

@@ -187,6 +187,7 @@ class Listing:
     own: Entry | None = None
     token: bytes = b""  # the same for the same page; empty where the origin has none
     same: bool = False  # the page is the one whose token was given: its entries are left out
+    age: float = 0.0  # s before it was asked for here that the origin had been asked: with other directories
 
 
 @value

@@ -16,8 +16,8 @@ from cluster.errors import UnsafeName
 from cluster.model import checked_path
 from cluster.plan.pattern import Expression, Pattern, variables
 
-READABLE = ("http", "https", "ftp", "ftps", "file")  # origins that this version reads
-PLANNED = ("rsync",)  # in the contract, refused with a sentence of its own
+RSYNC = ("rsync", "rsyncs", "rsync+ssh")  # from a daemon, from one behind TLS, by ssh
+READABLE = ("http", "https", "ftp", "ftps", "file", *RSYNC)  # origins that are read
 MAX_TEXT = 4000
 
 _NAME = re.compile(r"[a-z0-9][a-z0-9._-]{0,62}", re.ASCII)
@@ -32,6 +32,7 @@ _ACCOUNT = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.-]{0,31}", re.ASCII)
 _ZONE = re.compile(r"[A-Za-z0-9_+-]{1,40}(/[A-Za-z0-9_+-]{1,40}){0,2}", re.ASCII)
 _LIST = re.compile(r"[a-z][a-z0-9_-]{0,31}", re.ASCII)
 _VALUE = re.compile(r"[A-Za-z0-9._+~:@-]{1,100}", re.ASCII)
+_LOGIN = re.compile(r"(?<=://)[A-Za-z0-9_][A-Za-z0-9_.+-]{0,63}@", re.ASCII)
 _FILE = re.compile(r"[A-Za-z0-9_./+@~, -]{1,1024}", re.ASCII)
 
 
@@ -183,9 +184,9 @@ def proxy_url(text: str) -> str:
 def origin_url(text: str) -> str:
     """An origin's root directory, with a slash at its end. `file` URLs name a folder of this machine."""
     scheme = text.partition(":")[0].lower()
-    if scheme in PLANNED:
-        raise ValueError(f"{scheme} origins cannot be read by this version; it reads {', '.join(READABLE)}")
-    parts = _split(text, READABLE)
+    parts = _split(_LOGIN.sub("", text, count=1) if scheme in RSYNC else text, READABLE)
+    if parts.scheme in RSYNC:
+        _rsync_path(text, parts)
     if parts.scheme == "file":
         folder = unquote_to_bytes(parts.path)
         if parts.netloc not in ("", "localhost") or not folder.startswith(b"/") or b"\0" in folder:
@@ -193,6 +194,15 @@ def origin_url(text: str) -> str:
     if b".." in unquote_to_bytes(parts.path).split(b"/"):
         raise ValueError(f"{quoted(text)}: '..' is not allowed in an origin")
     return text if text.endswith("/") else text + "/"
+
+
+def _rsync_path(text: str, parts: SplitResult) -> None:
+    """What a daemon takes for a pattern cannot be in the path; the first part of it names the module."""
+    path = unquote_to_bytes(parts.path)
+    if any(special in path for special in (b"*", b"?", b"[", b"\\", b"\n", b"\r", b"\0")) or b"//" in path:
+        raise ValueError(f"{_safe(text)}: '*', '?', '[', backslashes and '//' are not allowed in this path")
+    if parts.scheme != "rsync+ssh" and not path.strip(b"/"):
+        raise ValueError(f"{_safe(text)}: names no module; write {parts.scheme}://host/module/path/")
 
 
 def _split(text: str, schemes: tuple[str, ...]) -> SplitResult:

@@ -133,7 +133,7 @@ class Relays:
                 return First(directory, *found, relayed=True)
         listed_at = int(self._clock.now() * SECOND)
         listing = await self.ask(origin, directory)
-        return First(directory, listing, listed_at)
+        return First(directory, listing, listed_at - int(listing.age * SECOND))
 
     async def resume(self, origin: Origin, scope: bytes) -> None:
         """Begin a walk of a part of what is held, for which no sibling is to wait."""
@@ -313,5 +313,5 @@ class Relays:
         except OriginError:
             self._listings.failed(name, directory, origin.url, asked)
             raise
-        self._listings.keep(name, directory, origin.url, listing, asked)
+        self._listings.keep(name, directory, origin.url, listing, asked - listing.age)
         return listing

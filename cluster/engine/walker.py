@@ -324,7 +324,7 @@ class Walker:
         context, visit.relayed = self._context, False
         visit.listed_at = int(context.clock.now() * SECOND)
         try:
-            return await self._relays.ask(context.origin, visit.path, known)
+            listing = await self._relays.ask(context.origin, visit.path, known)
         except OriginError as error:
             if context.look_above(visit, error):
                 return None
@@ -332,6 +332,8 @@ class Walker:
             if isinstance(error, Unreachable | IncompleteListing | SourceMissing):
                 context.sick = context.sick or f"{shown(visit.path) or '/'}: {error.message}"
             return None
+        visit.listed_at -= int(listing.age * SECOND)
+        return listing
 
     async def _carry_out(
         self, visit: Visit, view: View, listing: Listing, difference: Difference, digest: bytes

@@ -48,12 +48,21 @@ def _ftp(spec: OriginSpec, limits: Limits) -> Origin:
     return FtpOrigin(spec, limits)
 
 
+def _rsync(spec: OriginSpec, limits: Limits) -> Origin:
+    from cluster.origin.rsync import RsyncOrigin
+
+    return RsyncOrigin(spec, limits)
+
+
 SCHEMES: dict[str, Callable[[OriginSpec, Limits], Origin]] = {
     "file": _file,
     "ftp": _ftp,
     "ftps": _ftp,
     "http": _http,
     "https": _http,
+    "rsync": _rsync,
+    "rsyncs": _rsync,
+    "rsync+ssh": _rsync,
 }
 
 

@@ -7,8 +7,10 @@ import pytest
 from cluster.config.load import load
 from cluster.errors import ConfigErrors
 
-ANY_URL = "http://host/path or https://host/path or ftp://host/path or ftps://host/path or file:///path"
-READABLE = "http, https, ftp, ftps, file"
+ANY_URL = (
+    "http://host/path or https://host/path or ftp://host/path or ftps://host/path or file:///path "
+    "or rsync://host/path or rsyncs://host/path or rsync+ssh://host/path"
+)
 BELONGS = "belongs in the mirror's descriptor, config/mirrors/NAME.xml, since it is the same at every site"
 HOURS = '{ from = "...", to = "...", bandwidth = "..." }'
 NAMES = "it has a-z 0-9 . _ -, the first a letter or digit, at most 63"
@@ -128,8 +130,8 @@ def test_a_mistake_in_a_descriptor_is_one_line(folder, inside, line):
         ("", "1: <mirror>: <origin> is missing"),
         ("<origin/>", '3: <origin>: the attribute url="..." is missing'),
         (
-            '<origin url="rsync://ftp.example.org/debian/"/>',
-            "3: <origin url>: rsync origins cannot be read by this version; it reads " + READABLE,
+            '<origin url="gopher://a/"/>',
+            "3: <origin url>: 'gopher://a/' is not a URL that can be used here; write " + ANY_URL,
         ),
         (
             '<origin\n  private="yes"\n  url="ftp.example.org/debian"/>',
@@ -142,6 +144,28 @@ def test_a_mistake_in_a_descriptor_is_one_line(folder, inside, line):
         (
             '<origin url="file://host/debian/"/>',
             "3: <origin url>: 'file://host/debian/' is not a folder of this machine; write file:///path/of/folder",
+        ),
+        (
+            '<origin url="rsync://a/"/>',
+            "3: <origin url>: 'rsync://a/': names no module; write rsync://host/module/path/",
+        ),
+        (
+            '<origin url="rsync://a/debian/[a]*/"/>',
+            None,
+        ),
+        (
+            '<origin url="rsync://a/x*/"/>',
+            (
+                "3: <origin url>: 'rsync://a/x*/': '*', '?', '[', backslashes and '//' are not allowed in "
+                "this path"
+            ),
+        ),
+        (
+            '<origin url="rsync://me:secret@a/debian/"/>',
+            (
+                "3: <origin url>: a user or password in a URL is not allowed; name a file of mode 0600: "
+                'credentials="FILE"'
+            ),
         ),
         ('<origin url="https://a/" marker="x"/>', "3: <origin marker>: only a file origin can have this"),
         (

@@ -17,11 +17,12 @@ from cluster.origin.http import HttpOrigin
 from cluster.origin.local import LocalOrigin
 from cluster.origin.memory import MemoryOrigin
 from cluster.origin.open import Shared, open_origin
+from cluster.origin.rsync import RsyncOrigin
 from tests import servers
 from tests.origin import conformance
 from tests.origin.ftp_servers import open_to_all, paired
 
-KINDS = ("memory", "local", "local, wrapped", "http", "http, wrapped")
+KINDS = ("memory", "local", "local, wrapped", "http", "http, wrapped", "rsync", "rsync, wrapped")
 FTP = ("vsftpd", "proftpd", "pure_ftpd", "vsftpd, wrapped", "vsftpd, tls", "proftpd, tls", "pure_ftpd, tls")
 
 
@@ -42,13 +43,18 @@ def in_memory() -> MemoryOrigin:
     return origin
 
 
-def opened(kind: str, root: Path, start_nginx: Callable[..., Any]) -> Origin:
+def opened(
+    kind: str, root: Path, start_nginx: Callable[..., Any], start_rsyncd: Callable[..., Any]
+) -> Origin:
     if kind == "memory":
         return in_memory()
     on_disk(root)
     if kind.startswith("local"):
         spec = OriginSpec(f"file://{href(os.fsencode(root))}/")
         return open_origin(spec, Limits(), Shared()) if "wrapped" in kind else LocalOrigin(spec, Limits())
+    if kind.startswith("rsync"):
+        spec = OriginSpec(start_rsyncd(root).url)
+        return open_origin(spec, Limits(), Shared()) if "wrapped" in kind else RsyncOrigin(spec, Limits())
     spec = OriginSpec(start_nginx(root).url, timezone="UTC")
     return open_origin(spec, Limits(), Shared()) if "wrapped" in kind else HttpOrigin(spec, Limits())
 
@@ -56,9 +62,13 @@ def opened(kind: str, root: Path, start_nginx: Callable[..., Any]) -> Origin:
 class TestEveryOrigin(conformance.Conformance):
     @pytest.fixture(params=KINDS)
     async def origin(
-        self, request: pytest.FixtureRequest, tmp_path: Path, start_nginx: Callable[..., Any]
+        self,
+        request: pytest.FixtureRequest,
+        tmp_path: Path,
+        start_nginx: Callable[..., Any],
+        start_rsyncd: Callable[..., Any],
     ) -> AsyncIterator[Origin]:
-        origin = opened(request.param, tmp_path, start_nginx)
+        origin = opened(request.param, tmp_path, start_nginx, start_rsyncd)
         yield origin
         await origin.close()
 

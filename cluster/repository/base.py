@@ -112,7 +112,7 @@ class Group:
     """Files that together are one root. `read` is what of them to read, the best first; they say the same.
 
     `files` is all that was found of the group, in the order in which they are to be published one right
-    after the other.
+    after the other. `signatures` is empty for what nobody signs (.treeinfo, PyPI): no keyring judges it.
     """
 
     name: bytes

@@ -89,6 +89,8 @@ class Yum:
 
 
 def _group(name: bytes, files: set[bytes]) -> Group:
+    if name.rpartition(b"/")[2] in treeinfo.NAMES:
+        return Group(name, (name,), (name,))
     asc = name + b".asc"
     ordered = tuple(path for path in (name + _KEY, asc, name) if path in files)
     return Group(name, (name,), ordered, (Signature(name, (asc,) if asc in files else ()),))

@@ -478,6 +478,16 @@ class Hooks:
 
 
 @value
+class Repository:
+    """One `<repository>`: what lies at and below `path` is published in states that are complete. `keyring`
+    is a file of the OpenPGP keys that may sign it; None: signatures are not looked at."""
+
+    type: str
+    path: bytes = b""
+    keyring: str | None = None
+
+
+@value
 class Serve:
     http: bool = True
     ftp: bool = True
@@ -546,6 +556,7 @@ class Mirror:
     delete: Deletion = field(default_factory=Deletion)
     sideways: Sideways = field(default_factory=Sideways)
     last: tuple[str, ...] = ()  # patterns: published after everything else
+    repositories: tuple[Repository, ...] = ()
     attributes: Attributes = field(default_factory=Attributes)
     sites: tuple[str, ...] = ()  # sorted names of the sites that carry it
     serve: Serve = field(default_factory=Serve)

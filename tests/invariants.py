@@ -7,9 +7,11 @@ that needs no records: it holds even in the moment after a kill.
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import json
 import os
+import sqlite3
 import stat
 from collections.abc import Iterable
 from dataclasses import dataclass, field
@@ -265,7 +267,20 @@ async def check_invariants(
     _holds(not unknown, "INV5 honest", f"on disk and in no record: {sorted(map(shown, unknown))[:5]}")
     temporaries = Path(site.data, ".sideways", "tmp", mirror.name)
     left = sorted(p.name for p in temporaries.iterdir()) if temporaries.exists() else []
+    waiting = _waiting(site, mirror)
+    lost = waiting - set(left)
+    _holds(not lost, "INV4 bounded", f"waits for its state, and is not there: {lost}")
+    left = [name for name in left if name not in waiting]
     _holds(len(left) <= partials, "INV4 bounded", f"temporaries are left: {left[:5]}")
+
+
+def _waiting(site: Site, mirror: Mirror) -> set[str]:
+    """The temporaries of a state of a repository that is not complete yet."""
+    records = Path(site.state, f"{mirror.name}.db")
+    if not records.exists():
+        return set()
+    with contextlib.closing(sqlite3.connect(records)) as connection:
+        return {os.fsdecode(name) for (name,) in connection.execute("SELECT temporary FROM waiting")}
 
 
 def _check_record(

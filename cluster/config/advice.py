@@ -73,6 +73,12 @@ def _mirror(mirror: Mirror) -> Iterator[str]:
                 yield f"origin {origin.url}: {what} file {file} is not on this machine"
     if mirror.schedule.webhook and not os.path.isfile(mirror.schedule.webhook):
         yield f"schedule: webhook secret {mirror.schedule.webhook} is not on this machine"
+    for repository in mirror.repositories:
+        label = f"{repository.type} repository /{repository.path.decode()}"
+        if repository.keyring is None:
+            yield f"{label}: no keyring: whoever can change the origin's files can change its digests as well"
+        elif not os.path.isfile(repository.keyring):
+            yield f"{label}: keyring {repository.keyring} is not on this machine"
     if all(origin.paused for origin in mirror.origins):
         yield "every origin is paused"
     for rules in (mirror.select, *(rules for _, rules in mirror.elsewhere)):

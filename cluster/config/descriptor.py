@@ -214,7 +214,7 @@ def _layer(root: etree._Element, source: Source, problems: Problems) -> Layer:
         if tag == "alias":
             raw = Raw(_text(element), where, label)
             _many(out, tag, where, label).items.append(Item(tag, {"path": raw}, where, label))
-        elif tag in ("origin", "define", "downstream"):
+        elif tag in ("origin", "define", "downstream", "repository"):
             _many(out, tag, where, label).items.append(_item(element, rule, source))
         elif rule.text:
             out[tag] = Raw(_text(element), where, label)

@@ -119,6 +119,7 @@ def mirror(
         select=selection(settings, site),
         last=settings["publish.last"].value,
         downstreams=settings["downstream"].value,
+        repositories=settings["repository"].value,
         sites=tuple(sorted(set(settings["sites"].value or sites))),
         **values,
     )

@@ -26,6 +26,7 @@ from cluster.model import (
     OriginSpec,
     Probe,
     Pushed,
+    Repository,
     Role,
     Rule,
     Told,
@@ -60,7 +61,8 @@ class Field:
 class ListField:
     """A setting that is said several times; one layer's list replaces the one below it as a whole.
 
-    `needs` and `may` name the attributes of an item; `kinds` the elements it may be.
+    `needs` and `may` name the attributes of an item; `kinds` the elements it may be; `files` those attributes
+    that are paths, relative to the file that they stand in.
     """
 
     parse: Callable[[Item], Any]
@@ -68,6 +70,7 @@ class ListField:
     kinds: tuple[str, ...]
     needs: tuple[str, ...]
     may: tuple[str, ...] = ()
+    files: tuple[str, ...] = ()
 
 
 def _whole(low: int, high: int) -> Field:
@@ -339,6 +342,23 @@ def shown_rule(rule: Rule) -> str:
     return f"{'include' if rule.include else 'exclude'} {' '.join(said)}"
 
 
+REPOSITORIES = ("alpine", "apt", "arch", "plain-digests", "pypi", "yum")  # as `cluster.repository` has them
+
+
+def _repository(item: Item) -> Repository:
+    kind, path, keyring = (item.fields.get(name) for name in ("type", "path", "keyring"))
+    assert kind is not None
+    if kind.text not in REPOSITORIES:
+        raise ValueError(f"{units.quoted(kind.text)} is not one of {', '.join(REPOSITORIES)}")
+    below = words.relative_path(path.text.strip("/")) if path is not None and path.text.strip("/") else b""
+    return Repository(kind.text, below, keyring.text if keyring is not None else None)
+
+
+def _shown_repository(one: Repository) -> str:
+    place = "/" + one.path.decode()
+    return f"{one.type} {place}" + (f" keyring {one.keyring}" if one.keyring else "")
+
+
 MOMENTS = ("before", "after", "publish", "failure")
 HOOKS = ListField(_command, shlex.join, ("hook",), (), ("command",))
 
@@ -371,6 +391,9 @@ LISTS: Mapping[str, ListField] = {
         ("name",),
         tuple(name for name in DOWNSTREAM if name != "name"),
     ),
+    "repository": ListField(
+        _repository, _shown_repository, ("repository",), ("type",), ("path", "keyring"), ("keyring",)
+    ),
     "sites": ListField(lambda i: words.name(i.fields["name"].text), str, ("site",), ("name",)),
     **{f"hooks.{moment}": HOOKS for moment in MOMENTS},
 }
@@ -381,7 +404,9 @@ TEXTS = frozenset(
 )  # of list items: as `Field.text`
 
 # What names a mirror belongs to its descriptor alone: it is the same at every site.
-DESCRIPTOR_ONLY = frozenset({"title", "description", "homepage", "category", "path", "alias", "sites"})
+DESCRIPTOR_ONLY = frozenset(
+    {"title", "description", "homepage", "category", "path", "alias", "sites", "repository"}
+)
 
 
 def parsed(layer: Layer, root: str, problems: Problems) -> dict[str, Setting]:
@@ -397,10 +422,21 @@ def parsed(layer: Layer, root: str, problems: Problems) -> dict[str, Setting]:
             for item in said.items:
                 with problems.noting(item):
                     placed = _rooted(item, root) if key == "downstream" else item
-                    values.append(LISTS[key].parse(placed))
+                    values.append(LISTS[key].parse(_with_files(placed, LISTS[key].files, root)))
             out[key] = Setting(tuple(values), said.where, said.label)
     _exclusive(out, problems)
     return out
+
+
+def _with_files(item: Item, names: tuple[str, ...], root: str) -> Item:
+    """The same with these attributes as whole paths. Raises ValueError."""
+    fields = dict(item.fields)
+    for name in names:
+        if name in fields:
+            said = words.file_name(fields[name].text)
+            whole = os.path.normpath(os.path.join(root, os.path.dirname(fields[name].where.file), said))
+            fields[name] = replace(fields[name], text=whole)
+    return replace(item, fields=fields)
 
 
 def _put(out: dict[str, Setting], key: str, field: Field, raw: Raw, root: str, problems: Problems) -> None:
@@ -474,6 +510,7 @@ def built_in(key: str) -> object:
         "downstream": "downstreams",
         "walk.order": "order",
         "publish.last": "last",
+        "repository": "repositories",
     }.get(key)
     if whole or not group:
         return getattr(_MIRROR, whole or attribute)

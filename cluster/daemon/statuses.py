@@ -120,6 +120,7 @@ async def of_directory(site: Site, mirror: Mirror, path: bytes, now: float) -> d
         summary = await summarise(reader)
         suspects = await reader.suspects()
         health = await reader.origins()
+        repositories = await reader.repositories()
         passes = await reader.passes(LOOKED_BACK)
     finally:
         await reader.close()
@@ -135,6 +136,7 @@ async def of_directory(site: Site, mirror: Mirror, path: bytes, now: float) -> d
         "suspects": suspects,
         "origins": _origins(mirror, health, now),
         "notes": _notes(passes),
+        "repositories": repositories,
     }
 
 
@@ -268,6 +270,14 @@ def _remarks(facts: dict[str, Any]) -> list[str]:
     ]
 
 
+def _repository(one: dict[str, Any]) -> str:
+    """The state of a repository that is published, and why no newer one is."""
+    name = f"{one['root']} ({one['label']})" if one["label"] else one["root"]
+    state = f"published {when(one['published'])}" if one["published"] is not None else "not published yet"
+    trouble = f"; since {when(one['since'])}: {one['trouble']}" if one["trouble"] else ""
+    return f"{one['type']} {name}: {state}{trouble}"
+
+
 def _last(row: dict[str, Any], doing: dict[str, Any] | None) -> str:
     """What became of the last pass. One that has not ended is going on, or was cut off: where no daemon says
     that it runs, a log tells which."""
@@ -290,6 +300,8 @@ def print_directory(facts: dict[str, Any], say: Say) -> None:
         say(f"  left out  {omitted(one)}: {one['reason']}")
     for rule in facts.get("unused_rules") or ():
         say(f"  this rule has matched nothing: {rule}")
+    for line in map(_repository, facts["repositories"]):
+        say(f"  {line}")
     for entry in facts["entries"]:
         size = entry.get("size")
         source = entry.get("source") or ""

@@ -25,7 +25,7 @@ from cluster.model import Claim, Offer, Trust
 from cluster.peer.client import Bodies, Sibling, Told, Wish
 from cluster.plan.order import SPLIT, owner
 from cluster.plan.select import Carriers
-from cluster.plan.source import FromOrigin, FromSibling, PutOff, Source, decide, same_version
+from cluster.plan.source import FromOrigin, FromSibling, PutOff, Source, decide, is_version, same_version
 from cluster.store.tree import Staged
 
 ROUNDS = 3  # questions on their way at once: the next answer is here when one has been dealt with
@@ -331,7 +331,9 @@ class Asking:
             for name in (first,) if alone else siblings:
                 some, wishes = asked[name]
                 some.append(job)
-                wishes.append(Wish(job.visit.path, job.entry, send=sending and small and name == first))
+                sha256 = job.wanted.sha256
+                send = (sending or sha256 is not None) and small and name == first
+                wishes.append(Wish(job.visit.path, job.entry, sha256, send=send))
         return [self._talk(siblings[name], *what) for name, what in asked.items() if what[0]], not alone
 
     def _talk(self, sibling: Sibling, jobs: list[Job], wishes: list[Wish]) -> _Talk:
@@ -443,7 +445,7 @@ class Asking:
                     claims.setdefault(key, []).append((site, claim))
                 if offer is None:
                     continue
-                if talk.wishes[place].send and same_version(job.entry, offer):
+                if talk.wishes[place].send and is_version(job.entry, offer, job.wanted.sha256):
                     talk.expected[place] = job, FromSibling(site, offer, verified=verified)
                     coming.add(key)
                     if claimed:
@@ -499,6 +501,7 @@ class Asking:
             own=self._context.site,
             trust=sideways.trust,
             patience=sideways.patience,
+            sha256=job.wanted.sha256,
         )
 
 

@@ -11,6 +11,7 @@ from cluster.engine.batch import Batcher
 from cluster.engine.clock import Clock
 from cluster.engine.listings import Relays
 from cluster.engine.report import Report, Reporter
+from cluster.engine.verdicts import Verdicts
 from cluster.errors import Changed, Vanished
 from cluster.model import Entry, Held, Mirror, join, shown, split
 from cluster.origin.base import Origin
@@ -33,6 +34,7 @@ class Stage(enum.IntEnum):
     PUT_OFF = 2  # files that a sibling was fetching
     LAST = 3  # `<publish last=...>`
     LAST_PUT_OFF = 4
+    NAMED = 6  # what a repository names and is not here
     LINKS = 5  # names that the origin links otherwise than before: done after PUT_OFF
 
 
@@ -53,6 +55,7 @@ class Visit:
     put_off: float | None = None  # since when (monotonic s) it is left to a sibling to list it
     alone: bool = False  # listed again by itself: of what lies below, only what is new is walked
     from_above: bool = False  # the directory that it is in was listed in this pass
+    ahead: bool = False  # before the walk: the directory may not be here yet
     pending: int = 0
     failures: tuple[tuple[bytes, str], ...] = ()
 
@@ -114,6 +117,7 @@ class Context:
     report: Report
     record: PassRecord
     batcher: Batcher
+    verdicts: Verdicts
     policy: Policy
     last: Patterns
     carriers: Carriers
@@ -175,6 +179,8 @@ class Context:
         """Something of a directory could not be done; it is told to everybody."""
         path = join(visit.path, name) if name else visit.path
         error = error.removeprefix(f"{shown(path)}: ")  # the store's errors name it as well
+        if name and self.verdicts.quiet(path, error):
+            return
         visit.failures = (*visit.failures, (name, error))
         self.late.setdefault(visit.path, []).append((name, error))
         self.report.files.failed += 1

@@ -94,6 +94,11 @@ class Fetcher:
 
     async def take(self, visit: Visit, wanted: Sequence[Wanted]) -> None:
         """Dispatch the files of one directory. Waits while the queues are full."""
+        verdicts = self._context.verdicts
+        if verdicts.active:
+            ours = await verdicts.ours(visit.path, wanted)
+            visit.agrees = visit.agrees and len(ours) == len(wanted)
+            wanted = ours
         wanted = await self._deferred(visit, wanted)
         if self._context.mirror.order is Order.BACKWARD:
             wanted = list(reversed(wanted))
@@ -183,7 +188,7 @@ class Fetcher:
                 self._finished(job)
             elif want.ask:
                 await self._origin.put(job)
-            elif want.entry.link is not None and await self._linked(job, want.entry.link):
+            elif want.entry.link is not None and not want.named and await self._linked(job, want.entry.link):
                 pass
             elif _is_large(want) and (self._by_parts(job.path, want) or await self._begun(job)):
                 await self._parted.put(job)
@@ -410,6 +415,7 @@ class Fetcher:
             own=self._context.site,
             trust=sideways.trust,
             patience=sideways.patience,
+            sha256=job.wanted.sha256,
         )
 
     async def _sideways_worker(self) -> None:

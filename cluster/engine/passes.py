@@ -23,6 +23,8 @@ from cluster.engine.fetcher import Fetcher
 from cluster.engine.following import Due, Followed, Following, outermost
 from cluster.engine.listings import First, Relays
 from cluster.engine.report import Report, Reporter
+from cluster.engine.repositories import Repositories
+from cluster.engine.verdicts import Verdicts
 from cluster.engine.walker import Walker
 from cluster.errors import StoreError
 from cluster.model import SECOND, Held, Kind, Mirror, OriginSpec, Site, Trust, shown, split
@@ -249,6 +251,13 @@ class _Pass:
         self._selection = Selection(mirror.select, today(record.started))
         if not self._dry:
             self._around.listings.passed.begins(mirror.name, origin.url, rules)
+        policy = replace(
+            _policy(mirror, self._selection),
+            foreign=self._choosing.foreign(self._spec),
+            links=origin.properties.symlinks,
+        )
+        verdicts = Verdicts(mirror, self._store, policy, dry=self._dry)
+        await verdicts.start()
         context_of: list[Context] = []
 
         def renew(changes: Iterable[Change]) -> None:
@@ -272,11 +281,8 @@ class _Pass:
                 report=self._report,
                 record=record,
                 batcher=batcher,
-                policy=replace(
-                    _policy(mirror, self._selection),
-                    foreign=self._choosing.foreign(self._spec),
-                    links=origin.properties.symlinks,
-                ),
+                verdicts=verdicts,
+                policy=policy,
                 last=Patterns(mirror.last),
                 carriers=self._carriers,
                 rules=rules,
@@ -325,6 +331,12 @@ class _Pass:
         known: First | None,
         followed: Followed | None,
     ) -> None:
+        async def revisit(paths: AbstractSet[bytes]) -> None:
+            await self._revisit(walker, fetcher, paths)
+            await self._through(context, walker, fetcher, ALL)
+
+        repositories = Repositories(context, fetcher, revisit)
+        await repositories.before()
         if followed is not None:
             await self._walk_due(walker, fetcher, followed)
         else:
@@ -333,6 +345,7 @@ class _Pass:
         self._relays.end()
         await self._through(context, walker, fetcher, FIRST)
         await parting.part(context)
+        await repositories.after()
         if context.last and (self._report.files.failed or context.sick):
             self._report.notes.append(
                 "not everything could be fetched: what is published last stays as it was, nothing is deleted"
@@ -340,7 +353,7 @@ class _Pass:
             return
         await self._through(context, walker, fetcher, ALL)
         if not self._scope:
-            await self._delete(context, walker, fetcher)
+            await self._delete(context, walker, fetcher, await repositories.spared())
 
     async def _through(
         self, context: Context, walker: Walker, fetcher: Fetcher, stages: Sequence[Stage]
@@ -455,14 +468,16 @@ class _Pass:
 
     # -- the end
 
-    async def _delete(self, context: Context, walker: Walker, fetcher: Fetcher) -> None:
+    async def _delete(
+        self, context: Context, walker: Walker, fetcher: Fetcher, spared: Sequence[bytes]
+    ) -> None:
         """Judge deletions as a whole (invariant 5), and make room for names that changed their kind."""
         files = self._report.files
         if context.sick:
             self._report.notes.append(f"nothing deleted: the origin is not well ({context.sick})")
             return
         now = int(self._around.clock.now())
-        plan = await self._store.plan(context.record, self._mirror.delete, now)
+        plan = await self._store.plan(context.record, self._mirror.delete, now, spared)
         files.waiting += plan.waiting
         if plan.held_because:
             files.held, self._report.plan = plan.files, plan.hash

@@ -43,6 +43,7 @@ class Report:
     left_out: list[dict[str, object]] = field(default_factory=list)  # how much for which reason
     rules: str = ""  # a digest of the rules that this pass went by
     unused: list[str] | None = None  # those of `<select>` that have matched nothing so far; None: not known
+    published: int = 0  # states of repositories
     followed: str = ""  # the sibling whose comparison stands for what was not looked at here
 
     def failed(self, message: str) -> None:
@@ -74,6 +75,7 @@ class Report:
             "left_out": self.left_out,
             "rules": self.rules,
             "unused": self.unused,
+            "published": self.published,
             "followed": self.followed,
         }
 

@@ -21,6 +21,7 @@ from cluster.peer.client import Sibling
 from cluster.plan import steal
 from cluster.plan.compare import Evidence, answer, fetched, record, validator
 from cluster.plan.source import FromSibling
+from cluster.plan.states import Fate
 from cluster.plan.steal import RANGE
 from cluster.store.appearance import disk_time
 from cluster.store.staging import Staging
@@ -371,11 +372,13 @@ class Transfer:
         await self._add(job, change, "link")
 
     async def _publish(self, job: Job, staged: Staged) -> None:
-        change = Change(job.visit.path, staged.held, previous=job.wanted.previous, staged=staged)
-        await self._add(job, change, staged.held.source)
+        await self.publish_all([(job, staged)])
 
     async def publish_all(self, ready: Sequence[tuple[Job, Staged]]) -> None:
-        """Temporaries of files that came from one place, into the next batch."""
+        """Temporaries of files that came from one place, into the next batch; but what a repository wants to
+        publish otherwise."""
+        if self._context.verdicts.active:
+            ready = await self._landed(ready)
         await self._context.batcher.add_all(
             [
                 (
@@ -386,6 +389,20 @@ class Transfer:
                 for job, staged in ready
             ]
         )
+
+    async def _landed(self, ready: Sequence[tuple[Job, Staged]]) -> list[tuple[Job, Staged]]:
+        """Those of them that are published now; the others are over."""
+        now: list[tuple[Job, Staged]] = []
+        for job, staged, fate in await self._context.verdicts.landed(ready):
+            if fate is Fate.PUBLISH:
+                now.append((job, staged))
+                continue
+            job.visit.agrees = False
+            self._arrived(job)
+            if fate is Fate.KEEP:
+                self._count(job, staged.held, staged.held.source)
+            self.settle(job)
+        return now
 
     async def _add(self, job: Job, change: Change, source: str) -> None:
         done = self._done(job, change.held, source)
@@ -400,17 +417,20 @@ class Transfer:
                 else:
                     self.fail(job, str(error))
                 return
-            files = self._context.report.files
-            if source == "origin":
-                files.origin += 1
-            elif source == "link":
-                files.unchanged += 1
-            else:
-                files.sideways += 1
-            self._context.reporter.file(job.path, held.size, source)
+            self._count(job, held, source)
             self.settle(job)
 
         return done
+
+    def _count(self, job: Job, held: Held, source: str) -> None:
+        files = self._context.report.files
+        if source == "origin":
+            files.origin += 1
+        elif source == "link":
+            files.unchanged += 1
+        else:
+            files.sideways += 1
+        self._context.reporter.file(job.path, held.size, source)
 
     async def _write_small(self) -> None:
         """Bodies that arrived while the last group was being written make the next group."""

@@ -228,6 +228,7 @@ class Walker:
     async def _listed(self, visit: Visit, view: View, listing: Listing) -> None:
         """Compare with what we hold, and do what follows from it."""
         context = self._context
+        context.verdicts.listed(visit.path, listing.entries)
         visit.token = listing.token or token(listing)
         # What has no directories ends every circle, and need not be told from others.
         circles = any(entry.kind is Kind.DIRECTORY for entry in listing.entries)

@@ -205,11 +205,14 @@ def same_attributes(want: Held, held: Held) -> bool:
 
 @value
 class Wanted:
-    """A file whose bytes are needed (or whose record must be settled: `ask`), and what we hold of it."""
+    """A file whose bytes are needed (or whose record must be settled: `ask`), and what we hold of it.
+    `named`: a repository says what its bytes must be, which is `sha256` where that is known."""
 
     entry: Entry
     previous: Held | None = None
     ask: bool = False
+    named: bool = False
+    sha256: bytes | None = None
 
 
 def again(entry: Entry, have: Held) -> Wanted:

@@ -49,6 +49,13 @@ def same_version(entry: Entry, offer: Offer) -> bool:
     return offer.kind is Kind.FILE and offer.sha256 is not None and as_listed(entry.size, entry.mtime, offer)
 
 
+def is_version(entry: Entry, offer: Offer, sha256: bytes | None) -> bool:
+    """The same where what the bytes must be may be known by a digest that the origin publishes."""
+    if sha256 is None:
+        return same_version(entry, offer)
+    return offer.kind is Kind.FILE and offer.sha256 == sha256
+
+
 def as_listed(size: int | None, mtime: Stamp | None, held: Offer | Held) -> bool:
     """Whether a file is the one that an origin lists with this size and time: both must be told exactly."""
     if size is None or mtime is None or held.size != size:
@@ -79,12 +86,28 @@ def named_so(offered: Sequence[Offered], etag: str) -> list[Offered]:
 
 
 def choose(
-    path: bytes, entry: Entry, offered: Sequence[Offered], *, own: str, trust: Trust, patience: float
+    path: bytes,
+    entry: Entry,
+    offered: Sequence[Offered],
+    *,
+    own: str,
+    trust: Trust,
+    patience: float,
+    sha256: bytes | None = None,
 ) -> Source:
     """The source of one file in directory `path`, given what the siblings that answered said."""
     holders = [(o.site, o.held[entry.name]) for o in offered if entry.name in o.held]
     claims = [(o.site, o.claims[entry.name]) for o in offered if entry.name in o.claims]
-    return decide(join(path, entry.name), entry, holders, claims, own=own, trust=trust, patience=patience)
+    return decide(
+        join(path, entry.name),
+        entry,
+        holders,
+        claims,
+        own=own,
+        trust=trust,
+        patience=patience,
+        sha256=sha256,
+    )
 
 
 def decide(
@@ -96,11 +119,14 @@ def decide(
     own: str,
     trust: Trust,
     patience: float,
+    sha256: bytes | None = None,
 ) -> Source:
-    """The source of the file `path`, given who says that it holds it and who that it is fetching it."""
-    held = [(site, offer) for site, offer in holders if same_version(entry, offer)]
+    """The source of the file `path`, given who says that it holds it and who that it is fetching it. `sha256`
+    is what the origin's repository says that it must have: then any one sibling's bytes will do, with
+    whatever trust (HAZARDS section 4)."""
+    held = [(site, offer) for site, offer in holders if is_version(entry, offer, sha256)]
     if held:
-        found = _accepted(held, trust)
+        found = _accepted(held, trust if sha256 is None else Trust.SIBLINGS)
         if found is not None:
             return found
     contested: PutOff | None = None

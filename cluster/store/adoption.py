@@ -119,7 +119,8 @@ def partial_names(connection: sqlite3.Connection, now: int) -> set[bytes]:
     connection.execute("DELETE FROM partials WHERE at < ?", (now - KEPT,))
     for (path,) in connection.execute("SELECT path FROM growing WHERE at < ?", (now - KEPT,)).fetchall():
         forget_growing(connection, path)
-    query = "SELECT temporary FROM partials UNION ALL SELECT temporary FROM growing"
+    query = """SELECT temporary FROM partials UNION ALL SELECT temporary FROM growing
+               UNION ALL SELECT temporary FROM waiting"""
     return {name for (name,) in connection.execute(query)}
 
 

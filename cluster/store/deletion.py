@@ -14,7 +14,7 @@ from dataclasses import dataclass, replace
 from cluster.errors import StoreError, UsageError
 from cluster.model import Deletion, Held, Kind, join, shown
 from cluster.plan import guard
-from cluster.store import agreement, digest, intents, rows
+from cluster.store import agreement, digest, intents, protection, rows
 from cluster.store.records import PassRecord, Plan, Planned, Totals
 from cluster.store.schema import ROOT
 
@@ -29,15 +29,26 @@ class _Item:
     evidence: bytes
 
 
-def make(connection: sqlite3.Connection, record: PassRecord, policy: Deletion, now: int) -> Plan:
-    """What this pass missed and whose time has come, judged as a whole and stored.
+def make(
+    connection: sqlite3.Connection,
+    record: PassRecord,
+    policy: Deletion,
+    now: int,
+    spared: Sequence[bytes] = (),
+) -> Plan:
+    """What this pass missed and whose time has come, judged as a whole and stored. What is at or below
+    `spared` waits, and what a state of a repository names that clients may still use.
 
     A plan that was approved and has not changed since is not judged again.
     """
+    missed = list(_outermost(_missed(connection, record)))
     due: list[_Item] = []
     waiting = 0
-    for item in _outermost(_missed(connection, record)):
-        if guard.waits(item.candidate, policy, now):
+    protection.over(connection, [i.candidate for i in missed if not guard.waits(i.candidate, policy, now)])
+    protection.lapse(connection, now - int(policy.grace))
+    for item in missed:
+        path = item.candidate.path
+        if guard.waits(item.candidate, policy, now) or protection.holds(connection, path, spared):
             waiting += item.candidate.files
         else:
             due.append(item)

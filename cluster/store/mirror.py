@@ -63,6 +63,7 @@ from cluster.store.records import (
 )
 from cluster.store.small import Order
 from cluster.store.staging import Partial, Staging
+from cluster.store.switching import Repositories
 from cluster.store.tree import Change, Staged
 from cluster.store.viewing import glances, look
 
@@ -132,6 +133,7 @@ class MirrorStore:
         self._removals = True  # there may be deletions whose renames are not done
         self._growing: dict[bytes, bytes] = {}  # temporary: path, of what comes by parts
         self._protected: set[asyncio.Task[Any]] = set()
+        self.repositories = Repositories(self._records, self._tree, self._on_disk, self.publish)
 
     @classmethod
     async def open(cls, mirror: Mirror, site: Site, now: int) -> MirrorStore:
@@ -155,6 +157,7 @@ class MirrorStore:
         store = cls(mirror, lock, opened, disk)
         try:
             await store._finish_removals(now)
+            await store.repositories.finish(now)
             if opened.recovered:
                 touched = sorted(opened.recovered)
                 await store._records.read(lambda c: opened.publicity.write(c, touched, now))
@@ -637,17 +640,16 @@ class MirrorStore:
         return held
 
     async def publish(
-        self, changes: Sequence[Change], attributes: dict[bytes, Held], now: int
+        self, changes: Sequence[Change], attributes: dict[bytes, Held], now: int, *, ordered: bool = False
     ) -> list[Exception | None]:
         """One batch by the order of effects: intent, sync, renames, directories synced, result and journal.
 
         `attributes`: directories whose own mode, owner and mtime are set afterwards (path -> record; with b""
         for the root). Per change None, or why it was not done (Blocked, DiskFull, OSError); the rest is.
-        Raises DiskFull, StoreError where the records cannot be written; what was renamed by then is found
-        again by the next call, or when the store is opened.
-        """
+        `ordered` as in Batch. Raises DiskFull, StoreError where the records cannot be written; what was
+        renamed by then is found again by the next call, or when the store is opened."""
         told: list[list[Exception | None]] = []
-        await self.publish_all(Batch(changes, attributes, now, told.append), lambda: None)
+        await self.publish_all(Batch(changes, attributes, now, told.append, ordered), lambda: None)
         return told[0]
 
     async def publish_all(self, first: Batch, following: Following) -> None:
@@ -670,6 +672,8 @@ class MirrorStore:
         try:
             await self._repair(now)
             refused = await self._refused(changes)
+            if refused and batch.ordered:
+                refused = dict.fromkeys(range(len(changes)), next(iter(refused.values())))
             wanted = [change for i, change in enumerate(changes) if i not in refused]
             begun = await self._records.write(
                 lambda c, _: publishing.begin(c, wanted, batch.attributes, now), durable=True
@@ -688,7 +692,9 @@ class MirrorStore:
         self._moves += 1
         after: Batch | None = None
         try:
-            work = partial(publishing.renamed, self._tree, wanted, synced=underway.synced)
+            work = partial(
+                publishing.renamed, self._tree, wanted, synced=underway.synced, ordered=underway.batch.ordered
+            )
             renamed = await self._on_disk(work)
             if not (self._removals or self._waiting):
                 after = following()
@@ -771,10 +777,15 @@ class MirrorStore:
 
     # -- deletions
 
-    async def plan(self, record: PassRecord, policy: Deletion, now: int) -> Plan:
-        """What is due after this complete pass, judged by `plan.guard`. Stored as held if it may not go."""
+    async def plan(
+        self, record: PassRecord, policy: Deletion, now: int, spared: Sequence[bytes] = ()
+    ) -> Plan:
+        """What is due after this complete pass, judged by `plan.guard`. Stored as held if it may not go.
+        Names at and below `spared` wait."""
         await self.scrub_digests()
-        return await self._records.write(lambda c, _: deletion.make(c, record, policy, now), durable=True)
+        return await self._records.write(
+            lambda c, _: deletion.make(c, record, policy, now, spared), durable=True
+        )
 
     async def delete(self, plan: Plan, now: int) -> tuple[int, int]:
         """Carry out a plan as a whole: tombstones committed, status rewritten, then renames to the trash.

@@ -21,13 +21,15 @@ class Batch:
 
     `attributes`: directories whose own mode, owner and mtime are set afterwards (path -> record; with b"" for
     the root). `tell` is called, once the result is committed, with why each change was not done (Blocked,
-    DiskFull, OSError) or None; where the store broke, never.
+    DiskFull, OSError) or None; where the store broke, never. `ordered`: what stands after one that failed is
+    not tried, and its temporary stays.
     """
 
     changes: Sequence[Change]
     attributes: dict[bytes, Held]
     now: int
     tell: Callable[[list[Exception | None]], None]
+    ordered: bool = False
 
 
 Following = Callable[[], Batch | None]
@@ -67,7 +69,7 @@ def begin(
     return Begun(intents.open_intent(connection, batch, now), batch, own, frozenset(new))
 
 
-def renamed(tree: Tree, changes: Sequence[Change], *, synced: bool) -> list[Outcome]:
+def renamed(tree: Tree, changes: Sequence[Change], *, synced: bool, ordered: bool = False) -> list[Outcome]:
     """Temporaries durable, unless they are `synced`, and renamed: per change its record, or why it failed.
 
     Raises NotSynced.
@@ -77,7 +79,7 @@ def renamed(tree: Tree, changes: Sequence[Change], *, synced: bool) -> list[Outc
             tree.sync(staged_in(changes))
         except StoreError as error:
             raise NotSynced(error) from error
-    return list(tree.apply(changes))
+    return list(tree.apply(changes, ordered=ordered))
 
 
 def settled(

@@ -26,6 +26,7 @@ from cluster.store import (
     received,
     rows,
     schema,
+    states,
     suspects,
 )
 from cluster.store.agreement import Agreed
@@ -225,6 +226,10 @@ class Reader:
     async def suspects(self) -> dict[str, int]:
         """Files that have still to be compared with the origin, by the caught sibling that they came from."""
         return await self._ask(suspects.counted)
+
+    async def repositories(self) -> list[dict[str, object]]:
+        """What is known of each root of a repository: `cluster.store.states.told`."""
+        return await self._ask(states.told)
 
     async def held_plan(self) -> Plan | None:
         return await self._ask(deletion.held_plan)

@@ -162,6 +162,31 @@ STEPS: tuple[str, ...] = (
     DROP INDEX directories_parent;
     CREATE INDEX directories_below ON directories (parent, path);
     """,
+    """
+    CREATE TABLE roots (                -- of repositories: `cluster.store.states`
+        name BLOB PRIMARY KEY, type TEXT NOT NULL, parts BLOB NOT NULL,
+        trouble TEXT NOT NULL DEFAULT '', since INTEGER NOT NULL DEFAULT 0
+    ) WITHOUT ROWID;
+    CREATE TABLE states (
+        id INTEGER PRIMARY KEY AUTOINCREMENT,
+        root BLOB NOT NULL, stand INTEGER NOT NULL, sha256 BLOB NOT NULL, label TEXT NOT NULL,
+        kind TEXT NOT NULL, key INTEGER NOT NULL,  -- of the order in which states follow each other
+        valid_until INTEGER, at INTEGER NOT NULL, read INTEGER NOT NULL DEFAULT 0
+    );
+    CREATE INDEX states_root ON states (root);
+    CREATE TABLE named (
+        state INTEGER NOT NULL, directory BLOB NOT NULL, name BLOB NOT NULL,
+        role INTEGER NOT NULL, turn INTEGER NOT NULL, size INTEGER,
+        algorithm TEXT NOT NULL, digest BLOB NOT NULL, sha256 BLOB, optional INTEGER NOT NULL,
+        PRIMARY KEY (state, directory, name)
+    ) WITHOUT ROWID;
+    CREATE INDEX named_path ON named (directory, name);
+    CREATE TABLE waiting (              -- complete temporaries, to be published with their state
+        directory BLOB NOT NULL, name BLOB NOT NULL, temporary BLOB NOT NULL, inode INTEGER NOT NULL,
+        sha256 BLOB NOT NULL, held BLOB NOT NULL, blocks BLOB NOT NULL,
+        PRIMARY KEY (directory, name)
+    ) WITHOUT ROWID;
+    """,
 )
 
 

@@ -6,7 +6,7 @@ import sqlite3
 from collections.abc import Iterator
 from contextlib import contextmanager
 
-from cluster.store import deletion, digest, passes, rows, status
+from cluster.store import deletion, digest, passes, rows, states, status
 
 PASSES = 20  # in the mirror's status
 
@@ -56,6 +56,7 @@ def mirror(connection: sqlite3.Connection, name: str, now: int) -> dict[str, obj
         deviations=deviations,
         totals=digest.totals(connection, b""),
         plan=deletion.held_plan(connection),
+        repositories=states.told(connection),
     )
 
 

@@ -162,6 +162,7 @@ def mirror_status(
     deviations: Iterable[tuple[bytes, int | None, str]],
     totals: Totals,
     plan: Plan | None,
+    repositories: Sequence[dict[str, object]] = (),
 ) -> dict[str, object]:
     """The mirror as a whole, and when every directory was compared.
 
@@ -177,6 +178,7 @@ def mirror_status(
         "covered": [{"href": href(path), "at": at, "origin": origin} for path, at, origin in covered],
         "deviations": [{"href": href(path), "at": at, "origin": origin} for path, at, origin in deviations],
         "held": None if plan is None else _plan(plan),
+        "repositories": list(repositories),
     }
 
 

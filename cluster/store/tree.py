@@ -281,14 +281,23 @@ class Tree:
             with _named(path, self.space):
                 os.close(make_beneath(self._root, path))
 
-    def apply(self, changes: Sequence[Change]) -> list[Held | Exception]:
+    def apply(self, changes: Sequence[Change], *, ordered: bool = False) -> list[Held | Exception]:
         """Rename everything into place, in this order; per change the record as it is on disk, or why not.
 
-        No fsync of directories. The temporary of a change that failed is removed.
+        No fsync of directories. The temporary of a change that failed is removed. `ordered`: after one that
+        failed nothing more is tried, and the temporaries of the rest stay.
         """
         with Folders(self._root) as folders:
             batch = Changes(folders, self.temporaries, self._appearance)
-            return [batch.make(change) for change in changes]
+            done: list[Held | Exception] = []
+            for change in changes:
+                done.append(batch.make(change))
+                if ordered and isinstance(done[-1], Exception):
+                    after = StoreError(
+                        f"{shown(change.held.name)}, which comes before it, failed: {done[-1]}"
+                    )
+                    return [*done, *(after for _ in changes[len(done) :])]
+            return done
 
     def settle(self, directories: dict[bytes, Held | None]) -> None:
         """After names changed in them: set each directory's recorded mode, owner and mtime; make it durable.

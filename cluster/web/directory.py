@@ -54,6 +54,8 @@ async def directory_facts(context: Context, reader: Reader, asked: Asked, limit:
     notes = await reader.notes(asked.path) if asked.after is None else ([], [], {})
     skipped, failures, missing = notes
     totals = await reader.totals(asked.path)
+    first = not asked.path and asked.after is None
+    repositories = await reader.repositories() if first else []
     more = held[limit - 1].name if len(held) > limit else None
     held = held[:limit]
     if asked.path == TRACES and asked.after is None:
@@ -87,6 +89,7 @@ async def directory_facts(context: Context, reader: Reader, asked: Asked, limit:
         "url": "/" + href(asked.public) + ("/" if asked.public else ""),
         "freshness": freshness(mirror, compared, now),
         "running": mirror.name in context.view.running(),
+        "repositories": [one | {"trouble": printable(str(one["trouble"]))} for one in repositories],
         "private": len(held) - len(shown_here),
         "next": None if more is None else href(more),
         "after": None if asked.after is None else shown(asked.after),

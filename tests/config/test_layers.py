@@ -21,6 +21,7 @@ from cluster.model import (
     OriginSpec,
     Probe,
     Pushed,
+    Repository,
     Role,
     Rule,
     Schedule,
@@ -97,9 +98,12 @@ def test_a_site_behind_a_proxy_says_so_once_for_every_origin(folder):
     }
 
 
-FULL = """
+REPOSITORIES = (
+    '<repository type="apt" keyring="keys/debian.gpg"/><repository type="plain-digests" path="/images/"/>'
+)
+FULL = f"""
 <title>T</title><description>D</description><homepage>https://h/</homepage><category>c</category>
-<contact>m@h.example</contact><alias>/pub/x</alias><alias>/y</alias>
+<contact>m@h.example</contact><alias>/pub/x</alias><alias>/y</alias>{REPOSITORIES}
 <schedule jitter="1m" cron="H 4 * * *" window="22:00-06:00" webhook="hook.secret" paused="yes">
   <probe path="project/trace/master" every="5m"/>
 </schedule>
@@ -176,6 +180,10 @@ def test_every_setting_reaches_the_model(folder):
         delete=Deletion(1, 0.025, 3, 5400, 7200, 86_400, 172_800, 0.04),
         sideways=Sideways(Trust.STRICT, False, 2.5),
         last=("dists/**", "*.html", "a b"),
+        repositories=(
+            Repository("apt", keyring=f"{beside}/keys/debian.gpg"),
+            Repository("plain-digests", b"images"),
+        ),
         attributes=Attributes("mirror", "100", 0o640, 0o750),
         sites=("kent", "oslo"),
         serve=Serve(False, False, False),

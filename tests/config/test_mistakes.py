@@ -5,7 +5,9 @@ from __future__ import annotations
 import pytest
 
 from cluster.config.load import load
+from cluster.config.settings import REPOSITORIES
 from cluster.errors import ConfigErrors
+from cluster.repository.formats import FORMATS
 
 ANY_URL = (
     "http://host/path or https://host/path or ftp://host/path or ftps://host/path or file:///path "
@@ -100,6 +102,14 @@ NAMES = "it has a-z 0-9 . _ -, the first a letter or digit, at most 63"
             "<exclude>: '../x' is not a pattern: '.', '..' and '//' match nothing of an origin",
         ),
         ("<alias>debian</alias>", None),
+        (
+            '<repository type="apk"/>',
+            "<repository>: 'apk' is not one of alpine, apt, arch, plain-digests, pypi, yum",
+        ),
+        (
+            '<repository type="apt" path="../x"/>',
+            "<repository>: '../x' is not a path below the origin; write it without a slash at its ends",
+        ),
         (
             '<attributes modes="0644 0757"/>',
             "<attributes modes>: '0644 0757' lets everybody write; leave that bit out",
@@ -306,3 +316,7 @@ def test_a_folder_without_configuration_says_what_is_meant(tmp_path):
         load(str(tmp_path))
     (line,) = str(caught.value).splitlines()
     assert line.startswith("config/cluster.toml:1: ")
+
+
+def test_every_type_of_repository_that_is_read_can_be_named():
+    assert set(REPOSITORIES) == set(FORMATS)

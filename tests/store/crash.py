@@ -54,17 +54,17 @@ class Mortal:
         if name not in self._effects:
             return value
 
-        def effect(*arguments: Any) -> Any:
+        def effect(*arguments: Any, **named: Any) -> Any:
             if name in ("apply", "trash") and len(arguments[0]) > 1:
-                return [one for item in arguments[0] for one in effect([item], *arguments[1:])]
+                return [one for item in arguments[0] for one in effect([item], *arguments[1:], **named)]
             self._fuse.burn(name)
-            return value(*arguments)
+            return value(*arguments, **named)
 
         return effect
 
 
 def arm(store: MirrorStore, fuse: Fuse) -> None:
-    store._tree = Mortal(store._tree, fuse, TREE)  # type: ignore[assignment]
+    store._tree = store.repositories._tree = Mortal(store._tree, fuse, TREE)  # type: ignore[assignment]
     store._publicity.files = Mortal(store._publicity.files, fuse, STATUS)  # type: ignore[assignment]
     records = store._records
     transact = records._transact

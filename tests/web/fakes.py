@@ -117,6 +117,9 @@ class FakeReader(Reader):
     async def received(self, limit: int = 400) -> tuple[dict[int, Received], Received]:
         return dict(sorted(self.days.items())[-limit:]), added(self.days.values())
 
+    async def repositories(self) -> list[dict[str, object]]:
+        return []
+
     async def held_plan(self) -> Plan | None:
         return self.plan
 

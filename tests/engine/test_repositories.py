@@ -1,0 +1,144 @@
+"""Repositories are published from complete state to complete state, whatever the origin does meanwhile."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import pytest
+
+from cluster.engine import repositories
+from cluster.model import Deletion, Repository
+from tests.engine.suite import INRELEASE, Suite, client
+from tests.engine.world import World
+
+
+@pytest.fixture
+def suite(world: World, monkeypatch: pytest.MonkeyPatch) -> Suite:
+    monkeypatch.setattr(repositories, "PAUSES", (0.0, 0.0))
+    world.mirror = replace(world.mirror, repositories=(Repository("apt"),))
+    made = Suite(world)
+    made.update("one", "two", "three")
+    return made
+
+
+async def test_a_first_copy_is_a_whole_state(world: World, suite: Suite) -> None:
+    report = await world.run()
+    assert (report.outcome, report.published) == ("complete", 1), report.errors
+    assert client(world.public) in suite.complete
+    world.equal()
+
+
+async def test_an_unchanged_repository_costs_a_look_at_its_root(world: World, suite: Suite) -> None:
+    await world.run()
+    await world.run()
+    report = await world.run()
+    assert (report.outcome, report.published) == ("complete", 0)
+    assert not world.memory.asked("read")
+    assert sorted(world.memory.asked("facts")) == [INRELEASE, b"dists/stable/Release"]
+
+
+async def test_the_next_state_follows(world: World, suite: Suite) -> None:
+    await world.run()
+    suite.update("two", gone=("three",))
+    report = await world.run()
+    assert (report.outcome, report.published) == ("complete", 1), report.errors
+    assert client(world.public) == world.memory.tree()[INRELEASE].data
+
+
+async def test_every_step_of_a_careless_origin_leaves_a_state_that_was_complete(
+    world: World, suite: Suite
+) -> None:
+    await world.run()
+    for step in suite.steps("one", "four"):
+        step()
+        await world.run()
+        assert client(world.public) in suite.complete
+    await world.run()
+    assert client(world.public) == world.memory.tree()[INRELEASE].data
+
+
+async def test_a_client_that_looks_at_every_request_finds_a_whole_state(world: World, suite: Suite) -> None:
+    await world.run()
+    steps = suite.steps("one", "four", gone=("two",)) + suite.steps("one", "five")
+    seen: set[bytes] = set()
+
+    async def before(method: str, path: bytes) -> None:
+        seen.add(client(world.public) or b"")
+        if steps:
+            steps.pop(0)()
+
+    world.memory.before = before
+    for _ in range(3):
+        await world.run()
+    assert seen <= suite.complete
+    assert client(world.public) == world.memory.tree()[INRELEASE].data
+
+
+async def test_a_package_that_is_not_what_the_index_names_is_never_public(world: World, suite: Suite) -> None:
+    await world.run()
+    before = client(world.public)
+    suite.update("two")
+    right = world.memory.tree()[b"pool/two_2_all.deb"].data
+    world.memory.update(b"pool/two_2_all.deb", right[::-1])
+    report = await world.run()
+    assert report.outcome == "incomplete" and "pool/two_2_all.deb" in " ".join(report.errors)
+    assert client(world.public) == before and not (world.public / "pool/two_2_all.deb").exists()
+    world.memory.update(b"pool/two_2_all.deb", right + b"")
+    assert (await world.run()).outcome == "complete"
+    assert client(world.public) == world.memory.tree()[INRELEASE].data
+
+
+async def test_an_older_state_than_the_published_one_is_held(world: World, suite: Suite) -> None:
+    old = {path: node for path, node in world.memory.tree().items() if path.startswith(b"dists/stable/")}
+    suite.update("two")
+    await world.run()
+    newest = client(world.public)
+    for path, node in old.items():
+        if node.data:
+            world.memory.put(path, node.data, mtime=node.mtime + 10**12)
+    report = await world.run()
+    assert report.outcome == "incomplete" and "rollback" in report.errors[0]
+    assert client(world.public) == newest
+
+
+async def test_old_packages_stay_for_clients_with_the_older_index(world: World, suite: Suite) -> None:
+    world.mirror = replace(world.mirror, delete=Deletion(sightings=1, grace=100.0, emptied_after=0.0))
+    await world.run()
+    suite.update("two", gone=("three",))
+    await world.run()
+    old = world.public / "pool/three_1_all.deb"
+    await world.run()
+    assert old.exists()
+    world.clock.moved += 200
+    await world.run()
+    assert not old.exists() and client(world.public) is not None
+
+
+async def test_while_the_origin_is_being_updated_the_old_state_stays(world: World, suite: Suite) -> None:
+    await world.run()
+    before = client(world.public)
+    suite.update("two")
+    world.memory.put(b"Archive-Update-in-Progress-master", b"")
+    report = await world.run()
+    assert "Archive-Update-in-Progress-master: the origin is being updated" in report.errors[0]
+    assert client(world.public) == before
+    assert not (world.public / "Archive-Update-in-Progress-master").exists()
+    world.memory.remove(b"Archive-Update-in-Progress-master")
+    assert (await world.run()).outcome == "complete"
+    assert client(world.public) != before
+
+
+async def test_what_only_the_index_shows_is_asked_for_by_its_name(world: World, suite: Suite) -> None:
+    """A directory of which the walk was told before the file was there."""
+    await world.run()
+    steps = suite.steps("two")
+
+    async def late(method: str, path: bytes) -> None:
+        if method == "listing" and path == b"" and steps:
+            for step in steps:
+                step()
+            steps.clear()
+
+    world.memory.before = late
+    report = await world.run()
+    assert report.outcome == "complete", report.errors

@@ -23,7 +23,7 @@ from cluster.origin.ftp_control import Control, Lost, sendable
 from cluster.origin.ftp_refusals import unwelcome
 from cluster.origin.ftp_replies import Reply, features, working_directory
 from cluster.origin.http_deadline import Deadline
-from cluster.origin.http_guard import Guard, GuardedResolver, SystemResolver
+from cluster.origin.http_guard import ForbiddenAddress, Guard, GuardedResolver, SystemResolver
 from cluster.origin.http_session import Patience, worded
 
 if TYPE_CHECKING:
@@ -108,6 +108,12 @@ class FtpSession:
         if self._objection:
             raise Refused(href(path), self._objection)
         user, password = self._credentials(path)
+        if self.secured:
+            try:
+                self.context()
+            except OSError as error:
+                words = f"{self._spec.ca}: not usable as CA file: {worded(error)}"
+                raise Refused(href(path), words) from None
         control = await self._connected(path)
         try:
             await self._greeted(control, path)
@@ -144,6 +150,8 @@ class FtpSession:
         """To the first of its addresses that can be connected to."""
         try:
             found = await self._resolver.resolve(self.host, self.port, self._guard.family)
+        except ForbiddenAddress as error:
+            raise Refused(href(path), worded(error)) from None
         except OSError as error:
             raise Unreachable(href(path), f"{self.host}: {worded(error)}") from None
         problem: object = "no address"

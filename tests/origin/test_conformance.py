@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import os
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Iterator
 from contextlib import ExitStack
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import pytest
 
@@ -73,18 +73,30 @@ class TestEveryOrigin(conformance.Conformance):
         await origin.close()
 
 
+class Behind(NamedTuple):
+    """A server with the tree of the suite, and how it is asked."""
+
+    spec: OriginSpec
+    wrapped: bool
+
+
+@pytest.fixture(scope="module", params=FTP)
+def behind(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Behind]:
+    """Started once for all promises: none of them changes the tree."""
+    name, _, how = request.param.partition(", ")
+    with ExitStack() as stack:
+        root = stack.enter_context(open_to_all())
+        on_disk(root)
+        tls, authority = paired(tmp_path_factory.mktemp("tls")) if how == "tls" else (None, None)
+        server = stack.enter_context(getattr(servers, name)(root, tls=tls))
+        credentials = server.notes.get("credentials")
+        yield Behind(OriginSpec(server.url, credentials=credentials, ca=authority), how == "wrapped")
+
+
 class TestEveryFtpServer(conformance.Conformance):
-    @pytest.fixture(params=FTP)
-    async def origin(self, request: pytest.FixtureRequest, tmp_path: Path) -> AsyncIterator[Origin]:
-        name, _, how = request.param.partition(", ")
-        with ExitStack() as stack:
-            root = stack.enter_context(open_to_all())
-            on_disk(root)
-            tls, authority = paired(tmp_path) if how == "tls" else (None, None)
-            start = getattr(servers, name)
-            server = stack.enter_context(start(root, tls=tls) if tls else start(root))
-            spec = OriginSpec(server.url, credentials=server.notes.get("credentials"), ca=authority)
-            wrapped = how == "wrapped"
-            origin = open_origin(spec, Limits(), Shared()) if wrapped else FtpOrigin(spec, Limits())
-            yield origin
-            await origin.close()
+    @pytest.fixture
+    async def origin(self, behind: Behind) -> AsyncIterator[Origin]:
+        wrapped = behind.wrapped
+        origin = open_origin(behind.spec, Limits(), Shared()) if wrapped else FtpOrigin(behind.spec, Limits())
+        yield origin
+        await origin.close()

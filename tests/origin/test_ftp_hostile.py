@@ -12,11 +12,14 @@ import pytest
 
 from cluster.errors import Changed, IncompleteListing, NotAListing, Refused, TooLarge, Unreachable, Vanished
 from cluster.model import SECOND, Kind, Limits, OriginSpec
-from cluster.origin import ftp_listing
-from cluster.origin.base import Want
+from cluster.origin import ftp_listing, ftp_session
+from cluster.origin.base import Pouring, Want
 from cluster.origin.ftp import FtpOrigin
 from tests.origin.conformance import received
+from tests.origin.ftp_servers import open_to_all, paired
 from tests.origin.hostile_ftp import HostileFtp, Session, hang, reset
+from tests.origin.test_http_guard import certificate
+from tests.servers import vsftpd
 
 BODY = bytes(range(256)) * 1200  # 307 200 bytes: more than what is taken without a question
 
@@ -198,7 +201,59 @@ async def test_a_server_without_tls_is_told_no_password() -> None:
         assert not server.asked(b"USER")
 
 
-# -- where data connections lead --------------------------------------------------------------------
+async def test_port_990_is_tls_from_the_first_byte(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    authority, context = certificate(tmp_path, "127.0.0.1")
+    async with HostileFtp({b"a": BODY}, tls=context) as server:
+        monkeypatch.setattr(ftp_session, "PORT_TLS", server.port)
+        server.say[b"PBSZ"] = server.say[b"PROT"] = b"200 Yes.\r\n"
+        async with opened(server, ca=authority) as origin:
+            assert [e.name for e in (await origin.listing(b"")).entries] == [b"a"]
+            assert await received(origin, b"a", Want(size=len(BODY))) == BODY
+        assert not server.asked(b"AUTH")
+        assert server.asked(b"PROT") == [b"P"]
+
+
+async def test_78_a_certificate_that_nobody_vouches_for_is_refused(tmp_path: Path) -> None:
+    both, authority = paired(tmp_path)
+    with open_to_all() as root, vsftpd(root, tls=both) as server:
+        for ca, words in ((None, "certificate"), (str(both) + ".missing", "not usable as CA file")):
+            origin = FtpOrigin(OriginSpec(server.url, ca=ca), Limits())
+            with pytest.raises(Refused, match=words):
+                await origin.listing(b"")
+            await origin.close()
+        origin = FtpOrigin(OriginSpec(server.url, ca=authority), Limits())
+        assert (await origin.listing(b"")).entries == ()
+        await origin.close()
+
+
+# -- where connections lead --------------------------------------------------------------------
+
+
+async def test_73_a_name_that_leads_to_a_private_network_is_refused() -> None:
+    class Inward:
+        async def resolve(self, host: str, port: int = 0, family: int = 0) -> list[dict[str, object]]:
+            return [
+                {"hostname": host, "host": "127.0.0.1", "port": port, "family": 2, "proto": 6, "flags": 0}
+            ]
+
+        async def close(self) -> None: ...
+
+    async with HostileFtp({b"a": b"1"}) as server:
+        url = f"ftp://ftp.example.org:{server.port}/"
+        origin = FtpOrigin(OriginSpec(url), Limits(), resolver=Inward())  # type: ignore[arg-type]
+        with pytest.raises(Refused, match="not a public address"):
+            await origin.listing(b"")
+        await origin.close()
+        assert not server.sessions
+
+
+async def test_84_over_ipv6_there_is_only_epsv() -> None:
+    async with HostileFtp({b"a": b"hello"}, host="::1") as server, opened(server) as origin:
+        assert await received(origin, b"a", Want(size=5)) == b"hello"
+        server.say[b"EPSV"] = b"500 Unknown.\r\n"
+        with pytest.raises(Refused, match="500 Unknown"):
+            await received(origin, b"a", Want(size=5))
+        assert not server.asked(b"PASV")
 
 
 async def test_84_a_data_connection_goes_to_the_control_peer_whatever_pasv_says() -> None:
@@ -413,6 +468,39 @@ async def test_86_line_ends_that_were_translated_are_noticed(listed: int) -> Non
         async with opened(server) as origin:
             with pytest.raises((Changed, Unreachable)):
                 await received(origin, b"a", Want(size=listed))
+
+
+class InMemory:
+    """A vessel that is no file."""
+
+    def __init__(self) -> None:
+        self.bytes, self._room = bytearray(), bytearray(2**20)
+
+    def room(self) -> memoryview:
+        return memoryview(self._room)
+
+    def took(self, count: int) -> None:
+        self.bytes += self._room[:count]
+
+
+@pytest.mark.parametrize(("sent", "words"), [(0, ""), (-1, "broke"), (1, "more arrives")])
+async def test_86_a_large_body_that_a_thread_receives_is_judged_as_others(sent: int, words: str) -> None:
+    large = BODY * 30
+    async with HostileFtp({b"a": large}) as server:
+        server.data[b"RETR"] = large[:sent] if sent < 0 else large + b"x" * sent
+        async with opened(server) as origin:
+            vessel = InMemory()
+            async with origin.read(b"a", Want(size=len(large))) as body:
+                assert isinstance(body, Pouring)
+                if words:
+                    with pytest.raises((Unreachable, Changed), match=words):
+                        await body.pour(lambda: vessel, lambda count: None)
+                else:
+                    assert await body.pour(lambda: vessel, lambda count: None) == len(large)
+                    assert vessel.bytes == large
+            assert origin.traffic.bytes == len(large) + min(sent, 0)
+            server.data.clear()
+            assert await received(origin, b"a", Want(size=len(large))) == large
 
 
 async def test_86_a_server_that_will_not_be_binary_is_refused() -> None:

@@ -314,8 +314,8 @@ async def test_every_request_is_one_line(caplog: pytest.LogCaptureFixture) -> No
 
 
 def test_a_scheme_that_nobody_reads_is_a_usage_error() -> None:
-    with pytest.raises(UsageError, match=r"rsync: .*file, ftp, ftps, http, https"):
-        open_origin(OriginSpec("rsync://h/m/"), Limits(), Shared())
+    with pytest.raises(UsageError, match=r"gopher: .*file, ftp, ftps, http, https"):
+        open_origin(OriginSpec("gopher://h/m/"), Limits(), Shared())
 
 
 async def test_a_local_source_can_be_copied_from_through_its_wrappers(tmp_path: object) -> None:

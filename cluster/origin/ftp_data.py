@@ -27,6 +27,18 @@ CHUNK = 256 * 2**10
 LOWEST_PORT = 1024  # below are services, not data connections (CVE-2020-8284)
 
 
+class Ending(ssl.SSLObject):
+    """Knows whether the other end has said that it ends (RFC 8446 section 6.1): asyncio shows a connection
+    that somebody has cut like one that is over."""
+
+    ended = False
+
+    def read(self, len: int = 1024, buffer: Any = None) -> Any:  # noqa: ANN401  # as it is called
+        data = super().read(len) if buffer is None else super().read(len, buffer)
+        self.ended = self.ended or not data
+        return data
+
+
 class Resumed(ssl.SSLContext):
     """A context whose connections go on with the TLS session of a control connection, as vsftpd and ProFTPD
     demand of every data connection. asyncio has no argument for it."""
@@ -44,6 +56,7 @@ class Resumed(ssl.SSLContext):
 
     def wrap_bio(self, *arguments: Any, **named: Any) -> ssl.SSLObject:  # noqa: ANN401  # whatever asyncio says
         named["session"] = self.session
+        self.context.sslobject_class = Ending
         return self.context.wrap_bio(*arguments, **named)
 
 
@@ -149,11 +162,24 @@ class Transfer:
         except OSError as error:
             raise Unreachable(href(self._path), f"{worded(error)}, after {self.received} bytes") from None
         self.received += len(data)
+        if not data:
+            self._over()
         if data and self._waited >= self._session.patience.low_window:
             came = self.received - self._mark
             too_slow(self._path, came, self._waited, self.received, self._session.patience)
             self._mark, self._waited = self.received, 0.0
         return data
+
+    def _over(self) -> None:
+        """The end of the data connection. Over TLS, one without its alert is not believed of a server
+        that has been heard to give it: anybody on the way can cut a connection there. Raises Unreachable."""
+        if self._writer is None:
+            return
+        if self._writer.get_extra_info("ssl_object").ended:
+            self._session.manners.alerts = True
+        elif self._session.manners.alerts:
+            words = f"TLS was cut off, without an alert, after {self.received} bytes"
+            raise Unreachable(href(self._path), words)
 
     async def _wait(self) -> bytes:
         deadline, before = self._session.deadline, time.monotonic()

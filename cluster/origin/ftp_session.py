@@ -48,6 +48,7 @@ class Manners:
     hidden: bool | None = None  # LIST -a shows the directory itself; None: not tried
     times: bool = True  # MDTM
     resumes: bool | None = None  # REST was seen to work, or not to
+    alerts: bool = False  # over TLS it says when a data connection ends
     home: bytes = b""  # the login directory, without a slash at its end
     refused: set[bytes] = field(default_factory=set)  # commands that it does not know
 

@@ -337,6 +337,19 @@ class Delta(enum.StrEnum):
 
 
 @value
+class CommandSpec:
+    """A program that makes an origin, and its limits: s, bytes, processes of its user. None: no limit."""
+
+    arguments: tuple[str, ...]
+    time: float = 21_600.0
+    space: int | None = None
+    memory: int | None = None
+    processes: int | None = None
+    user: str | None = None
+    folder: str = ""  # where it works, at one site
+
+
+@value
 class OriginSpec:
     """One `<origin>`. `credentials` names a file of mode 0600 with `user:password` in it."""
 
@@ -354,6 +367,7 @@ class OriginSpec:
     marker: str | None = None  # `file` only: a name that proves that the source is mounted
     paused: bool = False
     role: Role = Role.REFERENCE
+    command: CommandSpec | None = None  # a program makes it: `url` is its name
 
 
 @value

@@ -14,7 +14,7 @@ from cluster.config.settings import Setting, parsed
 from cluster.config.tables import mirror_layer, read_table, scalars
 from cluster.config.units import quoted
 from cluster.errors import ConfigError, ConfigErrors, UsageError
-from cluster.model import Cluster, Mirror, Rule, Site, shown
+from cluster.model import Cluster, Mirror, OriginSpec, Rule, Site, shown
 
 __all__ = ["explain", "load", "load_tolerant", "warnings"]
 
@@ -48,8 +48,20 @@ class _Folder:
 
     def mirror(self, name: str, at: str | None) -> Mirror:
         found = resolve.mirror(name, *self.layers(name, at), self.site_names, at)
+        if at is not None and any(origin.command for origin in found.origins):
+            found = replace(
+                found, origins=tuple(self._placed(found, n, at) for n in range(len(found.origins)))
+            )
         elsewhere = ((site, self._rules(name, site)) for site in found.sites if site in self.sites)
         return replace(found, elsewhere=tuple(one for one in elsewhere if one[1] != found.select))
+
+    def _placed(self, mirror: Mirror, number: int, at: str) -> OriginSpec:
+        """An origin with the folder that its program has at this site."""
+        origin = mirror.origins[number]
+        if origin.command is None:
+            return origin
+        folder = os.path.join(self.sites[at].site.state, "commands", mirror.name, str(number + 1))
+        return replace(origin, command=replace(origin.command, folder=folder))
 
     def _rules(self, name: str, at: str) -> tuple[Rule, ...]:
         below, said, above = self.layers(name, at)

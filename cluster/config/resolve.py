@@ -12,9 +12,10 @@ from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from typing import Any
 
-from cluster.config.settings import FIELDS, LISTS, ORIGIN, Setting, built_in
+from cluster.config.settings import FIELDS, LIMITED, LISTS, ORIGIN, Setting, built_in
 from cluster.model import (
     Attributes,
+    CommandSpec,
     Deletion,
     Hooks,
     Limits,
@@ -87,7 +88,10 @@ def origins(below: Layers, descriptor: Mapping[str, Setting], above: Layers) -> 
     out = []
     for said in descriptor["origin"].value if "origin" in descriptor else ():
         if "url" in said:
-            attributes = {name: said.get(name, lower.get(f"origin.{name}", Setting(None))) for name in ORIGIN}
+            attributes = {
+                name: said.get(name, lower.get(f"origin.{name}", Setting(built_in(f"origin.{name}"))))
+                for name in ORIGIN
+            }
             attributes |= {name: upper[f"origin.{name}"] for name in ORIGIN if f"origin.{name}" in upper}
             out.append(attributes)
     return out
@@ -135,7 +139,10 @@ def _fields(attribute: str, said: Any) -> dict[str, Any]:  # noqa: ANN401  # eve
 
 def _spec(attributes: Mapping[str, Setting]) -> OriginSpec:
     values = {name.replace("-", "_"): setting.value for name, setting in attributes.items()}
-    return OriginSpec(downgrade=values.pop("redirect_downgrade"), **values)
+    method, arguments = values.pop("method"), values.pop("command")
+    limits = {name: values.pop(name) for name in LIMITED}
+    command = CommandSpec(arguments, **limits) if method == "command" else None
+    return OriginSpec(downgrade=values.pop("redirect_downgrade"), command=command, **values)
 
 
 def shown(

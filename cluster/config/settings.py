@@ -13,10 +13,12 @@ import stat
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from typing import Any
+from urllib.parse import quote
 
 from cluster.config import units, words
 from cluster.config.reading import BUILT_IN, Item, Layer, Problems, Raw, Where, suggestion
 from cluster.model import (
+    CommandSpec,
     Delta,
     Downstream,
     HourRate,
@@ -139,7 +141,16 @@ ORIGIN: Mapping[str, Field] = {
     "marker": _optional(Field(lambda text: words.relative_path(text).decode(), text=True)),
     "paused": YES,
     "role": _choice(Role, *Role),
+    "method": _choice(str, "url", "command"),
+    "command": _optional(Field(words.command, shlex.join, text=True)),
+    "time": _duration(1, 7 * 86_400),
+    "space": _or("unlimited", None, SIZE),
+    "memory": _or("unlimited", None, SIZE),
+    "processes": _or("unlimited", None, _whole(1, 100_000)),
+    "user": _optional(Field(words.account)),
 }
+NAMED = ("url", "method", "command")  # what makes an origin this one and no other: never a default
+LIMITED = ("time", "space", "memory", "processes", "user")  # of a command
 
 FIELDS: Mapping[str, Field] = {
     "title": LINE,
@@ -148,7 +159,7 @@ FIELDS: Mapping[str, Field] = {
     "category": _optional(Field(words.category)),
     "contact": _optional(Field(words.contact)),
     "path": Field(words.public_path),
-    **{f"origin.{name}": field for name, field in ORIGIN.items() if name != "url"},
+    **{f"origin.{name}": field for name, field in ORIGIN.items() if name not in NAMED},
     "schedule.every": _or("never", None, _duration(60)),
     "schedule.jitter": _duration(0),
     "schedule.cron": _optional(Field(words.cron)),
@@ -466,6 +477,7 @@ def _origin(item: Item, root: str, problems: Problems) -> dict[str, Setting]:
     out: dict[str, Setting] = {}
     for name, raw in item.fields.items():
         _put(out, name, ORIGIN[name], raw, root, problems)
+    _method(out, item, problems)
     if "url" in out and not out["url"].value.startswith("file:"):
         for name in ("watch", "marker"):
             if name in out and out[name].value:
@@ -477,6 +489,23 @@ def _origin(item: Item, root: str, problems: Problems) -> dict[str, Setting]:
     return out
 
 
+def _method(out: dict[str, Setting], item: Item, problems: Problems) -> None:
+    """An origin has a URL, or is a program's and named after it."""
+    program = "method" in out and out["method"].value == "command"
+    wrong = [name for name in ("url",) if program and name in item.fields]
+    wrong += [name for name in ("command", *LIMITED) if not program and name in item.fields]
+    for name in wrong:
+        raw = item.fields[name]
+        needs = "what a program makes has no address" if program else 'goes with method="command"'
+        problems.add(raw.where, raw.label, needs)
+    needed = "command" if program else "url"
+    if needed not in item.fields:
+        problems.add(item.where, item.label, f'the attribute {needed}="..." is missing')
+    elif program and "command" in out:
+        name = os.path.basename(out["command"].value[0])
+        out["url"] = Setting(f"command:{quote(name)}", out["command"].where, out["command"].label)
+
+
 def _exclusive(out: dict[str, Setting], problems: Problems) -> None:
     """One layer says either how often or by which cron line."""
     if "schedule.every" in out and "schedule.cron" in out:
@@ -486,7 +515,7 @@ def _exclusive(out: dict[str, Setting], problems: Problems) -> None:
 
 def unknown_setting(key: str) -> str:
     """What to say of a key that no table may hold."""
-    if key in DESCRIPTOR_ONLY or key == "origin.url":
+    if key in DESCRIPTOR_ONLY or key in {f"origin.{name}" for name in NAMED}:
         return (
             "belongs in the mirror's descriptor, config/mirrors/NAME.xml, since it is the same at every site"
         )
@@ -503,6 +532,10 @@ def built_in(key: str) -> object:
     if key == "define":
         return ()
     group, _, attribute = key.replace("-", "_").rpartition(".")
+    if group == "origin" and attribute in ("method", "command"):
+        return "url" if attribute == "method" else None
+    if group == "origin" and attribute in LIMITED:
+        return getattr(CommandSpec(()), attribute)
     if group == "origin":
         return getattr(_ORIGIN, "downgrade" if attribute == "redirect_downgrade" else attribute)
     whole = {

@@ -9,6 +9,7 @@ raises ValueError with one sentence: what is wrong, what is allowed. No message 
 from __future__ import annotations
 
 import re
+import shlex
 from urllib.parse import SplitResult, unquote_to_bytes, urlsplit
 
 from cluster.config.units import quoted
@@ -299,6 +300,17 @@ def account_at_host(text: str) -> str:
     if not (at and valid and _ACCOUNT.fullmatch(user) and _HOST.fullmatch(host)):
         raise ValueError(f"{quoted(text)} is not an account; write user@host or user@host:port")
     return text
+
+
+def command(text: str) -> tuple[str, ...]:
+    """A program by its absolute path, and its arguments, split at spaces like a shell would."""
+    try:
+        arguments = tuple(shlex.split(text))
+    except ValueError as error:
+        raise ValueError(f"{quoted(text)} is not a command: {error}") from None
+    if not arguments or not arguments[0].startswith("/") or not text.isprintable():
+        raise ValueError(f"{quoted(text)} is not a command; write /usr/local/bin/program and its arguments")
+    return arguments
 
 
 def file_name(text: str) -> str:

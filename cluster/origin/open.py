@@ -54,7 +54,14 @@ def _rsync(spec: OriginSpec, limits: Limits) -> Origin:
     return RsyncOrigin(spec, limits)
 
 
+def _command(spec: OriginSpec, limits: Limits) -> Origin:
+    from cluster.origin.command import CommandOrigin
+
+    return CommandOrigin(spec, limits)
+
+
 SCHEMES: dict[str, Callable[[OriginSpec, Limits], Origin]] = {
+    "command": _command,
     "file": _file,
     "ftp": _ftp,
     "ftps": _ftp,

@@ -7,10 +7,11 @@ import dataclasses
 import pytest
 
 from cluster.config.load import explain
-from cluster.config.settings import FIELDS, LISTS
+from cluster.config.settings import FIELDS, LISTS, NAMED
 from cluster.errors import UsageError
 from cluster.model import (
     Attributes,
+    CommandSpec,
     Deletion,
     Downstream,
     Hooks,
@@ -210,7 +211,9 @@ def test_no_field_of_the_model_is_out_of_reach():
     fields = sum(len(dataclasses.fields(group)) for group in groups) - 1  # one setting says both modes
     plain = {f.name for f in dataclasses.fields(Mirror)} - {"name", "origins", "schedule", "limits", "delete"}
     assert reachable == fields + len(plain - {"sideways", "attributes", "serve", "hooks", "trace"})
-    assert sum(key.startswith("origin.") for key in FIELDS) == len(dataclasses.fields(OriginSpec)) - 1
+    origin = len(dataclasses.fields(OriginSpec)) - 2  # url and command are never defaults
+    program = len(dataclasses.fields(CommandSpec)) - 2  # its arguments, and the folder that the site gives it
+    assert sum(key.startswith("origin.") for key in FIELDS) == origin + program
 
 
 def test_the_same_settings_in_toml_mean_the_same(folder):
@@ -285,7 +288,7 @@ def test_every_effective_setting_is_explained_once(folder):
     assert shown == {k for k in (*FIELDS, *LISTS) if not k.startswith("origin.")} | {
         f"origin[{n}].{k.removeprefix('origin.')}"
         for n in (1, 2)
-        for k in (*FIELDS, "origin.url")
+        for k in (*FIELDS, *(f"origin.{name}" for name in NAMED))
         if "origin." in k
     }
     assert ("limits.file-size", "1GiB", "config/mirrors/debian.xml:14") in rows

@@ -244,6 +244,20 @@ async def test_a_name_goes_only_when_one_origin_lacked_it_often_enough(world: Wo
     assert (await world.run()).files.deleted == 1  # the second has the word now, and lacked it twice
 
 
+async def test_what_one_origin_lacked_does_not_count_for_the_next(world: World) -> None:
+    some(world)
+    also = second(world)
+    world.mirror = replace(world.mirror, delete=Deletion(sightings=2, grace=0.0, emptied_after=0.0))
+    await world.run()
+    for origin in (world.memory, also):
+        origin.remove(b"pool/0/file-000")
+    assert (await world.run()).files.waiting == 1
+    down(world.memory)
+    report = await world.run()
+    assert (report.origin, report.files.waiting, report.files.deleted) == ("memory://second/", 1, 0)
+    assert (await world.run()).files.deleted == 1
+
+
 @pytest.mark.parametrize("properties", [HTTP, replace(HTTP, exact_sizes=True)])
 async def test_an_origin_that_tells_less_changes_nothing(world: World, properties: Properties) -> None:
     some(world)
@@ -276,6 +290,8 @@ async def test_a_file_that_one_origin_keeps_from_the_world_stays_so_at_another(w
     second(world, HTTP)
     await world.run()
     assert (await world.records())[b"pool/0/secret"].private
+    before = (world.public / "pool/0/secret").stat().st_ctime_ns
     down(world.memory)
     assert (await world.run()).origin == "memory://second/"
     assert (await world.records())[b"pool/0/secret"].private
+    assert (world.public / "pool/0/secret").stat().st_ctime_ns == before

@@ -138,6 +138,30 @@ def test_what_the_origin_keeps_from_the_world_is_private(kind, told, private):
     assert is_private(kind, told) is private
 
 
+def test_sizes_that_two_origins_round_in_their_own_ways_prove_nothing() -> None:
+    have = held(row=Row(None, "1.2M", THEN))
+    listed = Entry(b"a", rounded="1.19 MB", mtime=THEN)
+    assert evidence(listed, have) is Evidence.CHANGED
+    assert evidence(listed, have, foreign=True) is Evidence.SAME
+
+
+def test_the_time_that_a_file_came_with_is_as_good_as_another_origins_row() -> None:
+    shifted = Stamp(THEN.ns + 3600 * SECOND, THEN.precision)  # a wall clock, read as UTC
+    have = held(row=Row(3, None, shifted))
+    listed = Entry(b"a", size=3, mtime=THEN)
+    assert evidence(listed, have) is Evidence.CHANGED
+    assert evidence(listed, have, foreign=True) is Evidence.SAME
+    assert evidence(replace(listed, size=4), have, foreign=True) is Evidence.CHANGED
+
+
+def test_another_origins_validator_proves_nothing() -> None:
+    have = held(etag='"one"')
+    told = Facts(3, THEN, '"two"')
+    assert answer(told, have) is Evidence.CHANGED
+    assert answer(told, have, foreign=True) is Evidence.SAME
+    assert answer(replace(told, size=4), have, foreign=True) is Evidence.CHANGED
+
+
 def listing(*entries: Entry) -> Listing:
     return Listing(tuple(sorted(entries, key=lambda e: e.name)))
 

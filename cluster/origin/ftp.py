@@ -9,7 +9,7 @@ from dataclasses import replace
 from typing import TYPE_CHECKING
 from zoneinfo import ZoneInfo
 
-from cluster.errors import Refused
+from cluster.errors import IncompleteListing, Refused
 from cluster.model import Facts, Kind, Limits, Listing, OriginSpec, Rejected, href, join
 from cluster.origin import ftp_file, ftp_listing, ftp_times
 from cluster.origin.base import Body, Properties, Traffic, Want
@@ -66,6 +66,8 @@ class FtpOrigin:
         if token == known:
             return Listing((), size=size, token=token, same=True)
         listing = await self._parsed(found, directory, asked_at)
+        if known and not found.counted:
+            listing, token, size = await self._confirmed(control, directory, listing, asked_at)
         if any(e.kind is Kind.SYMLINK and e.target is None for e in listing.entries):
             by_list = await ftp_listing.targets(self._session, control, directory)
             if by_list is not None:
@@ -75,6 +77,18 @@ class FtpOrigin:
         listing = await ftp_times.exact(self._session, control, directory, listing, self._zone(directory))
         self._young.update(join(directory, name) for name in ftp_times.young(listing, asked_at))
         return replace(listing, size=size, token=token)
+
+    async def _confirmed(
+        self, control: Control, directory: bytes, first: Listing, now: int
+    ) -> tuple[Listing, bytes, int]:
+        """A directory that is not as it was, listed once more: a listing that was cut between two lines looks
+        whole, and only another one shows names that it lacks (HAZARDS 34). `now`: ns since 1970."""
+        found = await ftp_listing.lines(self._session, control, directory)
+        again = await self._parsed(found, directory, now)
+        if missing := {entry.name for entry in first.entries} - {entry.name for entry in again.entries}:
+            words = f"{len(missing)} of {len(first.entries)} names were missing when it was listed once more"
+            raise IncompleteListing(href(directory), words)
+        return again, found.token, len(found.body)
 
     async def _parsed(self, found: ftp_listing.Lines, directory: bytes, now: int) -> Listing:
         """`now`: ns since 1970."""

@@ -38,11 +38,13 @@ _MATCHES = re.compile(rb"\b([0-9]+) match(?:es)? total").search  # Pure-FTPd: ho
 
 
 class Lines(NamedTuple):
-    """The listing of one directory as it was sent. `own`: the directory itself was in it."""
+    """The listing of one directory as it was sent. `own`: the directory itself was in it; `counted`: as many
+    lines came as the server says that it has sent."""
 
     body: bytes
     command: bytes
     own: bool
+    counted: bool
 
     @property
     def token(self) -> bytes:
@@ -116,9 +118,9 @@ async def _sent(session: FtpSession, control: Control, directory: bytes, command
     finally:
         transfer.close()
         session.traffic.listings += transfer.received
-    _complete(body, said, directory)
+    counted = _complete(body, said, directory)
     own = _OWN_FACTS if command == b"MLSD" else _OWN_UNIX
-    return Lines(body, command, own.search(body) is not None)
+    return Lines(body, command, own.search(body) is not None, counted)
 
 
 async def _gathered(session: FtpSession, transfer: Transfer, directory: bytes) -> bytes:
@@ -130,13 +132,15 @@ async def _gathered(session: FtpSession, transfer: Transfer, directory: bytes) -
     return b"".join(pieces)
 
 
-def _complete(body: bytes, said: Reply, directory: bytes) -> None:
+def _complete(body: bytes, said: Reply, directory: bytes) -> bool:
+    """Whether the server says how many lines there are. Raises OriginError where some of them are missing."""
     if admits_failure(said):
         raise Refused(href(directory), f"not listed: {said}")
     came = body.count(b"\n")
-    for told in filter(None, map(_MATCHES, said.lines)):
-        if int(told[1]) > came:
-            raise IncompleteListing(href(directory), f"{came} lines came, {int(told[1])} were sent")
+    counts = [int(told[1]) for told in map(_MATCHES, said.lines) if told is not None]
+    if counts and max(counts) > came:
+        raise IncompleteListing(href(directory), f"{came} lines came, {max(counts)} were sent")
+    return bool(counts)
 
 
 async def _believed(session: FtpSession, control: Control, directory: bytes, found: Lines) -> Lines:

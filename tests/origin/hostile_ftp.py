@@ -207,7 +207,7 @@ class Session:
         await self.send(b"RETR", body[offset:])
 
     async def on_list(self, argument: bytes) -> None:
-        await self.send(b"LIST", self._rows(argument == b"-a" and self.server.dots))
+        await self.send(b"LIST", self.rows(dots=argument == b"-a" and self.server.dots))
 
     async def on_nlst(self, argument: bytes) -> None:
         await self.send(b"NLST", b"".join(name + b"\r\n" for name in self._names()))
@@ -217,7 +217,7 @@ class Session:
         below = [path[len(inside) :] for path in self.server.files if path.startswith(inside)]
         return sorted({path.split(b"/")[0] for path in below})
 
-    def _rows(self, dots: bool) -> bytes:
+    def rows(self, *, dots: bool) -> bytes:
         inside = self._directory if self._directory != b"/" else b""
         rows = [b"drwxr-xr-x 2 ftp ftp 4096 Jan 02 2020 ." for _ in range(dots)]
         for name in self._names():

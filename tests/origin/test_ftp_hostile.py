@@ -325,6 +325,29 @@ async def test_34_a_listing_whose_transfer_broke_off_is_incomplete(how: str) -> 
                 await origin.listing(b"")
 
 
+@pytest.mark.parametrize("first", [True, False])
+async def test_34_a_listing_that_is_cut_between_lines_and_called_complete_lacks_nothing(first: bool) -> None:
+    """Of a directory that was listed before: whichever of its two listings is cut."""
+    sent: list[bytes] = []
+
+    async def cut(session: Session, argument: bytes) -> None:
+        rows = session.rows(dots=True)
+        sent.append(rows)
+        short = (len(sent) == 1) is first
+        await session.send(b"LIST", rows[: rows.index(b"b\r\n") + 3] if short else rows)
+
+    async with HostileFtp({b"a": b"1", b"b": b"1", b"c": b"1"}) as server, opened(server) as origin:
+        token = (await origin.listing(b"")).token
+        server.files[b"d"] = b"1"
+        server.say[b"LIST"] = cut
+        if first:
+            assert len((await origin.listing(b"", token)).entries) == 4
+        else:
+            with pytest.raises(IncompleteListing, match="2 of 4 names were missing"):
+                await origin.listing(b"", token)
+        assert len(sent) == 2
+
+
 async def test_a_listing_that_never_ends_is_cut_off(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(ftp_listing, "MAX_LISTING", 10**6)
 

@@ -79,7 +79,7 @@ class Candidates:
             kept.append((split(path)[0], held, body))
         spec = self._verdicts.spec_of(group.files[0])
         texts = {path: bodies[path] for path in group.read}
-        if spec is not None and spec.keyring is not None:
+        if spec is not None and spec.keyring is not None and group.signatures:
             texts = await asyncio.to_thread(_signed, group, bodies, spec.keyring)
         root, *others = [form.read_root(path, text) for path, text in texts.items()]
         for other in others:

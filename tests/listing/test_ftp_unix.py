@@ -292,6 +292,14 @@ def test_limits_hold() -> None:
         read_list(b"x\n" * 2000, now=NOW, limit=10)
 
 
+def test_more_rows_than_are_wanted_are_not_read_before_that_is_said() -> None:
+    body = b"".join(b"-rw-r--r-- 1 u g 5 Nov 22  2020 %d\r\n" % i for i in range(200)) + b"what?\r\n"
+    with pytest.raises(TooLarge, match="201 lines"):
+        read_list(body, now=NOW, limit=100)
+    with pytest.raises(NotAListing):
+        read_list(body, now=NOW, limit=200)
+
+
 def test_a_name_with_a_line_feed_makes_no_row_of_its_own() -> None:
     planted = b"-rw-r--r-- 1 u g 5 Nov 22  2020 a\n-rw-r--r-- 1 u g 5 Nov 22  2020 planted\r\n"
     assert [e.name for e in read_list(planted, now=NOW).entries] == [

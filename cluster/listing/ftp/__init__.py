@@ -8,7 +8,7 @@ forbidden one looks the same (HAZARDS 33).
 
 from __future__ import annotations
 
-from cluster.errors import NotAListing
+from cluster.errors import NotAListing, TooLarge
 from cluster.listing.detect import ENTRIES
 from cluster.listing.ftp.dos import dos, os2
 from cluster.listing.ftp.eplf import eplf
@@ -24,6 +24,7 @@ from cluster.model import Listing, shown
 
 __all__ = ["read_list", "read_mlsd"]
 
+_BESIDE = 64  # lines of a listing that are no rows, at most: heads, sums, the directory itself
 _DIALECTS = (unix, dos, eplf, vms, netware, os400, os2, members, datasets, enterprise)
 
 
@@ -47,9 +48,12 @@ def read_list(body: bytes, *, now: int, limit: int = ENTRIES, path: str = "") ->
     if not lines:
         return Names(path, limit).listing("empty", len(body), zone_known=True)
     known = 0
-    for dialect in _DIALECTS:
+    crowded = len(lines) > limit + _BESIDE
+    for dialect in (vms,) if crowded else _DIALECTS:  # OpenVMS breaks rows into several lines
         found = dialect(lines, Names(path, limit), now, len(body))
         if isinstance(found, Listing):
             return found
         known = max(known, found)
+    if crowded:
+        raise TooLarge(path, f"{len(lines)} lines, and at most {limit} entries are read")
     raise NotAListing(path, f"line {known + 1} is of no known kind: {shown(lines[known][:80])!r}")

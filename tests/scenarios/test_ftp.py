@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import subprocess
+import time
 from pathlib import Path
 
 import pytest
@@ -34,7 +35,7 @@ async def test_the_copy_is_that_of_rsync_and_a_second_pass_reads_no_body(tmp_pat
         write(Path(os.fsdecode(os.fsencode(origin) + b"/latin-\xe9 and more")), b"bytes", at=1_650_000_000)
         write(origin / ".hidden", b"seen all the same", at=1_650_000_000)
         write(origin / "large", bytes(range(256)) * 40_000, at=1_650_000_000)
-        write(origin / "young", b"a minute that may still run")
+        write(origin / "young", b"a minute that may still run", at=int(time.time()) - 30)
         (origin / "link").symlink_to("d000")
         cluster.ledger.tree(origin)
         cluster.mirror("m", server.url, extra='<delete sightings="1" grace="0s" emptied-after="0s"/>')

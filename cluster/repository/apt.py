@@ -84,7 +84,6 @@ class Apt:
             _base(directory),
             _named(path, directory, said),
             order=Order("Date", date) if date is not None else None,
-            date=date,
             valid_until=_date(path, said, b"valid-until"),
             label=_label(said),
         )

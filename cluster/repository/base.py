@@ -58,11 +58,6 @@ class Named:
     form: bytes = b""
     copies: tuple[bytes, ...] = ()
 
-    @property
-    def trusted(self) -> bool:
-        """Whether a digest among these proves the bytes, whoever sent them."""
-        return any(algorithm in STRONG for algorithm, _ in self.digests)
-
     def digest(self, algorithm: str) -> bytes | None:
         return next((value for name, value in self.digests if name == algorithm), None)
 
@@ -85,7 +80,7 @@ class Root:
     whatever else the root names. `itself` is set where the root is an index too (SHA256SUMS, a pacman
     database): `Format.read_index` is asked with it and the root's own bytes, and `named` is empty.
 
-    `date` and `valid_until` are seconds since 1970 as the root says them, None where it does not.
+    `valid_until` is in seconds since 1970, as the root says it, None where it does not.
     """
 
     path: bytes
@@ -93,7 +88,6 @@ class Root:
     named: tuple[Named, ...] = ()
     itself: Named | None = None
     order: Order | None = None
-    date: int | None = None
     valid_until: int | None = None
     label: str = ""  # for people: "Debian stable", as the root calls itself
 

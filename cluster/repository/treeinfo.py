@@ -44,7 +44,7 @@ def read(path: bytes, body: bytes) -> Root:
     date = _time(said)
     order = Order("timestamp", date) if date else None
     general = dict(said["general"]) if said.has_section("general") else {}
-    return Root(path, base, named, order=order, date=date, label=general.get("name", "")[:200])
+    return Root(path, base, named, order=order, label=general.get("name", "")[:200])
 
 
 def _digests(path: bytes, base: bytes, said: configparser.RawConfigParser) -> dict[bytes, tuple[Digest, ...]]:

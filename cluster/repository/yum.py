@@ -77,9 +77,7 @@ class Yum:
                 named.append(one)
         if not primary:
             raise Malformed(shown(path), "names no primary index")
-        return Root(
-            path, base, tuple(named), order=_order(revision, latest), date=latest or None, label=shown(base)
-        )
+        return Root(path, base, tuple(named), order=_order(revision, latest), label=shown(base))
 
     def read_index(self, root: Root, index: Named, stream: BinaryIO) -> Iterator[Named]:
         for record in xml.records(index.path, pieces(index.path, stream), _PACKAGES):

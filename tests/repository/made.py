@@ -12,6 +12,8 @@ import tarfile
 from collections.abc import Mapping
 from pathlib import Path
 
+from cluster.repository.base import STRONG, Named
+
 _DEB = """\
 Package: {name}
 Version: {version}
@@ -110,6 +112,11 @@ def repodata(root: Path, *options: str) -> Path:
     """`repodata` for all packages below `root`, by createrepo_c; its repomd.xml."""
     _run("createrepo_c", "--quiet", *options, str(root))
     return root / "repodata" / "repomd.xml"
+
+
+def strong(named: Named) -> bool:
+    """Whether one of its digests is such that a sibling's bytes may be taken on it."""
+    return any(algorithm in STRONG for algorithm, _ in named.digests)
 
 
 def paths_of(root: Path) -> list[bytes]:

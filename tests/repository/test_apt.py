@@ -57,7 +57,7 @@ def test_all_that_a_real_repository_names_is_there_and_is_what_it_says(archive):
             content = (archive / one.path.decode()).read_bytes()
             assert one.size == len(content)
             assert one.digest("sha256") == hashlib.sha256(content).digest()
-            assert one.trusted
+            assert made.strong(one)
 
 
 def test_by_hash_names_are_copies_of_what_release_lists(archive):
@@ -184,7 +184,7 @@ def test_an_older_state_is_known_by_its_date():
 def test_a_state_says_until_when_it_is_valid():
     head = b"Date: Fri, 21 Nov 2025 10:00:00 UTC\nValid-Until: Fri, 28 Nov 2025 10:00:00 UTC\n"
     root = APT.read_root(b"dists/s/Release", release(SHA256 + b" 1 x", head=head))
-    assert root.valid_until == root.date + 7 * 86400
+    assert root.valid_until == root.order.key + 7 * 86400
 
 
 def test_weak_digests_are_read_and_not_trusted():
@@ -192,7 +192,7 @@ def test_weak_digests_are_read_and_not_trusted():
         b"Package: p\nFilename: pool/p.deb\nSize: 3\nMD5sum: " + MD5 + b"\nSHA1: " + b"1" * 40 + b"\n"
     )
     assert [algorithm for algorithm, _ in one.digests] == ["md5", "sha1"]
-    assert not one.trusted
+    assert not made.strong(one)
 
 
 @pytest.mark.parametrize("name", [b"./p.deb", b"p.deb", b".//p.deb", b"/p.deb"])

@@ -46,7 +46,7 @@ def test_a_database_names_packages_and_their_signatures(packer):
     assert len(named) == 4
     assert (bash.path, bash.size) == (b"core/os/x86_64/bash-1.0-any.pkg.tar.zst", 1000)
     assert bash.digest("sha256") == hashlib.sha256(b"b" * 1000).digest()
-    assert bash.trusted
+    assert made.strong(bash)
     assert not bash.optional
     assert (signature.path, signature.optional) == (bash.path + b".sig", True)
     assert signature.digest("sha256") == hashlib.sha256(b"signature of bash").digest()

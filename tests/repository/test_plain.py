@@ -13,6 +13,7 @@ from hypothesis import strategies as st
 from cluster.errors import Malformed, RepositoryError
 from cluster.repository.base import Named, Role
 from cluster.repository.plain import Plain
+from tests.repository import made
 
 PLAIN = Plain()
 MD5, SHA1, SHA256, SHA512 = b"0" * 32, b"1" * 40, b"a" * 64, b"5" * 128
@@ -92,7 +93,7 @@ def test_every_way_to_write_a_line(path, line, said, algorithm):
     assert one.path.decode() == said
     assert [name for name, _ in one.digests] == [algorithm]
     assert one.optional
-    assert one.trusted == (algorithm not in ("md5", "sha1"))
+    assert made.strong(one) == (algorithm not in ("md5", "sha1"))
 
 
 @pytest.mark.parametrize(

@@ -12,6 +12,7 @@ from hypothesis import strategies as st
 from cluster.errors import Malformed, RepositoryError
 from cluster.repository.base import Named, Order
 from cluster.repository.pypi import Pypi
+from tests.repository import made
 
 PYPI = Pypi()
 SHA256, MD5 = "a" * 64, "0" * 32
@@ -71,16 +72,16 @@ def test_each_projects_page_is_a_root():
 def test_a_page_names_its_files_with_their_digests(href, path):
     (one,) = link(href + "#sha256=" + SHA256)
     assert (one.path, one.digests) == (path, (("sha256", bytes.fromhex(SHA256)),))
-    assert one.trusted
+    assert made.strong(one)
     assert not one.optional
 
 
 def test_the_metadata_of_a_wheel_is_named_beside_it():
     for attribute in ("data-core-metadata", "data-dist-info-metadata"):
         _, one = link("foo.whl#sha256=" + SHA256, f'{attribute}="sha256={SHA256}"')
-        assert (one.path, one.optional, one.trusted) == (b"web/simple/foo/foo.whl.metadata", True, True)
+        assert (one.path, one.optional, made.strong(one)) == (b"web/simple/foo/foo.whl.metadata", True, True)
     _, one = read(page(**{"core-metadata": {"sha256": SHA256}}), JSON)
-    assert (one.path, one.optional, one.trusted) == (b"web/packages/f/foo-1.tar.gz.metadata", True, True)
+    assert (one.path, one.optional, made.strong(one)) == (b"web/packages/f/foo-1.tar.gz.metadata", True, True)
     assert len(read(page(**{"core-metadata": False}), JSON)) == 1
 
 

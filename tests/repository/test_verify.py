@@ -10,6 +10,7 @@ from cluster.errors import Contradicted, Malformed
 from cluster.repository.base import Named, Role, merged
 from cluster.repository.paths import inside
 from cluster.repository.verify import hasher
+from tests.repository import made
 
 
 @pytest.mark.parametrize("name", ["md5", "sha1", "sha224", "sha256", "sha384", "sha512", "blake2b"])
@@ -27,8 +28,8 @@ def test_an_algorithm_that_nobody_knows_is_told():
 
 def test_only_digests_that_nobody_can_imitate_are_trusted():
     weak = (("md5", b"1"), ("sha1", b"2"), ("sha224", b"3"))
-    assert not Named(b"p", 1, weak).trusted
-    assert Named(b"p", 1, (*weak, ("sha256", b"4"))).trusted
+    assert not made.strong(Named(b"p", 1, weak))
+    assert made.strong(Named(b"p", 1, (*weak, ("sha256", b"4"))))
 
 
 def test_what_two_indexes_say_of_one_file_is_joined():

@@ -79,7 +79,7 @@ def test_all_that_a_real_repository_names_is_there_and_is_what_it_says(repositor
     for one in [*packages, *root.named]:
         content = (above / one.path.decode()).read_bytes()
         assert (one.size, one.digest("sha256")) == (len(content), hashlib.sha256(content).digest())
-        assert one.trusted
+        assert made.strong(one)
         assert not one.optional
 
 
@@ -184,7 +184,7 @@ def test_packages_that_do_not_say_what_they_must_are_refused(broken):
 def test_old_repositories_are_verified_by_what_they_have():
     (one,) = read(primary(package(kind="sha", digest="1" * 40)))
     assert one.digests[0][0] == "sha1"
-    assert not one.trusted
+    assert not made.strong(one)
 
 
 def test_packages_of_differences_may_be_absent():

@@ -41,12 +41,11 @@ class HostileFtp:
         self,
         files: Mapping[bytes, bytes] | None = None,
         *,
-        host: str = "127.0.0.1",
         tls: ssl.SSLContext | None = None,
     ) -> None:
         """`tls`: on every connection, from the first byte."""
         self.files = dict(files or {})
-        self.host, self.tls = host, tls
+        self.tls = tls
         self.times: dict[bytes, int] = {}  # s since 1970, where not OLD
         self.features = FEATURES
         self.say: dict[bytes, Say] = {}
@@ -58,10 +57,9 @@ class HostileFtp:
         self._tasks: set[asyncio.Task[None]] = set()
 
     async def __aenter__(self) -> Self:
-        self._server = await asyncio.start_server(self._serve, self.host, 0, ssl=self.tls)
+        self._server = await asyncio.start_server(self._serve, "127.0.0.1", 0, ssl=self.tls)
         self.port: int = self._server.sockets[0].getsockname()[1]
-        host = f"[{self.host}]" if ":" in self.host else self.host
-        self.url = f"{'ftps' if self.tls else 'ftp'}://{host}:{self.port}/"
+        self.url = f"{'ftps' if self.tls else 'ftp'}://127.0.0.1:{self.port}/"
         return self
 
     async def __aexit__(
@@ -180,7 +178,7 @@ class Session:
                 arrived.set_result(writer)
 
         self._arrived = arrived
-        self._listener = await asyncio.start_server(came, self.server.host, 0, ssl=self.server.tls)
+        self._listener = await asyncio.start_server(came, "127.0.0.1", 0, ssl=self.server.tls)
         port: int = self._listener.sockets[0].getsockname()[1]
         return port
 

@@ -7,14 +7,18 @@ import time
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from pathlib import Path
+from typing import ClassVar
 
 import pytest
 
 from cluster.errors import Changed, IncompleteListing, NotAListing, Refused, TooLarge, Unreachable, Vanished
 from cluster.model import SECOND, Kind, Limits, OriginSpec
 from cluster.origin import ftp_listing, ftp_session
-from cluster.origin.base import Pouring, Want
+from cluster.origin.base import Pouring, Traffic, Want
 from cluster.origin.ftp import FtpOrigin
+from cluster.origin.ftp_data import passive
+from cluster.origin.ftp_replies import Reply
+from cluster.origin.ftp_session import FtpSession
 from tests.origin.conformance import received
 from tests.origin.ftp_servers import open_to_all, paired
 from tests.origin.hostile_ftp import HostileFtp, Session, hang, reset
@@ -248,12 +252,18 @@ async def test_73_a_name_that_leads_to_a_private_network_is_refused() -> None:
 
 
 async def test_84_over_ipv6_there_is_only_epsv() -> None:
-    async with HostileFtp({b"a": b"hello"}, host="::1") as server, opened(server) as origin:
-        assert await received(origin, b"a", Want(size=5)) == b"hello"
-        server.say[b"EPSV"] = b"500 Unknown.\r\n"
-        with pytest.raises(Refused, match="500 Unknown"):
-            await received(origin, b"a", Want(size=5))
-        assert not server.asked(b"PASV")
+    class Six:
+        peer = ("2001:db8::1", 21, 0, 0)
+        asked: ClassVar[list[bytes]] = []
+
+        async def say(self, command: bytes) -> Reply:
+            self.asked.append(command)
+            return Reply(500, (b"Unknown.",))
+
+    session = FtpSession(OriginSpec("ftp://ftp.example.org/"), Limits(), Traffic())
+    with pytest.raises(Refused, match="500 Unknown"):
+        await passive(session, Six(), b"a")  # type: ignore[arg-type]
+    assert Six.asked == [b"EPSV"]
 
 
 async def test_84_a_data_connection_goes_to_the_control_peer_whatever_pasv_says() -> None:

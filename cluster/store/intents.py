@@ -93,6 +93,15 @@ def open_intents(connection: sqlite3.Connection) -> list[tuple[int, list[Intende
     return found
 
 
+def coming(connection: sqlite3.Connection, path: bytes) -> Held | None:
+    """The record that a file will have when the batch that has renamed it, or is about to, is concluded."""
+    for _, batch in reversed(open_intents(connection)):
+        for one in batch:
+            if one.way is Way.RENAMED and one.path == path:
+                return one.held
+    return None
+
+
 # -- what is true afterwards
 
 Published = tuple[bytes, Held, rows.Packed, bytes | None]

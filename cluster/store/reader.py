@@ -36,6 +36,7 @@ from cluster.store.tree import Tree
 
 _T = TypeVar("_T")
 _JOURNAL_PAGE = 1000  # records read at once
+LOOKS = 3  # at a file whose record is being replaced
 
 
 class Reader:
@@ -151,19 +152,21 @@ class Reader:
         return self._tree.read_small(files) if self._tree_open else []
 
     def _open_file(self, connection: sqlite3.Connection, path: bytes) -> tuple[int, Held] | None:
-        held = rows.held(connection, path) if path else None
-        if held is None or held.kind is not Kind.FILE or held.unknown:
-            return None
-        if not self._opened():
-            return None
-        descriptor = self._tree.open_file(path)
-        if descriptor is None:
-            return None
-        found = os.fstat(descriptor)
-        if (found.st_size, found.st_mtime_ns, found.st_ino) != (held.size, held.disk_mtime, held.inode):
+        for _ in range(LOOKS):
+            held = rows.held(connection, path) if path else None
+            if held is None or held.kind is not Kind.FILE or held.unknown or not self._opened():
+                return None
+            descriptor = self._tree.open_file(path)
+            if descriptor is None:
+                return None
+            found = os.fstat(descriptor)
+            if _is(found, held):
+                return descriptor, held
+            coming = intents.coming(connection, path)
+            if coming is not None and _is(found, coming):
+                return descriptor, coming
             os.close(descriptor)
-            return None
-        return descriptor, held
+        return None
 
     def _opened(self) -> bool:
         """Whether the tree is there to be read."""
@@ -257,6 +260,11 @@ class Reader:
             return schema.meta_get(connection, "epoch") or "", first or 1, last or 0
 
         return await self._ask(position)
+
+
+def _is(found: os.stat_result, held: Held) -> bool:
+    """Whether an open file is the one of this record."""
+    return (found.st_size, found.st_mtime_ns, found.st_ino) == (held.size, held.disk_mtime, held.inode)
 
 
 def _connect(path: str, mirror: str) -> tuple[sqlite3.Connection, str]:

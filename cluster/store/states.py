@@ -309,20 +309,23 @@ def _waiting(temporary: bytes, inode: int, held: bytes, blocks: bytes) -> Staged
     return Staged(temporary, rows.unpack(columns), inode, blocks)
 
 
-def changes(connection: sqlite3.Connection, state: int) -> list[Change]:
-    """What of a state waits, in the order in which it is to be published."""
+def changes(connection: sqlite3.Connection, state: int) -> tuple[list[Change], list[Change]]:
+    """What of a state waits, in the order in which it is to be published: what is new by its name, which
+    nobody looks for before the root says so, and the rest."""
     found = connection.execute(
-        """SELECT n.directory, w.temporary, w.inode, w.held, w.blocks FROM named n
+        """SELECT n.role, n.directory, w.temporary, w.inode, w.held, w.blocks FROM named n
            JOIN waiting w ON w.directory = n.directory AND w.name = n.name AND w.sha256 = n.sha256
            WHERE n.state = ? ORDER BY n.turn, n.directory, n.name""",
         (state,),
     ).fetchall()
-    result = []
-    for directory, *columns in found:
+    new: list[Change] = []
+    rest: list[Change] = []
+    for role, directory, *columns in found:
         staged = _waiting(*columns)
         previous = rows.held(connection, join(directory, staged.held.name))
-        result.append(Change(directory, staged.held, previous=previous, staged=staged))
-    return result
+        some = new if previous is None and role < Role.SIGNATURE else rest
+        some.append(Change(directory, staged.held, previous=previous, staged=staged))
+    return new, rest
 
 
 def temporaries(connection: sqlite3.Connection) -> set[bytes]:

@@ -136,20 +136,17 @@ class Repositories:
                 _log.warning("%s: %s", shown(path), reason)
 
     async def _go_on(self, state: State, now: int) -> list[tuple[bytes, str]]:
-        waiting = await self.ask(states.changes, state.id)
+        groups = await self.ask(states.changes, state.id)
+        waiting = [change for some in groups for change in some]
         there = await self._on_disk(_there, self._tree, waiting)
         failed = [
             _lost(change) for change, here in zip(waiting, there, strict=True) if _is_lost(change, here)
         ]
-        left = [change for change, here in zip(waiting, there, strict=True) if here]
-        if left and not failed:
-            own = await self._records.read(lambda c: {x.directory: rows.held(c, x.directory) for x in left})
-            attributes = {path: held for path, held in own.items() if held is not None}
-            outcomes = await self._publish(left, attributes, now, ordered=True)
-            for change, outcome in zip(left, outcomes, strict=True):
-                if outcome is not None:
-                    failed.append((join(change.directory, change.held.name), str(outcome)))
-            there = await self._on_disk(_there, self._tree, waiting)
+        gone = {id(change) for change, here in zip(waiting, there, strict=True) if not here}
+        for some in groups:  # what is new by its name is on record before anything names it
+            left = [change for change in some if id(change) not in gone]
+            failed += await self._publish_some(left, now) if left and not failed else []
+        there = await self._on_disk(_there, self._tree, waiting)
         over = [
             (change.directory, change.held.name)
             for change, here in zip(waiting, there, strict=True)
@@ -165,6 +162,17 @@ class Repositories:
 
         await self._remove(await self._records.write(lambda c, _: conclude(c), durable=True))
         return failed
+
+    async def _publish_some(self, changes: Sequence[Change], now: int) -> list[tuple[bytes, str]]:
+        """As one batch; why names of it are not public, as (path, reason)."""
+        own = await self._records.read(lambda c: {x.directory: rows.held(c, x.directory) for x in changes})
+        attributes = {path: held for path, held in own.items() if held is not None}
+        outcomes = await self._publish(changes, attributes, now, ordered=True)
+        return [
+            (join(change.directory, change.held.name), str(outcome))
+            for change, outcome in zip(changes, outcomes, strict=True)
+            if outcome is not None
+        ]
 
 
 def _is_lost(change: Change, here: bool) -> bool:

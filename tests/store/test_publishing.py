@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import hashlib
 import os
 from dataclasses import replace
 
@@ -12,6 +13,7 @@ from hypothesis import strategies as st
 
 from cluster.errors import Blocked, StoreError
 from cluster.model import Deletion, Held, Kind, Row, Stamp
+from cluster.store import publishing
 from cluster.store.digest import EMPTY, directory_digest
 from cluster.store.mirror import Batch, Compared, MirrorStore
 from cluster.store.publishing import staged_in
@@ -420,3 +422,24 @@ async def test_a_change_far_below_shows_in_every_directory_above(world):
         assert (await store.totals()).bytes == 2  # before the sums are brought up to date
         assert await store.scrub_digests() != before
         assert (await store.totals()).bytes == (await store.totals(b"a/b")).bytes == 2
+
+
+async def test_a_file_is_found_while_its_batch_is_under_way(world, monkeypatch):
+    """Between the rename and the result the record is still that of the version before."""
+    seen: list[bytes] = []
+    loop, settled = asyncio.get_running_loop(), publishing.settled
+    async with world.store() as store:
+        await put(store, {b"a": b"old"})
+        async with world.reader() as reader:
+
+            def look(*arguments):
+                found = asyncio.run_coroutine_threadsafe(reader.open_file(b"a"), loop).result()
+                assert found is not None
+                with open(found[0], "rb") as opened:
+                    seen.append(opened.read())
+                assert found[1].sha256 == hashlib.sha256(b"newer").digest()
+                return settled(*arguments)
+
+            monkeypatch.setattr(publishing, "settled", look)
+            await put(store, {b"a": b"newer"})
+    assert seen == [b"newer"]

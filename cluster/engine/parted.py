@@ -71,8 +71,10 @@ class Parted:
             if isinstance(error, Mixed):
                 raise
             await growing.keep()
-            if isinstance(error, Changed | Foreign):
+            if isinstance(error, Foreign):
                 return False
+            if isinstance(error, Changed):
+                return await self._changed(job, error)
             if not isinstance(error, OriginError):
                 raise
             self._refused(job, error)
@@ -83,6 +85,19 @@ class Parted:
             return False
         growing.sha256 = staged.held.sha256
         await self._publish(job, staged)
+        return True
+
+    async def _changed(self, job: Job, error: Changed) -> bool:
+        """False where the origin still has what was listed: several servers may name one version in several
+        ways. Of what is not that any more nothing needs to be sent: its directory is listed again."""
+        try:
+            facts = await self._context.origin.facts(job.path)
+        except OriginError as gone:
+            self._refused(job, gone)
+            return True
+        if facts.size in (None, job.entry.size):
+            return False
+        self._refused(job, error)
         return True
 
     async def _arrived(self, job: Job, facts: Facts, growing: Growing) -> bytes | None:

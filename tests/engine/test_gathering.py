@@ -9,7 +9,7 @@ import asyncio
 import random
 import time
 from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
+from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from dataclasses import replace
 from pathlib import Path
 
@@ -535,6 +535,30 @@ async def test_a_version_that_changes_while_its_parts_come_is_never_mixed(big: W
         report = await big.run()
     assert report.outcome == "complete"
     assert big.bodies()[PATH] == BIG[::-1]
+
+
+async def test_a_longer_version_that_takes_its_place_is_fetched_by_parts_as_well(big: World) -> None:
+    """Whoever asked for all of what was listed would be sent all of something else."""
+    big.sibling()
+    longer, count, real = BIG[::-1] + b"more", 0, big.memory.read
+    wants: list[Want] = []
+
+    def read(path: bytes, want: Want) -> AbstractAsyncContextManager[Body]:
+        wants.append(want)
+        return real(path, want)
+
+    async def before(method: str, path: bytes) -> None:
+        nonlocal count
+        count += method == "read"
+        if count == 8 and method == "read":
+            count += 1
+            big.memory.update(PATH, longer)
+
+    big.memory.read = read  # type: ignore[method-assign, assignment]
+    big.memory.before = before
+    report = await big.run()
+    assert (report.outcome, big.bodies()[PATH]) == ("complete", longer)
+    assert all(want.stop is not None for want in wants)
 
 
 async def test_an_origin_that_names_versions_and_sends_no_parts_of_them_is_streamed(big: World) -> None:

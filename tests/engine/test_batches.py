@@ -31,6 +31,7 @@ class Bringing(Noted):
         self.batches: list[Batch] = []
         self.instead: dict[bytes, Callable[[Path], object]] = {}  # what is put where a file belongs
         self.untold: set[bytes] = set()  # files that come, and nothing is said of them
+        self.also: list[Brought] = []  # what is told beside
         self.failures: list[tuple[int, OriginError]] = []  # of one batch after another: after so many files
         self.extra: Callable[[Path], object] = lambda folder: None
         self.between: Callable[[bytes], Awaitable[None]] | None = None  # awaited before each file
@@ -42,6 +43,7 @@ class Bringing(Noted):
         self.writing += 1
         try:
             self.extra(Path(batch.folder))
+            yield self.also
             after, error = self.failures.pop(0) if self.failures else (-1, None)
             for number, path in enumerate(batch.files):
                 if error is not None and number == after:
@@ -113,13 +115,18 @@ async def test_a_directory_is_asked_for_as_such_where_all_of_it_is_wanted(world:
     assert (batch.whole, batch.files, batch.older) == ((), (b"some/3", b"some/4"), str(world.public))
 
 
+def _as_listed(place: Path) -> None:
+    place.write_bytes(b"a/f" * 9)
+    os.utime(place, ns=(EPOCH, EPOCH))
+
+
 def _link(place: Path) -> None:
-    place.symlink_to("/etc/hostname")
+    _as_listed(place.with_name("what it leads to"))
+    place.symlink_to("what it leads to")
 
 
 def _two_names(place: Path) -> None:
-    place.write_bytes(b"f" * 9)
-    os.utime(place, ns=(EPOCH, EPOCH))
+    _as_listed(place)
     os.link(place, place.with_name("second"))
 
 
@@ -164,6 +171,7 @@ async def test_nothing_is_taken_that_was_not_asked_for(world: World) -> None:
         (folder / "unlisted" / "f").write_bytes(b"not listed")
 
     origin(world).extra = more
+    origin(world).also = [(b"a/g", 10), (b"../up", 1), (b"gone", Unreachable("/gone", "no such name"))]
     assert (await world.run()).outcome == "complete"
     world.equal()
 

@@ -49,7 +49,7 @@ class Choosing:
         self._mirror, self._store, self._clock, self._report = mirror, store, clock, report
         self._open, self._relays, self._closed = open_origin, relays, closed
         self._known: dict[str, Health] = {}
-        self._last: str | None = None  # with which everything was compared last
+        self._last: str | None = None  # of the newest pass
 
     async def specs(self) -> list[OriginSpec]:
         """Those that may be asked, in the order of their turns."""
@@ -58,7 +58,7 @@ class Choosing:
         return [usable[url] for url in turn(list(usable), self._known, self._clock.now())]
 
     def settled(self, origin: Origin) -> bool:
-        """Whether what is held was compared with this very origin last, or with none."""
+        """Whether the newest pass was over this very origin, or there was none."""
         return self._last is None or self._last == origin.url
 
     def foreign(self, spec: OriginSpec) -> bool:

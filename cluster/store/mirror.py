@@ -330,7 +330,7 @@ class MirrorStore:
         await self._records.write(lambda c, _: origins.note(c, health))
 
     async def last_origin(self) -> str | None:
-        """The origin with which all of the mirror was compared last."""
+        """The origin of the newest pass that chose one; None where there was none."""
         return await self._records.read(origins.last)
 
     async def sample_directories(self, lately: int, spread: int) -> list[bytes]:

@@ -30,8 +30,9 @@ def note(connection: sqlite3.Connection, health: Mapping[str, Health]) -> None:
 
 
 def last(connection: sqlite3.Connection) -> str | None:
-    """The origin with which all of the mirror was compared last."""
-    query = "SELECT origin FROM passes WHERE covers = 1 AND scope = x'' ORDER BY id DESC LIMIT 1"
+    """The origin of the newest pass that chose one, however it ended and whatever it was about: what it
+    brought is here."""
+    query = "SELECT origin FROM passes WHERE origin <> '' ORDER BY id DESC LIMIT 1"
     row = connection.execute(query).fetchone()
     return None if row is None else str(row[0])
 

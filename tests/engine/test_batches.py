@@ -96,7 +96,7 @@ async def test_what_is_wanted_comes_in_few_batches_and_a_second_pass_asks_for_no
     report = await world.run()
     world.equal()
     assert (report.outcome, report.files.origin) == ("complete", 202)
-    assert 1 <= len(origin(world).batches) <= 3
+    assert len(origin(world).batches) <= 8  # one for each directory at most, however slow the walk
     assert world.memory.asked("read") == []
     again = await world.run()
     assert (again.files.unchanged, again.files.origin, again.requests_origin) == (202, 0, 8)

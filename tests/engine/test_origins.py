@@ -181,15 +181,20 @@ async def test_what_the_origin_does_not_have_yet_shows_that_it_is_behind(world: 
     assert report.outcome == "failed" and "it lacks pool/1/new" in report.errors[1]
 
 
-async def test_half_of_a_first_copy_is_not_taken_back_in_time_either(world: World) -> None:
+async def test_what_a_pass_over_one_directory_brought_is_not_taken_back_either(world: World) -> None:
     some(world)
     second(world)
-    for number in range(40):
-        world.memory.update(b"pool/%d/file-%03d" % (number % 5, number), b"a newer version %d" % number)
-    await world.cut(20)
+    await world.run()
+    down(world.memory)
+    assert (await world.run()).origin == "memory://second/"
+    up(world.memory)
+    world.clock.moved += FIRST_PAUSE + 1
+    world.memory.update(b"pool/1/file-001", b"a newer version")
+    assert (await world.run(scope=b"pool/1")).files.origin == 1
     down(world.memory)
     report = await world.run()
-    assert report.outcome == "failed" and "files are older there" in report.errors[1]
+    assert report.outcome == "failed" and "pool/1/file-001" in report.errors[1]
+    assert world.bodies()[b"pool/1/file-001"] == b"a newer version"
 
 
 async def test_trace_files_say_which_origin_is_behind(world: World) -> None:

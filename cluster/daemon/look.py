@@ -23,7 +23,7 @@ async def look(
         spec = OriginSpec(origin_url(url if url.endswith("/") else url + "/"), private=private)
     except ValueError as error:
         raise UsageError(f"URL: {error}") from None
-    origin = open_origin(spec, Limits(), Shared())
+    origin = open_origin(spec, Limits(depth=0), Shared())  # nothing below is wanted
     try:
         listing = await origin.listing(b"")
     except OriginError as error:

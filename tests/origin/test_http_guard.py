@@ -335,7 +335,7 @@ async def test_bind_family_and_user_agent_are_as_configured() -> None:
 
 
 def certificate(folder: Path, name: str, *, days: int = 1) -> tuple[str, ssl.SSLContext]:
-    """A self-signed certificate for the address `name`: its file, and a server's context with it."""
+    """A self-signed certificate for an address or a name: its file, and a server's context with it."""
     import datetime as dt
     import ipaddress
 
@@ -346,6 +346,11 @@ def certificate(folder: Path, name: str, *, days: int = 1) -> tuple[str, ssl.SSL
     key = ec.generate_private_key(ec.SECP256R1())
     subject = x509.Name([x509.NameAttribute(x509.NameOID.COMMON_NAME, "test")])
     now = dt.datetime.now(dt.UTC)
+    host = (
+        x509.IPAddress(ipaddress.ip_address(name))
+        if name[-1:].isdigit() or ":" in name
+        else x509.DNSName(name)
+    )
     built = (
         x509.CertificateBuilder()
         .subject_name(subject)
@@ -354,7 +359,7 @@ def certificate(folder: Path, name: str, *, days: int = 1) -> tuple[str, ssl.SSL
         .serial_number(x509.random_serial_number())
         .not_valid_before(now - dt.timedelta(days=10))
         .not_valid_after(now + dt.timedelta(days=days))
-        .add_extension(x509.SubjectAlternativeName([x509.IPAddress(ipaddress.ip_address(name))]), False)
+        .add_extension(x509.SubjectAlternativeName([host]), False)
         .sign(key, hashes.SHA256())
     )
     file = folder / f"{name}-{days}.pem"

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import asyncio
 import os
+import ssl
 import stat
 import sys
 import tempfile
 from collections.abc import AsyncIterator, Iterator
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, suppress
 from pathlib import Path
 
 import pytest
@@ -18,6 +19,7 @@ from cluster.model import SECOND, Entry, Kind, Limits, Listing, OriginSpec, join
 from cluster.origin.base import Want
 from cluster.origin.rsync import RsyncOrigin
 from cluster.origin.rsync_subtrees import Subtrees
+from tests.origin.test_http_guard import certificate
 from tests.servers import Server, program, rsyncd
 
 NAMES = (b"nl\nx", b"lat-\xe9", b"back\\slash", b"lit\\#012", b" lead", b"trail ", b"a -> b", "ünï".encode(),
@@ -511,6 +513,48 @@ async def test_by_ssh_without_a_question_and_with_the_host_under_its_name(
     for word in ("BatchMode=yes", "StrictHostKeyChecking=yes", "HostKeyAlias=[localhost]:2222", "Port=2222",
                  f"IdentityFile={tmp_path}/credentials", "UserKnownHostsFile=/k/h", "-l mirror"):  # fmt: skip
         assert word in arguments
+
+
+@asynccontextmanager
+async def behind_tls(server: Server, context: ssl.SSLContext) -> AsyncIterator[int]:
+    """A port where the daemon is reached over TLS."""
+
+    async def copy(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        with suppress(OSError):
+            while chunk := await reader.read(2**16):
+                writer.write(chunk)
+                await writer.drain()
+        writer.close()
+
+    async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        theirs, ours = await asyncio.open_connection("127.0.0.1", server.port)
+        await asyncio.gather(copy(reader, ours), copy(theirs, writer))
+
+    listening = await asyncio.start_server(serve, "127.0.0.1", 0, ssl=context)
+    async with listening:
+        yield listening.sockets[0].getsockname()[1]
+
+
+async def test_over_tls_the_certificate_and_its_name_are_verified(
+    root: Path, server: Server, tmp_path: Path
+) -> None:
+    some_tree(root)
+    for folder in ("own", "other", "elsewhere"):
+        (tmp_path / folder).mkdir()
+    own, context = certificate(tmp_path / "own", "localhost")
+    other, _ = certificate(tmp_path / "other", "localhost")
+    elsewhere, misnamed = certificate(tmp_path / "elsewhere", "mirror.example")
+    for shown, ca, good in ((context, own, True), (context, other, False), (misnamed, elsewhere, False)):
+        async with behind_tls(server, shown) as port:
+            url = f"rsyncs://localhost:{port}/m/"
+            async with opened(url, private=True, family="ipv4", ca=ca) as origin:
+                if good:
+                    assert len(await everything(origin)) == 9
+                    async with origin.read(b"a/1", Want(size=4)) as body:
+                        assert [chunk async for chunk in body.chunks()] == [b"body"]
+                else:
+                    with pytest.raises((Refused, Unreachable)):
+                        await origin.listing(b"")
 
 
 async def test_children_end_with_the_origin(

@@ -6,12 +6,13 @@ import os
 import shlex
 import subprocess
 import sys
-from collections.abc import Iterator
+import time
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
 
-from tests.cli.conftest import Desk, Said, until
+from tests.cli.conftest import Desk, Said
 from tests.servers import answers, free_port, program
 
 WORDS = "SSH_ORIGINAL_COMMAND"
@@ -22,6 +23,14 @@ PUSH = ("push", "--site", "kent", "--from-ssh")
 def said(monkeypatch: pytest.MonkeyPatch):
     """What the upstream says."""
     return lambda words: monkeypatch.setenv(WORDS, words)
+
+
+def until(holds: Callable[[], bool]) -> None:
+    """Wait for what takes several processes one after another."""
+    end = time.monotonic() + 120
+    while not holds():
+        assert time.monotonic() < end
+        time.sleep(0.05)
 
 
 def log(desk: Desk) -> str:

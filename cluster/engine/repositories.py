@@ -88,14 +88,15 @@ class Repositories:
         name = group.name
         if name in self._final:
             return
-        moved = name in self._verdicts.new or any(
-            self._may_name(group, path) for path in self._verdicts.ahead
-        )
+        ahead = await self._books.ask(states.names_some, name, sorted(self._verdicts.ahead))
+        moved = name in self._verdicts.new or bool(ahead)
         if name in self._trouble or name not in self._found or (self._found[name] is None and moved):
             self._verdicts.new.discard(name)
             await self._look(group, type_)
         state = self._found.get(name)
         if state is None:
+            if ahead and name not in self._trouble:
+                self._trouble[name] = f"{shown(ahead[0])}: not what {shown(group.read[0])} names"
             return
         try:
             await self._complete(state)
@@ -110,10 +111,6 @@ class Repositories:
             return
         self._found[name] = None
         self._context.report.published += 1
-
-    def _may_name(self, group: Group, path: bytes) -> bool:
-        """Whether a file is of the same repository."""
-        return self._verdicts.spec_of(path) == self._verdicts.spec_of(group.files[0])
 
     async def _not_busy(self, group: Group) -> None:
         """Raises Unsettled where the origin says that it is in the middle of an update (HAZARDS 43)."""

@@ -157,6 +157,7 @@ class Verdicts:
             result.append(
                 (job, staged, Fate.PUBLISH) if said is None else await self._judged(job, staged, said)
             )
+        self.ahead.difference_update(inside)
         store = self._store
         kept = [(job.visit.path, staged) for job, staged, fate in result if fate is Fate.KEEP]
         if kept:
@@ -164,7 +165,7 @@ class Verdicts:
         refused = [(job, staged) for job, staged, fate in result if fate is Fate.REFUSE]
         if refused:
             await store.repositories.refuse([(job.visit.path, staged) for job, staged in refused])
-            self.ahead.update(job.path for job, _ in islice(refused, TOLD))
+            self.ahead.update(job.path for job, _ in islice(refused, max(0, TOLD - len(self.ahead))))
             for job, _ in refused:
                 self.could_not(job.path, "the origin's file is not what is named")
         return result

@@ -249,6 +249,17 @@ def expected(connection: sqlite3.Connection, paths: Iterable[bytes]) -> dict[byt
     return {path: Expected(tuple(old), tuple(new)) for path, (old, new) in found.items()}
 
 
+def names_some(connection: sqlite3.Connection, root: bytes, paths: Iterable[bytes]) -> list[bytes]:
+    """Those of these files that the published state of a root names."""
+    query = """SELECT 1 FROM states s JOIN named n ON n.state = s.id
+               WHERE s.root = ? AND s.stand = ? AND n.directory = ? AND n.name = ?"""
+    return [
+        path
+        for path in paths
+        if connection.execute(query, (root, Stand.PUBLISHED, *split(path))).fetchone() is not None
+    ]
+
+
 def missing(
     connection: sqlite3.Connection, state: int, roles: Collection[Role], after: bytes | None = None
 ) -> list[Name]:

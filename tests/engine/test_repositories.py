@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
+import hashlib
 from dataclasses import replace
 
 import pytest
 
 from cluster.engine import repositories
-from cluster.model import Deletion, Repository
-from tests.engine.suite import INRELEASE, Suite, client
+from cluster.model import Deletion, Repository, Sideways, Trust
+from cluster.origin.memory import EPOCH
+from tests.engine.suite import INRELEASE, SECOND, Suite, client
 from tests.engine.world import World
+from tests.invariants import records
+from tests.signatures.keys import Signer, signers
 
 
 @pytest.fixture
@@ -142,3 +146,108 @@ async def test_what_only_the_index_shows_is_asked_for_by_its_name(world: World, 
     world.memory.before = late
     report = await world.run()
     assert report.outcome == "complete", report.errors
+
+
+async def test_the_indexes_of_a_state_that_the_origin_left_are_had_by_their_digest(
+    world: World, suite: Suite
+) -> None:
+    """The origin goes on between our look at the root and our look at its index: by-hash has both."""
+    await world.run()
+    suite.update("two")
+    newer = suite.steps("two")
+
+    async def late(method: str, path: bytes) -> None:
+        if method == "read" and path == b"dists/stable/Release" and newer:
+            for step in newer:
+                step()
+            newer.clear()
+
+    world.memory.before = late
+    report = await world.run()
+    assert client(world.public) in suite.complete and not newer
+    await world.run()
+    assert client(world.public) == world.memory.tree()[INRELEASE].data, report.errors
+
+
+async def test_without_a_good_signature_nothing_is_published(world: World, suite: Suite) -> None:
+    with signers("archive", "stranger") as (archive, stranger):
+        world.mirror = replace(world.mirror, repositories=(Repository("apt", keyring=str(archive.ring)),))
+
+        def signed(by: Signer) -> None:
+            release = by.inline(world.memory.tree()[b"dists/stable/Release"].data)
+            world.memory.put(INRELEASE, release, mtime=world.memory.tree()[INRELEASE].mtime + SECOND)
+            suite.complete.add(release)
+
+        signed(archive)
+        assert (await world.run()).outcome == "complete"
+        good = client(world.public)
+        suite.update("two")
+        signed(stranger)
+        report = await world.run()
+        assert report.outcome == "incomplete" and "key" in report.errors[0]
+        assert client(world.public) == good
+        signed(archive)
+        assert (await world.run()).outcome == "complete"
+        assert client(world.public) == world.memory.tree()[INRELEASE].data
+
+
+async def test_a_file_and_its_digests_change_together(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(repositories, "PAUSES", (0.0,))
+    world.mirror = replace(world.mirror, repositories=(Repository("plain-digests"),))
+    sums, image = b"images/SHA256SUMS", b"images/latest.iso"
+    bodies = {n: b"image %d" % n for n in (1, 2)}
+
+    def put(what: bytes, number: int) -> None:
+        line = b"%s  latest.iso\n" % hashlib.sha256(bodies[number]).hexdigest().encode()
+        body = line if what == sums else bodies[number]
+        world.memory.put(what, body, mtime=EPOCH + number * 100 * SECOND)
+
+    def fits() -> int:
+        found = (world.public / image.decode()).read_bytes()
+        assert hashlib.sha256(found).hexdigest() in (world.public / sums.decode()).read_text()
+        return next(n for n in bodies if bodies[n] == found)
+
+    put(sums, 1)
+    put(image, 1)
+    assert (await world.run()).outcome == "complete" and fits() == 1
+    put(image, 2)
+    assert (await world.run()).outcome == "incomplete" and fits() == 1
+    put(sums, 2)
+    assert (await world.run()).outcome == "complete" and fits() == 2
+
+
+async def test_a_digest_of_the_origin_is_enough_for_a_siblings_bytes(world: World, suite: Suite) -> None:
+    """Also with strict trust, and whatever time the sibling tells."""
+    world.mirror = replace(world.mirror, sideways=Sideways(trust=Trust.STRICT))
+    await world.run()
+    suite.update("two")
+    path = b"pool/two_2_all.deb"
+    sibling = world.sibling()
+    sibling.hold(path, world.memory.tree()[path].data, mtime=EPOCH + 5)
+    report = await world.run()
+    assert report.outcome == "complete", report.errors
+    assert path in sibling.delivered and path not in world.memory.asked("read")
+    held = (await records(world.site, world.mirror))[path]
+    assert (held.source, held.verified) == ("oslo", "digest")
+
+
+async def test_what_a_sibling_sends_instead_is_refused(world: World, suite: Suite) -> None:
+    await world.run()
+    suite.update("two")
+    path = b"pool/two_2_all.deb"
+    node = world.memory.tree()[path]
+    world.sibling().hold(path, node.data[::-1], mtime=node.mtime)
+    report = await world.run()
+    assert report.outcome == "complete", report.errors
+    assert client(world.public) == world.memory.tree()[INRELEASE].data
+
+
+async def test_a_root_that_goes_takes_its_files_with_it(world: World, suite: Suite) -> None:
+    await world.run()
+    for path in [b"pool", b"dists"]:
+        world.memory.remove(path)
+    world.memory.put(b"README", b"gone")
+    world.mirror = replace(world.mirror, delete=Deletion(10**6, 1.0, 1, 0.0, 0.0))
+    await world.run()
+    await world.run()
+    assert not (world.public / "pool/one_1_all.deb").exists()

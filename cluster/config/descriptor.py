@@ -215,7 +215,9 @@ def _layer(root: etree._Element, source: Source, problems: Problems) -> Layer:
             raw = Raw(_text(element), where, label)
             _many(out, tag, where, label).items.append(Item(tag, {"path": raw}, where, label))
         elif tag in ("origin", "define", "downstream", "repository"):
-            _many(out, tag, where, label).items.append(_item(element, rule, source))
+            said = _many(out, tag, where, label)
+            if not _lacking(element, rule):
+                said.items.append(_item(element, rule, source))
         elif rule.text:
             out[tag] = Raw(_text(element), where, label)
         else:
@@ -238,7 +240,7 @@ def _group(out: Layer, element: etree._Element, rule: Grammar, source: Source, p
             out[f"{tag}.{name}"] = raw
     for child in element:
         grown = rule.children.get(str(child.tag))
-        if grown is None or any(need and n not in child.attrib for n, need in grown.attributes.items()):
+        if grown is None or _lacking(child, grown):
             continue
         item = _item(child, grown, source)
         key = _LISTS.get(item.kind, "")
@@ -251,6 +253,11 @@ def _group(out: Layer, element: etree._Element, rule: Grammar, source: Source, p
                 )
                 continue
         _many(out, key, item.where, item.label).items.append(item)
+
+
+def _lacking(element: etree._Element, rule: Grammar) -> bool:
+    """Whether an attribute that it must have is not there."""
+    return any(needed and name not in element.attrib for name, needed in rule.attributes.items())
 
 
 def _many(out: Layer, key: str, where: Where, label: str) -> Many:

@@ -17,6 +17,8 @@ from cluster.plan.pattern import Expression, Pattern
 DAY = 86_400
 KEPT = 4096  # directories of which it is remembered whether a site carries them
 
+_KINDS = {Kind.FILE: "files", Kind.DIRECTORY: "directories", Kind.SYMLINK: "links"}
+
 _ROUNDED = re.compile(r"(\d{1,15})(?:\.(\d{1,6}))? ?([kmgtpe])", re.IGNORECASE | re.ASCII)
 
 
@@ -44,7 +46,11 @@ def reason_of(rule: Rule) -> str:
     if rule.reason:
         return rule.reason
     lists = "".join(f", {name}: {' '.join(values)}" for name, values in rule.lists)
-    return f"excluded by {rule.regex or rule.pattern}{lists}"
+    if rule.kind is None:
+        return f"excluded by {rule.regex or rule.pattern}{lists}"
+    if rule.pattern == "**":
+        return f"{_KINDS[rule.kind]} are excluded"
+    return f"{_KINDS[rule.kind]} are excluded by {rule.regex or rule.pattern}{lists}"
 
 
 @dataclass(frozen=True, slots=True)

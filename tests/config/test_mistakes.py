@@ -38,6 +38,9 @@ NAMES = "it has a-z 0-9 . _ -, the first a letter or digit, at most 63"
             '<limits><hours from="08:00" bandwidth="1MB/s"/></limits>',
             '<hours>: the attribute to="..." is missing',
         ),
+        ("<repository/>", '<repository>: the attribute type="..." is missing'),
+        ('<define name="a"/>', '<define>: the attribute values="..." is missing'),
+        ('<downstream ssh="u@h"/>', '<downstream>: the attribute name="..." is missing'),
         (
             '<schedule every="6 hours"/>',
             "<schedule every>: '6 hours' is not a duration; write 90s, 20m, 6h, 3d or 1h30m",

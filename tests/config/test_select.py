@@ -93,6 +93,20 @@ def test_lists_are_replaced_one_by_one_by_cluster_mirror_and_site(folder):
     )
 
 
+@pytest.mark.parametrize(
+    ("said", "told"),
+    [
+        ('kind="link"', "links are excluded"),
+        ('kind="file" pattern="*.iso"', "files are excluded by *.iso"),
+        (r'kind="link" regex="\.iso$"', r"links are excluded by \.iso$"),
+        ('kind="link" pattern="debug/**" reason="no links"', "no links"),
+    ],
+)
+def test_users_are_told_of_which_kind_a_rule_is(folder, said, told):
+    folder.mirror("debian", f"<select><exclude {said}/></select>")
+    assert reason_of(folder.load("kent").mirrors["debian"].select[0]) == told
+
+
 def test_a_rule_for_one_site_is_known_to_its_siblings(folder):
     for name in ("oslo", "york"):
         folder.site(name)

@@ -24,7 +24,7 @@ from cluster.origin.ftp_refusals import unwelcome
 from cluster.origin.ftp_replies import Reply, features, working_directory
 from cluster.origin.http_deadline import Deadline
 from cluster.origin.http_guard import ForbiddenAddress, Guard, GuardedResolver, SystemResolver
-from cluster.origin.http_session import Patience, worded
+from cluster.origin.http_session import Patience, connecting, worded
 
 if TYPE_CHECKING:
     from aiohttp.abc import AbstractResolver, ResolveResult
@@ -155,7 +155,7 @@ class FtpSession:
             raise Refused(href(path), worded(error)) from None
         except OSError as error:
             raise Unreachable(href(path), f"{self.host}: {worded(error)}") from None
-        problem: object = "no address"
+        problem = "no address"
         for address in found:
             try:
                 async with asyncio.timeout(self.patience.connect):
@@ -165,8 +165,8 @@ class FtpSession:
             except ssl.SSLCertVerificationError as error:
                 raise Refused(href(path), f"{self.host}: {worded(error)}") from None
             except OSError as error:
-                problem = error
-        raise Unreachable(href(path), f"{self.host}: {worded(problem)}")
+                problem = worded(error) if isinstance(error, ssl.SSLError) else connecting(error)
+        raise Unreachable(href(path), f"cannot connect to {self.host}:{self.port}: {problem}")
 
     async def _dialled(self, address: ResolveResult) -> Control:
         loop = asyncio.get_running_loop()

@@ -6,8 +6,6 @@ that finds nothing to do begins 0.1 s earlier.
 
 from __future__ import annotations
 
-import errno
-import os
 import ssl
 from typing import TYPE_CHECKING, cast
 
@@ -16,7 +14,7 @@ import aiohttp
 from cluster.errors import OriginError, Refused, Unreachable
 from cluster.model import href
 from cluster.origin.http_guard import ForbiddenAddress
-from cluster.origin.http_session import worded
+from cluster.origin.http_session import connecting, worded
 
 if TYPE_CHECKING:
     from aiohttp.abc import AbstractResolver
@@ -93,18 +91,10 @@ def classified(path: bytes, error: Exception, received: int | None = None) -> Or
     if isinstance(error, aiohttp.ClientProxyConnectionError):
         return Unreachable(name, f"no connection to the proxy: {worded(cause)}")
     if isinstance(error, aiohttp.ClientConnectorError):
-        return Unreachable(name, f"cannot connect to {_address(error)}: {_connecting(cause)}")
+        return Unreachable(name, f"cannot connect to {_address(error)}: {connecting(cause)}")
     return Unreachable(name, f"{worded(cause)}{after}")
 
 
 def _address(error: aiohttp.ClientConnectorError) -> str:
     host = f"[{error.host}]" if ":" in error.host else error.host
     return f"{host}:{error.port}"
-
-
-def _connecting(cause: object) -> str:
-    """Why there is no connection. asyncio worded it otherwise for each address that it tried."""
-    number = getattr(cause, "errno", None)
-    if number == errno.ECONNREFUSED:
-        return "refused"
-    return os.strerror(number) if number else worded(cause)

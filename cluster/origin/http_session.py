@@ -7,6 +7,7 @@ wrote them. Whatever aiohttp raises leaves here as an OriginError (`docs/decisio
 from __future__ import annotations
 
 import asyncio
+import errno
 import os
 import socket
 import ssl
@@ -409,3 +410,11 @@ def worded(error: object) -> str:
     text = getattr(error, "strerror", None) or getattr(error, "verify_message", None) or str(error)
     text = text.strip().partition("\n")[0]
     return shown(text[:160].encode("utf-8", "replace")) or type(error).__name__
+
+
+def connecting(cause: object) -> str:
+    """Why there is no connection. asyncio worded it otherwise for each address that it tried."""
+    number = getattr(cause, "errno", None)
+    if number == errno.ECONNREFUSED:
+        return "refused"
+    return os.strerror(number) if number else worded(cause)

@@ -6,6 +6,7 @@ absent (HAZARDS 35, 93). What a server says is shown on one line, shortened.
 
 from __future__ import annotations
 
+import os
 import re
 from enum import Enum
 
@@ -27,6 +28,8 @@ MAX_SAID = 300  # characters of what it said that are shown
 
 _NAMED = re.compile(r'"((?:[^"]|"(?! \(in |:|$| failed))*)"(?: \(in [^)]*\))?(?:: | failed: |$)(.*)')
 _NUMBER = re.compile(r"\((\d+)\)\s*$")
+_SECURING = re.compile(r"verify depth is \d+$")  # openssl says it at the beginning of every connection
+_CONNECT = re.compile(r"^connect:errno=(\d{1,4})$", re.MULTILINE)  # openssl's, after lines of its own
 _LAST = re.compile(r"rsync error: .* \(code \d+\) at .*")
 
 _REFUSED = ("auth failed", "access denied", "Unknown module", "Permission denied", "Host key verification",
@@ -90,16 +93,21 @@ def _partial(ended: Ended, path: bytes, wish: Wish) -> OriginError:
 
 
 def _complaints(ended: Ended) -> list[str]:
-    """What it said, without the line that sums up and without what a closed connection adds to that."""
+    """What it said, without the line that sums up, what a closed connection adds, and openssl's first."""
     return [
         line
         for line in ended.said.splitlines()
-        if line.strip() and not _LAST.match(line) and "read error: Connection reset" not in line
+        if line.strip()
+        and not _LAST.match(line)
+        and not _SECURING.match(line)
+        and "read error: Connection reset" not in line
     ]
 
 
 def _said(ended: Ended) -> str:
     """Its first complaint, which is the cause of the others."""
+    if connected := _CONNECT.search(ended.said):
+        return f"cannot connect: {os.strerror(int(connected[1]))} (rsync exit {ended.code})"
     lines = _complaints(ended) or ended.said.splitlines() or [""]
     first = next((line for line in lines if "@ERROR" in line), lines[0]).strip()
     text = "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in first)

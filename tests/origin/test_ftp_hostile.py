@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import socket
 import time
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
@@ -231,6 +232,17 @@ async def test_78_a_certificate_that_nobody_vouches_for_is_refused(tmp_path: Pat
 
 
 # -- where connections lead --------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("scheme", ["ftp", "ftps"])
+async def test_a_port_where_nobody_listens_is_said_in_words(scheme: str) -> None:
+    with socket.socket() as taken:  # bound, never listening
+        taken.bind(("127.0.0.1", 0))
+        port = taken.getsockname()[1]
+        origin = FtpOrigin(OriginSpec(f"{scheme}://127.0.0.1:{port}/"), Limits())
+        with pytest.raises(Unreachable, match=f"cannot connect to 127.0.0.1:{port}: refused"):
+            await origin.listing(b"")
+        await origin.close()
 
 
 async def test_73_a_name_that_leads_to_a_private_network_is_refused() -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import os
+import socket
 import ssl
 import stat
 import sys
@@ -552,9 +553,21 @@ async def test_over_tls_the_certificate_and_its_name_are_verified(
                     assert len(await everything(origin)) == 9
                     async with origin.read(b"a/1", Want(size=4)) as body:
                         assert [chunk async for chunk in body.chunks()] == [b"body"]
+                    with pytest.raises(Vanished):  # though openssl has something to say of every connection
+                        async with origin.read(b"a/gone", Want(size=4)):
+                            pass
                 else:
                     with pytest.raises((Refused, Unreachable)):
                         await origin.listing(b"")
+
+
+async def test_over_tls_a_port_where_nobody_listens_is_said_in_words() -> None:
+    with socket.socket() as taken:  # bound, never listening
+        taken.bind(("127.0.0.1", 0))
+        url = f"rsyncs://127.0.0.1:{taken.getsockname()[1]}/m/"
+        async with opened(url) as origin:
+            with pytest.raises(Unreachable, match="cannot connect: Connection refused"):
+                await origin.listing(b"")
 
 
 async def test_children_end_with_the_origin(

@@ -71,6 +71,8 @@ def _mirror(mirror: Mirror) -> Iterator[str]:
         for what, file in (("credentials", origin.credentials), ("ca", origin.ca)):
             if file and not os.path.isfile(file):
                 yield f"origin {origin.url}: {what} file {file} is not on this machine"
+        if origin.command is not None and not os.access(origin.command.arguments[0], os.X_OK):
+            yield f"origin {origin.url}: {origin.command.arguments[0]} is not a program on this machine"
     if mirror.schedule.webhook and not os.path.isfile(mirror.schedule.webhook):
         yield f"schedule: webhook secret {mirror.schedule.webhook} is not on this machine"
     for repository in mirror.repositories:

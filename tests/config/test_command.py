@@ -2,6 +2,7 @@
 
 import pytest
 
+from cluster.config.advice import warnings
 from cluster.model import CommandSpec, OriginSpec
 
 GIVEN = 'method="command" command="/usr/bin/fetch --from \'a b\'"'
@@ -50,3 +51,13 @@ def test_a_program_is_no_default(folder):
     folder.site("kent", '[mirrors.debian.origin]\ncommand = "/bin/x"')
     (line,) = folder.errors()
     assert "belongs in the mirror's descriptor" in line
+
+
+def test_a_program_that_is_not_on_this_machine_is_a_warning(folder):
+    gone = folder.root / "fetch"
+    folder.mirror("debian", origin=f'<origin method="command" command="{gone} --all"/>')
+    said = f"config/mirrors/debian.xml: origin command:fetch: {gone} is not a program on this machine"
+    assert said in warnings(folder.load())
+    gone.write_text("#!/bin/sh\n")
+    gone.chmod(0o755)
+    assert said not in warnings(folder.load())

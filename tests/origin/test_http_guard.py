@@ -137,7 +137,9 @@ async def test_73_a_redirect_into_our_own_network_connects_to_nothing(
         origin = HttpOrigin(OriginSpec(server.url), Limits(timeout=2.0), patience=Patience(connect=1.0))
         if "example" in location:
             names = Names(inside_example="127.0.0.1", mixed_example=["127.0.0.1", "::1"])
-            origin = HttpOrigin(OriginSpec(server.url), Limits(timeout=2.0), resolver=names)
+            origin = HttpOrigin(
+                OriginSpec(server.url), Limits(timeout=2.0), resolver=names, patience=Patience(connect=1.0)
+            )
         try:
             with pytest.raises(OriginError) as caught:
                 if method == "read":

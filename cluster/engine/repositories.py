@@ -111,6 +111,7 @@ class Repositories:
             return
         self._found[name] = None
         self._context.report.published += 1
+        self._context.report.files.origin += len(group.files)  # the rest was counted as it came
 
     async def _not_busy(self, group: Group) -> None:
         """Raises Unsettled where the origin says that it is in the middle of an update (HAZARDS 43)."""

@@ -28,6 +28,7 @@ def suite(world: World, monkeypatch: pytest.MonkeyPatch) -> Suite:
 async def test_a_first_copy_is_a_whole_state(world: World, suite: Suite) -> None:
     report = await world.run()
     assert (report.outcome, report.published) == ("complete", 1), report.errors
+    assert report.files.origin == len(world.bodies())
     assert client(world.public) in suite.complete
     world.equal()
 

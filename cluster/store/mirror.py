@@ -213,8 +213,13 @@ class MirrorStore:
         """Run to its end even where the caller is cancelled: effects are not left half told."""
         task = asyncio.create_task(work)
         self._protected.add(task)
-        task.add_done_callback(self._protected.discard)
+        task.add_done_callback(self._ended)
         return await asyncio.shield(task)
+
+    def _ended(self, task: asyncio.Task[Any]) -> None:
+        self._protected.discard(task)
+        if not task.cancelled():
+            task.exception()  # a caller that was cancelled meanwhile does not ask for it
 
     # -- what we hold
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import gc
 import hashlib
 import os
 from dataclasses import replace
@@ -443,3 +444,25 @@ async def test_a_file_is_found_while_its_batch_is_under_way(world, monkeypatch):
             monkeypatch.setattr(publishing, "settled", look)
             await put(store, {b"a": b"newer"})
     assert seen == [b"newer"]
+
+
+async def test_what_fails_after_its_caller_was_cancelled_is_no_complaint_of_the_loop(world) -> None:
+    """A full disk ends a pass: what was under way fails as well, and nobody is left who would hear of it."""
+    told: list[object] = []
+    loop = asyncio.get_running_loop()
+    loop.set_exception_handler(lambda _, context: told.append(context))
+    go = asyncio.Event()
+
+    async def fails() -> None:
+        await go.wait()
+        raise StoreError("the disk is full")
+
+    async with world.store() as store:
+        caller = asyncio.create_task(store._whole(fails()))
+        await asyncio.sleep(0)
+        caller.cancel()
+        await asyncio.gather(caller, return_exceptions=True)
+        go.set()
+    del caller
+    gc.collect()
+    assert told == []

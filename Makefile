@@ -13,7 +13,7 @@ demo: setup ## a whole cluster on this machine, in a race with lone mirrors
 	@$(BIN)/sideways demo
 
 test: setup ## the tests
-	@$(BIN)/pytest -n 2
+	@$(BIN)/pytest -n 3 --dist worksteal
 
 check: ## all that CI checks: format, lint, types, layers, tests
 	@bash .ci/run

@@ -14,12 +14,13 @@ import logging
 import os
 import pwd
 import shutil
-import signal
 import stat
 import time
 from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
+from functools import partial
 
+from cluster.child import drained, end_group
 from cluster.errors import SourceMissing
 from cluster.model import CommandSpec, shown
 
@@ -117,12 +118,14 @@ async def _started(
         raise
     finally:
         os.close(theirs)
-    reading = asyncio.create_task(_keep(ours, kept), name="output of a command")
+    reading = asyncio.create_task(drained(ours, partial(_keep, kept)), name="output of a command")
     try:
         yield process
         await asyncio.wait((reading,), timeout=LINGER)
     finally:
-        await _kill(process)
+        with contextlib.suppress(PermissionError):
+            await end_group(process, MERCY)
+        await process.wait()
         reading.cancel()
         await asyncio.gather(reading, return_exceptions=True)
 
@@ -160,37 +163,7 @@ def space_used(folder: str) -> int:
     return used
 
 
-async def _keep(descriptor: int, kept: bytearray) -> None:
-    """Read everything, so that the program is never blocked, and keep the end; closes `descriptor`."""
-    loop = asyncio.get_running_loop()
-    ended: asyncio.Future[None] = loop.create_future()
-
-    def readable() -> None:
-        try:
-            chunk = os.read(descriptor, 2**16)
-        except BlockingIOError:
-            return
-        kept.extend(chunk)
-        del kept[:-OUTPUT]
-        if not chunk and not ended.done():
-            ended.set_result(None)
-
-    os.set_blocking(descriptor, False)
-    loop.add_reader(descriptor, readable)
-    try:
-        await ended
-    finally:
-        loop.remove_reader(descriptor)
-        os.close(descriptor)
-
-
-async def _kill(process: asyncio.subprocess.Process) -> None:
-    """End the whole group: asked first, then made to."""
-    with contextlib.suppress(ProcessLookupError, PermissionError):
-        os.killpg(process.pid, signal.SIGTERM)
-        ending = asyncio.create_task(process.wait())
-        try:
-            await asyncio.wait((ending,), timeout=MERCY)
-        finally:
-            os.killpg(process.pid, signal.SIGKILL)
-    await process.wait()
+def _keep(kept: bytearray, chunk: bytes) -> None:
+    """The end of what it says."""
+    kept.extend(chunk)
+    del kept[:-OUTPUT]

@@ -16,6 +16,7 @@ from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 
+from cluster.child import drained, end_group
 from cluster.errors import Unreachable
 
 CHUNK = 256 * 2**10  # of standard output that are read at once
@@ -113,7 +114,7 @@ class Child:
         finally:
             for descriptor in (source, output, errors):
                 os.close(descriptor)
-        self._listening = asyncio.create_task(self._listen(said), name="rsync errors")
+        self._listening = asyncio.create_task(drained(said, self._hear), name="rsync errors")
 
     async def output(self) -> AsyncIterator[bytes]:
         """What it writes to standard output, in pieces of any length. Raises Unreachable by silence."""
@@ -151,7 +152,8 @@ class Child:
         """Kill what still runs, and forget everything."""
         try:
             if self._process is not None and self._process.returncode is None:
-                await _kill(self._process)
+                await end_group(self._process, MERCY)
+                await self._process.wait()
             elif self._process is not None and self._listening is not None and not self._listening.done():
                 with contextlib.suppress(ProcessLookupError):  # somebody of its group outlived it
                     os.killpg(self._process.pid, signal.SIGKILL)
@@ -177,21 +179,9 @@ class Child:
     def _silent(self) -> Unreachable:
         return Unreachable(self._shown, f"rsync said nothing for {self._silence:g} s")
 
-    async def _listen(self, descriptor: int) -> None:
-        """Read standard error to its end, so that the child never waits for us; closes `descriptor`."""
-        os.set_blocking(descriptor, False)
-        try:
-            while True:
-                try:
-                    chunk = os.read(descriptor, CHUNK)
-                except BlockingIOError:
-                    await _readable(descriptor)
-                    continue
-                if not chunk:
-                    return
-                self._said.extend(chunk[: SAID - len(self._said)])
-        finally:
-            os.close(descriptor)
+    def _hear(self, chunk: bytes) -> None:
+        """The beginning of what it says on standard error."""
+        self._said.extend(chunk[: SAID - len(self._said)])
 
 
 async def _readable(descriptor: int) -> None:
@@ -202,18 +192,6 @@ async def _readable(descriptor: int) -> None:
         await ready
     finally:
         loop.remove_reader(descriptor)
-
-
-async def _kill(process: asyncio.subprocess.Process) -> None:
-    """End the whole group: asked first, then made to. Its leader is dead when this returns."""
-    with contextlib.suppress(ProcessLookupError):
-        os.killpg(process.pid, signal.SIGTERM)
-        ending = asyncio.create_task(process.wait())
-        try:
-            await asyncio.wait((ending,), timeout=MERCY)
-        finally:
-            os.killpg(process.pid, signal.SIGKILL)
-    await process.wait()
 
 
 def _widen(pipe: int) -> None:

@@ -7,13 +7,12 @@ otherwise bare. What a command leaves running when it ends, or when its time is 
 from __future__ import annotations
 
 import asyncio
-import contextlib
 import logging
 import os
-import signal
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass
 
+from cluster.child import drained, end_group
 from cluster.model import Mirror, Site, shown
 
 log = logging.getLogger("sideways.hooks")
@@ -122,8 +121,8 @@ async def run_command(
         return Ran(command, None, b"", f"cannot be started: {error}")
     finally:
         os.close(theirs)
-    kept = bytearray()
-    reading = asyncio.create_task(_keep(ours, kept))
+    kept = bytearray()  # the beginning
+    reading = asyncio.create_task(drained(ours, lambda chunk: kept.extend(chunk[: OUTPUT - len(kept)])))
     problem = ""
     try:
         try:
@@ -136,49 +135,12 @@ async def run_command(
     finally:
         # Where the output has ended and the leader is gone, nobody of its group is known to be left.
         if process.returncode is None or not reading.done():
-            await _kill(process)
+            await end_group(process, MERCY)
         reading.cancel()
     status = None if problem else process.returncode
     if status is not None and status < 0:
         problem, status = f"ended by signal {-status}", 128 - status
     return Ran(command, status, bytes(kept), problem)
-
-
-async def _keep(descriptor: int, kept: bytearray) -> None:
-    """Read everything, so that the command is never blocked, and keep the beginning; closes `descriptor`.
-
-    Not by a pipe transport: uvloop's and the file object that it wants close the same number twice.
-    """
-    loop = asyncio.get_running_loop()
-    ended: asyncio.Future[None] = loop.create_future()
-
-    def readable() -> None:
-        try:
-            chunk = os.read(descriptor, 2**16)
-        except BlockingIOError:
-            return
-        kept.extend(chunk[: OUTPUT - len(kept)])
-        if not chunk and not ended.done():
-            ended.set_result(None)
-
-    os.set_blocking(descriptor, False)
-    loop.add_reader(descriptor, readable)
-    try:
-        await ended
-    finally:
-        loop.remove_reader(descriptor)
-        os.close(descriptor)
-
-
-async def _kill(process: asyncio.subprocess.Process) -> None:
-    """End the whole group: asked first, then made to."""
-    with contextlib.suppress(ProcessLookupError):
-        os.killpg(process.pid, signal.SIGTERM)
-        ending = asyncio.create_task(process.wait())
-        try:
-            await asyncio.wait((ending,), timeout=MERCY)
-        finally:
-            os.killpg(process.pid, signal.SIGKILL)
 
 
 def tell(mirror: str, event: str, ran: Ran) -> None:

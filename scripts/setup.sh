@@ -8,7 +8,7 @@ cd "$(dirname "${BASH_SOURCE[0]}")/.."
 PROGRAMS=(rsync=rsync nginx=nginx apache2=apache2-bin lighttpd=lighttpd vsftpd=vsftpd lftp=lftp strace=strace
           setpriv=util-linux zsyncmake=zsync apt-ftparchive=apt-utils createrepo_c=createrepo-c gpg=gpg gpgv=gpgv
           gpg-agent=gpg-agent rpmbuild=rpm openssl=openssl xz=xz-utils bzip2=bzip2 zstd=zstd
-          sshd=openssh-server ssh=openssh-client)
+          sshd=openssh-server ssh=openssh-client dnf=dnf /usr/libexec/dnf-utils-3=dnf-plugins-core)
 export PATH="$PATH:/usr/local/sbin:/usr/sbin:/sbin"
 
 missing_packages() {

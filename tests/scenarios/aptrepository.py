@@ -1,40 +1,23 @@
-"""A signed apt repository that changes, as its origin has it, and two kinds of client."""
+"""A signed apt repository that changes, and apt-get as its client."""
 
 from __future__ import annotations
 
-import hashlib
 import io
 import os
-import random
 import shutil
 import subprocess
 import time
-import urllib.request
-from collections.abc import Callable
 from pathlib import Path
+from typing import Self
 
 from cluster.repository.apt import Apt
 from cluster.repository.base import to_read
 from tests.repository.made import deb, indexes
-from tests.signatures.keys import Signer
-
-NAMES = ("alpha", "beta", "gamma", "delta")
+from tests.scenarios.changing import NAMES, Changing, fetched, right
 
 
-class Changing:
-    """`served` is what the origin has: a link to a folder, so that a careful origin changes it in one step.
-    `complete` has every InRelease whose state the origin completed."""
-
-    def __init__(self, top: Path, signer: Signer, seed: int) -> None:
-        self.top, self.signer, self.chance = top, signer, random.Random(seed)
-        self.work, self.served = top / "work", top / "served"
-        self.number = 0
-        self.complete: set[bytes] = set()
-        self.work.mkdir(parents=True)
-        for name in NAMES:
-            self._package(name)
-        self._index()
-        self._at_once()
+class AptArchive(Changing):
+    type, root = "apt", "dists/stable/InRelease"
 
     def _package(self, name: str) -> None:
         self.number += 1
@@ -44,7 +27,7 @@ class Changing:
 
     def _index(self) -> None:
         shutil.rmtree(self.work / "dists" / "stable" / "main", ignore_errors=True)
-        at = time.strftime("%a, %d %b %Y %H:%M:%S UTC", time.gmtime(1_700_000_000 + 60 * self.number))
+        at = time.strftime("%a, %d %b %Y %H:%M:%S UTC", time.gmtime(self.at))
         dists = indexes(self.work, options={"Date": at})
         text = (dists / "Release").read_bytes().replace(self._date(dists), f"Date: {at}".encode())
         (dists / "Release").write_bytes(text)
@@ -56,70 +39,20 @@ class Changing:
         lines = (dists / "Release").read_bytes().splitlines()
         return next(line for line in lines if line.startswith(b"Date:"))
 
-    def update(self, pause: Callable[[], None], *, careful: bool) -> None:
-        """A new version of some packages; `pause` is called between two steps of a careless origin."""
-        for name in self.chance.sample(NAMES, 2):
-            self._package(name)
-        self._index()
-        if careful:
-            self._at_once()
-        else:
-            self._file_by_file(pause)
+    def checked(self, url: str) -> bytes:
+        """InRelease, the indexes under their names by digest, all packages."""
+        form = Apt()
+        release = fetched(f"{url}/{self.root}")
+        root = form.read_root(self.root.encode(), release)
+        for index in to_read(root.named):
+            (copy,) = [one for one in index.copies if b"/SHA256/" in one]
+            body = right(f"{url}/{copy.decode()}", index.digest("sha256"))
+            for package in form.read_index(root, index, io.BytesIO(body)):
+                right(f"{url}/{package.path.decode()}", package.digest("sha256"))
+        return release
 
-    def _at_once(self) -> None:
-        new = self.top / f"served-{self.number}"
-        shutil.copytree(self.work, new)
-        self.complete.add((new / "dists/stable/InRelease").read_bytes())
-        link = self.top / "next"
-        link.symlink_to(new.name)
-        os.replace(link, self.served)
-
-    def _file_by_file(self, pause: Callable[[], None]) -> None:
-        """In any order: indexes before packages, a root before both."""
-        new, old = _files(self.work), _files(self.served)
-        changed = [path for path, body in new.items() if old.get(path) != body]
-        self.chance.shuffle(changed)
-        for path in changed:
-            place = self.served / path
-            place.parent.mkdir(parents=True, exist_ok=True)
-            beside = self.top / "one"
-            beside.write_bytes(new[path])
-            os.replace(beside, place)
-            pause()
-        self.complete.add(new["dists/stable/InRelease"])
-        for path in old.keys() - new.keys():
-            (self.served / path).unlink()
-            pause()
-
-
-def _files(top: Path) -> dict[str, bytes]:
-    return {str(p.relative_to(top)): p.read_bytes() for p in top.rglob("*") if p.is_file()}
-
-
-def checked(url: str) -> bytes:
-    """What a client that fetches everything finds: InRelease, the indexes under their names by digest, all
-    packages. Returns InRelease; fails where anything is not there, or not what is named."""
-    form = Apt()
-    release = _get(f"{url}/dists/stable/InRelease")
-    root = form.read_root(b"dists/stable/InRelease", release)
-    for index in to_read(root.named):
-        (copy,) = [one for one in index.copies if b"/SHA256/" in one]
-        body = _right(f"{url}/{copy.decode()}", index.digest("sha256"))
-        for package in form.read_index(root, index, io.BytesIO(body)):
-            _right(f"{url}/{package.path.decode()}", package.digest("sha256"))
-    return release
-
-
-def _right(url: str, sha256: bytes | None) -> bytes:
-    body = _get(url)
-    assert hashlib.sha256(body).digest() == sha256, f"{url} is not what is named"
-    return body
-
-
-def _get(url: str) -> bytes:
-    with urllib.request.urlopen(url, timeout=60) as answer:
-        body: bytes = answer.read()
-    return body
+    def client(self, top: Path, url: str) -> AptClient:
+        return AptClient(top, url, self.signer.ring)
 
 
 class AptClient:
@@ -148,6 +81,11 @@ class AptClient:
             "Acquire::Check-Date": "false",
         }
         self.options = [word for name, said in settings.items() for word in ("-o", f"{name}={said}")]
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None: ...
 
     def run(self) -> str:
         """`apt-get update && apt-get download`; what it said where it failed, else ""."""

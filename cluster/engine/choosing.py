@@ -10,7 +10,7 @@ from dataclasses import dataclass, replace
 from cluster.engine.clock import Clock
 from cluster.engine.listings import First, Relays
 from cluster.engine.report import Report
-from cluster.errors import OriginError, Vanished
+from cluster.errors import Changed, OriginError, Vanished
 from cluster.model import Kind, Mirror, OriginSpec, split
 from cluster.origin.base import Origin
 from cluster.plan.origins import BEHIND_AT_MOST, Health, Judgement, Sampled, judged, turn
@@ -175,12 +175,12 @@ class Choosing:
         return judged(samples)
 
     async def _side_by_side(self, origin: Origin, path: bytes) -> Sampled | None:
-        """None where one of the two has no such directory."""
+        """None where one of the two has no such directory: nothing there, or a file or a link."""
         if path == TRACES and not await self._is_directory(path):
             return None
         try:
             listing = await origin.listing(path)
-        except Vanished:
+        except (Vanished, Changed):
             return None
         names = {entry.name for entry in listing.entries}
         held = {name: one for name, one in (await self._store.directory(path)).items() if not one.private}

@@ -98,6 +98,9 @@ class Fetcher:
         if verdicts.active:
             ours = await verdicts.ours(visit.path, wanted)
             visit.agrees = visit.agrees and len(ours) == len(wanted)
+            if visit.stage is not Stage.WALK:  # what an earlier stage left for this one may wait by now
+                names = {want.entry.name for want in wanted} - {want.entry.name for want in ours}
+                self._done_later += [(visit.stage, visit.path, name) for name in names]
             wanted = ours
         wanted = await self._deferred(visit, wanted)
         if self._context.mirror.order is Order.BACKWARD:

@@ -1,7 +1,7 @@
 """The `sideways` command: its subcommands, and what is said of whatever goes wrong in them.
 
 Exit status: 0 done; 1 ran, but something failed or is incomplete; 2 bad usage or bad configuration; 3
-deletions are held.
+deletions or an older state are held.
 """
 
 from __future__ import annotations
@@ -20,6 +20,7 @@ from cluster.errors import ConfigError, ConfigErrors, SidewaysError, UnsafeName,
 COMMANDS = {
     "check": "configuration.check",
     "deletions": "showing.deletions",
+    "repositories": "showing.repositories",
     "demo": "trying.demo",
     "journal": "showing.journal",
     "keys": "configuration.keys",
@@ -60,7 +61,7 @@ def cli(context: click.Context, folder: str, verbose: bool) -> None:
     """Several sites run one public mirror service together.
 
     Each site mirrors every origin by itself and looks sideways at its siblings before it fetches. Exit
-    status: 0 done; 1 something failed or is incomplete; 2 bad usage or configuration; 3 deletions are held.
+    status: 0 done; 1 something failed or is incomplete; 2 bad usage or configuration; 3 something is held.
     """
     context.obj = Setup(folder, verbose)
 

@@ -1,4 +1,4 @@
-"""`status`, `journal` and `deletions`: what is at this site."""
+"""`status`, `journal`, `deletions` and `repositories`: what is at this site."""
 
 from __future__ import annotations
 
@@ -109,6 +109,46 @@ def journal(setup: Setup, site: str, mirror: str, after: int, as_json: bool) -> 
     return run_to_end(_reading(own, found, show))
 
 
+def _hash(said: str, what: str) -> str:
+    """Raises UsageError for what is none."""
+    if not re.fullmatch(r"[0-9a-f]{64}", said):
+        raise UsageError(f"{printable(said)}: {what}'s hash is 64 hexadecimal digits")
+    return said
+
+
+@click.command()
+@site_option
+@click.argument("mirror")
+@click.option("--approve", metavar="HASH", help="Let the older state with this hash be published, once.")
+@json_option
+@click.pass_obj
+def repositories(setup: Setup, site: str, mirror: str, approve: str | None, as_json: bool) -> int:
+    """Show which states of repositories are published, or approve a held one that is older."""
+    _, own, found = setup.mirror(site, mirror)
+    if approve is not None:
+        from cluster.daemon.approval import approve_state
+
+        answer = run_to_end(approve_state(own, found, bytes.fromhex(_hash(approve, "a state"))))
+        if as_json:
+            emit(answer)
+        else:
+            print(f"{mirror}: {answer['message']}")
+        return DONE
+    from cluster.daemon.statuses import repository_line
+
+    known = run_to_end(_reading(own, found, lambda reader: reader.repositories()))
+    if as_json:
+        emit({"mirror": mirror, "site": site, "repositories": known})
+    elif not known:
+        print(f"{mirror}: no repository has been found in it")
+    else:
+        for one in known:
+            print(repository_line(one))
+            if one["held"]:
+                print(f"approve with: sideways repositories --site {site} {mirror} --approve {one['held']}")
+    return HELD if any(one["held"] for one in known) else DONE
+
+
 async def _reading(site: Site, mirror: Mirror, work: Callable[[Reader], Awaitable[T]]) -> T:
     from cluster.store.mirror import Reader
 
@@ -129,11 +169,9 @@ def deletions(setup: Setup, site: str, mirror: str, approve: str | None, as_json
     """Show or approve a held deletion plan."""
     _, own, found = setup.mirror(site, mirror)
     if approve is not None:
-        if not re.fullmatch(r"[0-9a-f]{64}", approve):
-            raise UsageError(f"{printable(approve)}: a plan's hash is 64 hexadecimal digits")
         from cluster.daemon.approval import approve_plan
 
-        answer = run_to_end(approve_plan(own, found, approve))
+        answer = run_to_end(approve_plan(own, found, _hash(approve, "a plan")))
         if as_json:
             emit(answer)
         else:

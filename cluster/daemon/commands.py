@@ -7,7 +7,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import asdict
 
 from cluster.control import Command, Message, Tell
-from cluster.daemon.approval import approve_here
+from cluster.daemon.approval import approve_here, approve_state_here
 from cluster.daemon.configuration import Configuration
 from cluster.daemon.runner import Runner
 from cluster.errors import StoreError, UsageError
@@ -51,6 +51,7 @@ class Commands:
             "pause": self._pause,
             "resume": self._resume,
             "approve": self._approve,
+            "approve_state": self._approve_state,
             "siblings": self._siblings,
             "received": self._received,
             "budgets": self._budgets,
@@ -105,6 +106,13 @@ class Commands:
         site, plan = self._configuration.site, str(request.get("hash"))
         answer = await approve_here(site, self._definition(name), plan)
         self._recorded(name)
+        return answer
+
+    async def _approve_state(self, request: Message, _tell: Tell) -> Message:
+        name, _ = self._asked(request)
+        older = bytes.fromhex(str(request.get("sha256")))
+        answer = await approve_state_here(self._configuration.site, self._definition(name), older)
+        self._scheduler.wake(name, b"", "an older state was approved", urgent=True, news=False)
         return answer
 
     async def _siblings(self, _request: Message, _tell: Tell) -> Message:

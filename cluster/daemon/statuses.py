@@ -270,7 +270,7 @@ def _remarks(facts: dict[str, Any]) -> list[str]:
     ]
 
 
-def _repository(one: dict[str, Any]) -> str:
+def repository_line(one: dict[str, Any]) -> str:
     """The state of a repository that is published, and why no newer one is."""
     name = f"{one['root']} ({one['label']})" if one["label"] else one["root"]
     state = f"published {when(one['published'])}" if one["published"] is not None else "not published yet"
@@ -300,7 +300,7 @@ def print_directory(facts: dict[str, Any], say: Say) -> None:
         say(f"  left out  {omitted(one)}: {one['reason']}")
     for rule in facts.get("unused_rules") or ():
         say(f"  this rule has matched nothing: {rule}")
-    for line in map(_repository, facts["repositories"]):
+    for line in map(repository_line, facts["repositories"]):
         say(f"  {line}")
     for entry in facts["entries"]:
         size = entry.get("size")

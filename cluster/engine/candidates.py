@@ -20,7 +20,7 @@ from cluster.errors import BadSignature, NotAListing, Vanished
 from cluster.model import SECOND, Entry, Facts, Held, Kind, Listing, join, shown, split
 from cluster.origin.base import Want
 from cluster.plan.compare import Evidence, Wanted, answer, fetched, validator
-from cluster.repository.base import MAX_ROOT, STRONG, Format, Group, Named, Role, Root, to_read
+from cluster.repository.base import MAX_ROOT, STRONG, Format, Group, Named, Order, Role, Root, to_read
 from cluster.signatures.check import signed
 from cluster.store import states
 from cluster.store.states import Name, Stand, State
@@ -86,10 +86,7 @@ class Candidates:
             if (set(other.named), other.order) != (set(root.named), root.order):
                 raise Unsettled(f"{shown(other.path)} does not say what {shown(root.path)} says")
         if published and published.order and root.order and root.order.before(published.order):
-            before, now = published.order.key, root.order.key
-            raise Rollback(
-                f"{shown(root.path)}: rollback: {root.order.kind} {now}, in the published state {before}"
-            )
+            await self._older(group, root, root.order, bodies, published.order)
         state = await self._propose(group, root, bodies, published)
         staged = await self._context.store.stage_small([(held, body) for _, held, body in kept])
         await self._books.keep(
@@ -98,6 +95,17 @@ class Candidates:
         await self._beside(state, root)
         await self._indexes(state, root, form, bodies)
         return state
+
+    async def _older(
+        self, group: Group, root: Root, now: Order, bodies: Mapping[bytes, bytes], published: Order
+    ) -> None:
+        """Raises Rollback for what no operator has approved."""
+        told = hashlib.sha256(bodies[root.path]).digest()
+        if not await self._books.note(states.hold, group.name, told):
+            raise Rollback(
+                f"{shown(root.path)}: rollback: {now.kind} {now.key}, in the published state "
+                f"{published.key}; held until it is approved (`sideways repositories`)"
+            )
 
     async def _part(self, path: bytes) -> tuple[bytes, Held]:
         """One file of a root, and its record."""

@@ -187,6 +187,10 @@ STEPS: tuple[str, ...] = (
         PRIMARY KEY (directory, name)
     ) WITHOUT ROWID;
     """,
+    """
+    ALTER TABLE roots ADD COLUMN older BLOB;    -- SHA-256 of a root that is held, since it is older
+    ALTER TABLE roots ADD COLUMN approved BLOB; -- of one that is published all the same
+    """,
 )
 
 

@@ -15,6 +15,7 @@ from typing import Any
 
 import msgpack  # type: ignore[import-untyped]
 
+from cluster.errors import UsageError
 from cluster.model import href, join, shown, split, value
 from cluster.repository.base import Group, Order, Role, Signature
 from cluster.store import rows
@@ -56,6 +57,8 @@ class Known:
     type: str
     trouble: str = ""
     since: int = 0
+    older: bytes | None = None  # SHA-256 of the root of a state that is held, since it is older
+    approved: bytes | None = None  # of one that is published all the same
 
 
 @value
@@ -85,7 +88,7 @@ class Expected:
 
 
 def roots(connection: sqlite3.Connection) -> list[Known]:
-    found = connection.execute("SELECT parts, type, trouble, since FROM roots ORDER BY name")
+    found = connection.execute("SELECT parts, type, trouble, since, older, approved FROM roots ORDER BY name")
     return [Known(_group(parts), *rest) for parts, *rest in found]
 
 
@@ -109,8 +112,30 @@ def set_trouble(connection: sqlite3.Connection, root: bytes, reason: str, now: i
     """Why the newest state of a root is not published; "" when it is. The time of the first reason stays."""
     connection.execute(
         "UPDATE roots SET since = CASE WHEN ?1 = '' THEN 0 WHEN trouble = '' THEN ?2 ELSE since END, "
-        "trouble = ?1 WHERE name = ?3",
+        "trouble = ?1, older = CASE WHEN ?1 = '' THEN NULL ELSE older END WHERE name = ?3",
         (rows.text(reason), now, root),
+    )
+
+
+def hold(connection: sqlite3.Connection, root: bytes, older: bytes) -> bool:
+    """The origin has a state that is older than the published one: the SHA-256 of its root. Whether an
+    operator has approved just this one; else it is held."""
+    query = "UPDATE roots SET older = ?1 WHERE name = ?2 AND approved IS NOT ?1"
+    return connection.execute(query, (older, root)).rowcount == 0
+
+
+def approve(connection: sqlite3.Connection, older: bytes) -> bytes:
+    """The older state that is held may be published, once: its root. Raises UsageError."""
+    known = roots(connection)
+    for one in known:
+        if one.older == older:
+            query = "UPDATE roots SET approved = ?, older = NULL WHERE name = ?"
+            connection.execute(query, (older, one.group.name))
+            return one.group.read[0]
+    held = ", ".join(one.older.hex() for one in known if one.older is not None)
+    raise UsageError(
+        f"{older.hex()}: "
+        + (f"the older states that are held are {held}" if held else "no older state is held")
     )
 
 
@@ -152,6 +177,7 @@ def propose(connection: sqlite3.Connection, new: State, names: Iterable[Name]) -
     needs now."""
     before = [one.id for one in states(connection, new.root) if one.stand is Stand.CANDIDATE]
     _drop(connection, before)
+    connection.execute("UPDATE roots SET older = NULL WHERE name = ?", (new.root,))
     order = new.order or Order("", 0)
     cursor = connection.execute(
         "INSERT INTO states (root, stand, sha256, label, kind, key, valid_until, at) "
@@ -382,6 +408,7 @@ def switched(connection: sqlite3.Connection, state: State, now: int) -> list[byt
     query = "UPDATE states SET stand = ?, at = ? WHERE id = ?"
     connection.execute(query, (Stand.PUBLISHED, now, state.id))
     set_trouble(connection, state.root, "", now)
+    connection.execute("UPDATE roots SET approved = NULL WHERE name = ?", (state.root,))
     return prune(connection)
 
 
@@ -412,6 +439,7 @@ def told(connection: sqlite3.Connection) -> list[dict[str, object]]:
                 "valid_until": now.valid_until if now is not None else None,
                 "trouble": root.trouble,
                 "since": root.since or None,
+                "held": root.older.hex() if root.older is not None else None,
             }
         )
     return found

@@ -58,6 +58,10 @@ class Repositories:
         """A root is gone: what it named is protected no longer."""
         await self._remove(await self._records.write(lambda c, _: states.forget(c, root), durable=True))
 
+    async def approve(self, older: bytes) -> bytes:
+        """`states.approve`, durably: the root of the state. Raises UsageError."""
+        return await self._records.write(lambda c, _: states.approve(c, older), durable=True)
+
     async def keep(self, kept: Sequence[tuple[bytes, Staged]]) -> None:
         """These (directory, temporary) wait for the switch, also over a crash. On StoreError they are
         gone."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import fcntl
+import hashlib
 import os
 import signal
 import subprocess
@@ -255,6 +256,33 @@ def test_a_held_deletion_is_approved_by_its_hash(full):
     full("deletions", "--site", "kent", "m", "--approve", shown["hash"])
     assert not (full.root / "data/m/a.txt").exists()
     full("deletions", "--site", "kent", "m")
+
+
+def test_an_older_state_is_held_and_approved_by_its_hash(desk):
+    def made(day: int) -> None:
+        listed = b""
+        (desk.source / "Packages").write_bytes(listed)
+        (desk.source / "Release").write_text(
+            f"Date: Tue, {day} Nov 2023 00:00:00 UTC\n"
+            f"SHA256:\n {hashlib.sha256(listed).hexdigest()} {len(listed)} Packages\n"
+        )
+
+    desk.mirror("m", '<repository type="apt"/>')
+    made(14)
+    desk(*PASS)
+    shown = desk("repositories", "--site", "kent", "m", "--json").json()["repositories"]
+    assert [(one["root"], one["held"]) for one in shown] == [("Release", None)]
+    made(7)
+    desk(*PASS, status=1)
+    said = desk("repositories", "--site", "kent", "m", status=3).out.decode()
+    command = said.splitlines()[-1].removeprefix("approve with: sideways ").split()
+    wrong = desk("repositories", "--site", "kent", "m", "--approve", "0" * 64, status=2)
+    assert command[-1].encode() in wrong.err
+    desk("repositories", "--site", "kent", "m", "--approve", "junk", status=2)
+    assert b"Release: the next pass" in desk(*command).out
+    desk(*PASS)
+    assert "7 Nov" in (desk.root / "data/m/Release").read_text()
+    desk("repositories", "--site", "kent", "m")
 
 
 def test_the_second_at_one_mirror_says_who_holds_it(desk):

@@ -2,16 +2,20 @@
 
 from __future__ import annotations
 
+import asyncio
 import hashlib
 from dataclasses import replace
 
 import pytest
 
 from cluster.engine import repositories
-from cluster.model import Deletion, Repository, Sideways, Trust
+from cluster.errors import UsageError
+from cluster.model import Deletion, Order, Repository, Sideways, Trust
 from cluster.origin.memory import EPOCH
-from tests.engine.suite import INRELEASE, SECOND, Suite, client
-from tests.engine.world import World
+from cluster.plan.order import owner
+from cluster.store.mirror import MirrorStore, Reader
+from tests.engine.suite import INDEX, INRELEASE, SECOND, Suite, client
+from tests.engine.world import NOW, World
 from tests.invariants import records
 from tests.signatures.keys import Signer, signers
 
@@ -252,3 +256,61 @@ async def test_a_root_that_goes_takes_its_files_with_it(world: World, suite: Sui
     await world.run()
     await world.run()
     assert not (world.public / "pool/one_1_all.deb").exists()
+
+
+async def test_an_older_state_that_an_operator_approves_is_published_once(world: World, suite: Suite) -> None:
+    def older() -> None:
+        for path, node in old.items():
+            world.memory.put(path, node.data, mtime=node.mtime + 10**12)
+
+    async def held() -> bytes:
+        reader = await Reader.open(world.mirror.name, world.site)
+        (one,) = await reader.repositories()
+        await reader.close()
+        return bytes.fromhex(str(one["held"] or ""))
+
+    old = {
+        path: node
+        for path, node in world.memory.tree().items()
+        if path.startswith((b"dists/stable/", b"pool/")) and node.data
+    }
+    first = old[INRELEASE].data
+    suite.update("two")
+    await world.run()
+    newest = client(world.public)
+    older()
+    assert "rollback" in (await world.run()).errors[0]
+    store = await MirrorStore.open(world.mirror, world.site, int(NOW))
+    with pytest.raises(UsageError, match=hashlib.sha256(first).hexdigest()):
+        await store.repositories.approve(bytes(32))
+    assert await held() == hashlib.sha256(first).digest()
+    assert await store.repositories.approve(hashlib.sha256(first).digest()) == INRELEASE
+    await store.close()
+    assert (await world.run()).outcome == "complete" and client(world.public) == first
+    assert await held() == b""
+    suite.update("three")
+    assert (await world.run()).outcome == "complete"
+    assert client(world.public) not in (first, newest)
+    older()
+    assert "rollback" in (await world.run()).errors[0], "approved once more"
+
+
+async def test_what_a_stage_left_for_later_and_waits_by_then_does_not_hold_the_pass_up(
+    world: World, suite: Suite
+) -> None:
+    """A pass leaves an index to the sibling that ranks first for it, and is killed; the pass that goes on has
+    fetched it with its state."""
+    world.mirror = replace(world.mirror, order=Order.RENDEZVOUS)
+    directory = INDEX.rpartition(b"/")[0]
+    names = (f"site{number}" for number in range(100))
+    world.sibling(next(name for name in names if owner(directory, [world.site.name, name]) == name))
+    await world.run()
+    root, rest = (steps := suite.steps("one", "two"))[:2], steps[2:]
+    for step in rest:
+        step()
+    await world.cut(world.memory.asked("listing").index(directory + b"/by-hash") + 1, "listing")
+    for step in root:
+        step()
+    report = await asyncio.wait_for(world.run(), 100)
+    assert report.outcome == "complete", report.errors
+    assert client(world.public) == world.memory.tree()[INRELEASE].data

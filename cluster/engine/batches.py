@@ -152,7 +152,7 @@ class Batches:
             job.started = True
         await self._require(jobs)
         large = {job.path: job.entry.size or 0 for job in jobs if _is_large(job)}
-        landing = await context.store.land(list(large))
+        landing = await context.store.beginnings.land(list(large))
         try:
             whole, tries = _whole(jobs), 0
             while self._open:
@@ -168,7 +168,7 @@ class Batches:
                 whole = ()
         finally:
             self._open = {}
-            await context.store.leave(landing, large)
+            await context.store.beginnings.leave(landing, large)
 
     async def _require(self, jobs: Collection[Job]) -> None:
         """Room on the disk for what is to come, or could not. Raises DiskFull."""

@@ -99,7 +99,7 @@ class Deltas:
         if recipe is None:
             return None
         worked = time.monotonic() - began
-        staging = await self._context.store.stage(job.path, size)
+        staging = await self._context.store.beginnings.stage(job.path, size)
         try:
             if staging.start:
                 await staging.restart()

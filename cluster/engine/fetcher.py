@@ -212,7 +212,7 @@ class Fetcher:
             _is_large(job.wanted)
             and self._context.origin.properties.network
             and not self._context.origin.properties.batches
-            and await self._context.store.is_growing(job.path)
+            and await self._context.store.beginnings.is_growing(job.path)
         )
 
     async def _linked(self, job: Job, link: str) -> bool:

@@ -52,11 +52,13 @@ class Parted:
         if young or not _is_named(facts) or (facts.size or 0) > self._context.mirror.limits.file_size:
             return False  # in the second of its own Last-Modified a name may stand for two versions
         for _ in range(MIXED):
-            growing = await self._context.store.grow(job.path, facts.size or 0, version_named(facts) or "")
+            growing = await self._context.store.beginnings.grow(
+                job.path, facts.size or 0, version_named(facts) or ""
+            )
             try:
                 return await self._fetched(job, facts, growing)
             except Mixed:
-                await self._context.store.ungrow(growing)
+                await self._context.store.beginnings.ungrow(growing)
         return False
 
     async def _fetched(self, job: Job, facts: Facts, growing: Growing) -> bool:
@@ -81,7 +83,7 @@ class Parted:
             return True
         if proof not in (None, staged.held.sha256):
             arriving.end(mirror, job.path)
-            await self._context.store.ungrow(growing)
+            await self._context.store.beginnings.ungrow(growing)
             return False
         growing.sha256 = staged.held.sha256
         await self._publish(job, staged)

@@ -523,7 +523,7 @@ class _Pass:
             self._passed(context)
         if not self._dry:
             if report.outcome != "incomplete" and not self._scope:
-                await self._store.drop_begun()
+                await self._store.beginnings.drop_begun()
             await self._store.scrub_digests()
             await self._store.empty_trash(now - int(self._mirror.delete.trash))
             await self._store.write_status()

@@ -174,7 +174,7 @@ class Transfer:
         context, entry = self._context, job.entry
         if not job.tries and await self._by_zsync(job):
             return
-        staging = await context.store.stage(job.path, entry.size)
+        staging = await context.store.beginnings.stage(job.path, entry.size)
         etag: str | None = None
         try:
             want = Want(
@@ -242,7 +242,7 @@ class Transfer:
 
     async def _stream(self, job: Job, body: Body, want: Want) -> None:
         """A body that turned out to be large after it had been opened."""
-        staging = await self._context.store.stage(job.path, body.facts.size)
+        staging = await self._context.store.beginnings.stage(job.path, body.facts.size)
         try:
             if staging.start:
                 await staging.restart()
@@ -316,7 +316,7 @@ class Transfer:
         context, late = self._context, False
         began = context.clock.monotonic()
         context.report.requests_sideways += 1
-        staging = await context.store.stage(job.path, source.offer.size)
+        staging = await context.store.beginnings.stage(job.path, source.offer.size)
         try:
             if staging.start:
                 await staging.restart()

@@ -49,7 +49,7 @@ class Zsync:
         beside = await context.store.held(job.path + SUFFIX)
         if beside is None or beside.kind is not Kind.FILE or not context.origin.properties.network:
             return None
-        if await context.store.is_growing(job.path):
+        if await context.store.beginnings.is_growing(job.path):
             return None
         async with self._deltas.older(job) as found:
             if found is None:
@@ -72,7 +72,7 @@ class Zsync:
             recipe = await self._recipe(told, older)
         if recipe.copied < delta.LITTLE * size:
             return None
-        staging = await context.store.stage(job.path, size)
+        staging = await context.store.beginnings.stage(job.path, size)
         try:
             if staging.start:
                 await staging.restart()

@@ -13,12 +13,10 @@ import os
 import sqlite3
 import tempfile
 import time
-from collections.abc import AsyncIterator, Callable, Coroutine, Iterable, Mapping, Sequence
-from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass, field
+from collections.abc import AsyncIterator, Iterable, Mapping, Sequence
 from functools import partial
 from itertools import islice
-from typing import Any, TypeVar
+from typing import Any
 
 from cluster.errors import Locked, StoreError
 from cluster.model import Deletion, Entry, Held, Kind, Mirror, Site, join
@@ -32,22 +30,19 @@ from cluster.store import (
     leftout,
     origins,
     passes,
-    publicity,
-    publishing,
-    recovery,
-    removing,
     rows,
     schema,
     suspects,
 )
 from cluster.store.agreement import Agreed
+from cluster.store.beginnings import Beginnings
 from cluster.store.connections import Connections
-from cluster.store.growing import Growing
-from cluster.store.grown import Grown, adopted
+from cluster.store.disk import Disk
+from cluster.store.effects import Effects
 from cluster.store.landing import Landing, Taken
 from cluster.store.lock import Lock
 from cluster.store.opening import Opened, book_refusal, open_copy, open_store
-from cluster.store.publishing import Batch, Begun, Following, staged_in
+from cluster.store.publishing import Batch, Following
 from cluster.store.reader import Reader
 from cluster.store.records import (
     Compared,
@@ -62,8 +57,9 @@ from cluster.store.records import (
     View,
 )
 from cluster.store.small import Order
-from cluster.store.staging import Partial, Staging
+from cluster.store.staging import Staging
 from cluster.store.switching import Repositories
+from cluster.store.telling import Telling
 from cluster.store.tree import Change, Staged
 from cluster.store.viewing import glances, look
 
@@ -84,29 +80,11 @@ __all__ = [
     "View",
 ]
 
-_T = TypeVar("_T")
 _log = logging.getLogger(__name__)
 
 DIRECTORIES_AT_ONCE = 1000  # of one answer of `later_directories`
 LIKE = 500  # names of one directory that are looked at for one that is like another
-TRASHED_AT_ONCE = 256  # names moved to the trash between two looks at the event loop
 STATUS_AT_START = 5.0  # s that status files may take when a mirror is opened after a crash
-
-
-@dataclass(frozen=True, slots=True)
-class _Underway:
-    """A batch whose intent is committed; what was `refused` of it has no part in that."""
-
-    batch: Batch
-    wanted: Sequence[Change]
-    begun: Begun
-    refused: Mapping[int, Exception] = field(default_factory=dict)
-    synced: bool = False  # its temporaries are durable
-
-    def tell(self, outcomes: Sequence[Exception | None]) -> None:
-        """`outcomes` are those of `wanted`."""
-        left, refused = iter(outcomes), self.refused
-        self.batch.tell([refused[i] if i in refused else next(left) for i in range(len(self.batch.changes))])
 
 
 class MirrorStore:
@@ -117,23 +95,17 @@ class MirrorStore:
         mirror: Mirror,
         lock: Lock,
         opened: Opened,
-        disk: ThreadPoolExecutor,
+        disk: Disk,
         *,
         writing: bool = True,
     ) -> None:
         self._name, self._writing = mirror.name, writing
         self._lock, self._tree, self._disk = lock, opened.tree, disk
         self._records: Connections = opened.records
-        self._publicity = opened.publicity
-        self._effects = asyncio.Lock()  # one batch after another, or one deletion, at a time
-        self._waiting = 0  # for the end of the batches that are under way
-        self._telling = asyncio.Lock()
-        self._moves = 0  # odd while the public tree is being changed
-        self._unfinished = False  # an intent is open whose batch is over
-        self._removals = True  # there may be deletions whose renames are not done
-        self._growing: dict[bytes, bytes] = {}  # temporary: path, of what comes by parts
-        self._protected: set[asyncio.Task[Any]] = set()
-        self.repositories = Repositories(self._records, self._tree, self._on_disk, self.publish)
+        self._telling = Telling(self._records, disk, opened.publicity)
+        self.beginnings = Beginnings(self._records, self._tree, disk)
+        self._effects = Effects(self._records, self._tree, disk, self._telling, self.beginnings.grown)
+        self.repositories = Repositories(self._records, self._tree, disk.run, self.publish)
 
     @classmethod
     async def open(cls, mirror: Mirror, site: Site, now: int) -> MirrorStore:
@@ -143,20 +115,19 @@ class MirrorStore:
         `adopt`. Raises Locked, DataMissing, StoreError (newer schema); all but Locked are booked as a failed
         pass, where there are records.
         """
-        loop = asyncio.get_running_loop()
-        disk = ThreadPoolExecutor(4, thread_name_prefix=f"disk {mirror.name}")
+        disk = Disk(f"disk {mirror.name}")
         lock = Lock(os.path.join(site.state, f"{mirror.name}.lock"), mirror.name)
         try:
-            opened = await loop.run_in_executor(disk, open_store, mirror, site, lock, now)
+            opened = await disk.run(open_store, mirror, site, lock, now)
         except BaseException as error:
             if isinstance(error, StoreError) and not isinstance(error, Locked):
-                await loop.run_in_executor(disk, book_refusal, mirror, site, lock, str(error), now)
+                await disk.run(book_refusal, mirror, site, lock, str(error), now)
             lock.release()
-            disk.shutdown(wait=False)
+            disk.threads.shutdown(wait=False)
             raise
         store = cls(mirror, lock, opened, disk)
         try:
-            await store._finish_removals(now)
+            await store._effects.finish_removals(now)
             await store.repositories.finish(now)
             if opened.recovered:
                 touched = sorted(opened.recovered)
@@ -179,7 +150,7 @@ class MirrorStore:
         with tempfile.TemporaryDirectory(prefix="sideways-look-") as folder:
             opened = await asyncio.to_thread(open_copy, mirror, site, folder, now)
             lock = Lock(os.path.join(folder, f"{mirror.name}.lock"), mirror.name)
-            disk = ThreadPoolExecutor(4, thread_name_prefix=f"look {mirror.name}")
+            disk = Disk(f"look {mirror.name}")
             store = cls(mirror, lock, opened, disk, writing=False)
             try:
                 yield store
@@ -188,10 +159,9 @@ class MirrorStore:
 
     async def close(self) -> None:
         """Waits for what is under way. Temporaries that nobody goes on with are gone afterwards."""
-        if self._protected:
-            await asyncio.wait(self._protected)
+        await self._disk.settled()
         try:
-            await asyncio.to_thread(self._disk.shutdown)
+            await asyncio.to_thread(self._disk.threads.shutdown)
             if self._writing:
                 now = int(time.time())
                 keep = await self._records.write(lambda c, _: adoption.partial_names(c, now))
@@ -199,36 +169,21 @@ class MirrorStore:
                     await asyncio.to_thread(self._tree.remove_orphans, keep)
         finally:
             await self._records.close()
-            self._publicity.files.close()
+            self._telling.close()
             self._tree.close()
             self._lock.release()
 
     def __repr__(self) -> str:
         return f"<MirrorStore {self._name}>"
 
-    async def _on_disk(self, work: Callable[..., _T], *arguments: Any) -> _T:  # noqa: ANN401  # passed on
-        return await asyncio.get_running_loop().run_in_executor(self._disk, work, *arguments)
-
-    async def _whole(self, work: Coroutine[Any, Any, _T]) -> _T:
-        """Run to its end even where the caller is cancelled: effects are not left half told."""
-        task = asyncio.create_task(work)
-        self._protected.add(task)
-        task.add_done_callback(self._ended)
-        return await asyncio.shield(task)
-
-    def _ended(self, task: asyncio.Task[Any]) -> None:
-        self._protected.discard(task)
-        if not task.cancelled():
-            task.exception()  # a caller that was cancelled meanwhile does not ask for it
-
     # -- what we hold
 
     async def view(self, directory: bytes) -> View:
         """Raises Blocked where something else stands in the place of the directory or above it."""
-        moves = self._moves
+        moves = self._effects.moves
         seen = await self._records.read(lambda c: look(c, self._tree, directory))
-        if (seen.damaged or seen.strangers or seen.worn) and (moves % 2 or moves != self._moves):
-            async with self._between_batches():  # names moved while we looked: look again while none does
+        if (seen.damaged or seen.strangers or seen.worn) and (moves % 2 or moves != self._effects.moves):
+            async with self._effects.between_batches():  # names moved while we looked: again while none does
                 seen = await self._records.read(lambda c: look(c, self._tree, directory))
         return seen
 
@@ -250,7 +205,7 @@ class MirrorStore:
         held = await self.held(path)
         if held is None or held.kind is not Kind.FILE or held.unknown:
             return None
-        descriptor = await self._on_disk(self._tree.open_file, path)
+        descriptor = await self._disk.run(self._tree.open_file, path)
         if descriptor is None:
             return None
         found = os.fstat(descriptor)
@@ -369,19 +324,21 @@ class MirrorStore:
         """Write what deviates; nothing at all for results that are not notable. It is written also where
         the caller is cancelled meanwhile."""
         if any(result.notable or result.missing for result in results):
-            await self._whole(
+            await self._disk.whole(
                 self._records.write(lambda c, ids: passes.compared(c, ids, results, record, now))
             )
 
     async def note_failures(self, failures: Mapping[bytes, Sequence[tuple[bytes, str]]], now: int) -> None:
         """Failures `(name, error)` by directory, found after it had been compared; others stay. As
         `compared`."""
-        await self._whole(self._records.write(lambda c, ids: passes.note_failures(c, ids, failures, now)))
+        await self._disk.whole(
+            self._records.write(lambda c, ids: passes.note_failures(c, ids, failures, now))
+        )
 
     async def agreed(self, tokens: Mapping[bytes, bytes]) -> None:
         """By directory: the token of the listing that everything in it agrees with now (`View.token`);
         empty where there is none any more."""
-        await self._whole(self._records.write(lambda c, _: agreement.put(c, tokens)))
+        await self._disk.whole(self._records.write(lambda c, _: agreement.put(c, tokens)))
 
     async def agreement(self, directory: bytes, known: bytes = b"", after: bytes = b"") -> Agreed:
         """With which listings a directory and what is below it agree; see `cluster.store.agreement`."""
@@ -454,7 +411,7 @@ class MirrorStore:
 
     async def stage_small(self, files: Sequence[tuple[Held, bytes | memoryview]]) -> list[Staged]:
         """Write complete small bodies to temporaries. Raises DiskFull, StoreError."""
-        return await self._on_disk(self._tree.stage_small, files)
+        return await self._disk.run(self._tree.stage_small, files)
 
     @property
     def temporaries_folder(self) -> int:
@@ -463,7 +420,7 @@ class MirrorStore:
 
     async def room_for(self, size: int, files: int) -> None:
         """So many files of `size` bytes together are about to be written. Raises DiskFull."""
-        await self._on_disk(self._tree.space.require, size, files)
+        await self._disk.run(self._tree.space.require, size, files)
 
     def looks(self, held: Held) -> Order:
         """What is to be set on the temporary of this record."""
@@ -475,121 +432,17 @@ class MirrorStore:
 
     async def forget_temporaries(self, names: Iterable[bytes]) -> None:
         """Remove those of them that exist."""
-        await self._on_disk(self._tree.temporaries.remove, list(names))
-
-    async def land(self, begun: Sequence[bytes]) -> Landing:
-        """A private folder into which another program may bring files. It goes on with what an earlier
-        attempt has left of these paths. Raises DiskFull, StoreError."""
-        found = [
-            one
-            for path in begun
-            if (one := await self._records.read(partial(adoption.partial, path=path))) is not None
-        ]
-        landing = await self._on_disk(self._tree.landing)
-        for one in found:
-            await self._records.write(lambda c, _: adoption.take_partial(c, one.path))  # noqa: B023  # awaited
-            await self._on_disk(landing.resume, one.path, one.temporary)
-        return landing
+        await self._disk.run(self._tree.temporaries.remove, list(names))
 
     async def landed(
         self, landing: Landing, files: Sequence[tuple[bytes, Held]], *, parts: bool
     ) -> list[Taken]:
         """See `Landing.take`."""
-        return await self._on_disk(partial(landing.take, files, parts=parts))
+        return await self._disk.run(partial(landing.take, files, parts=parts))
 
     async def landing_growth(self, landing: Landing, paths: Sequence[bytes]) -> list[int]:
         """See `Landing.growth`."""
-        return await self._on_disk(landing.growth, paths)
-
-    async def leave(self, landing: Landing, begun: Mapping[bytes, int]) -> None:
-        """Nobody brings anything more. Of these paths (with their sizes) what has begun to come is kept for
-        the next attempt; the folder is gone afterwards, also where the caller is cancelled meanwhile."""
-        await self._whole(self._leave(landing, begun))
-
-    async def _leave(self, landing: Landing, begun: Mapping[bytes, int]) -> None:
-        try:
-            for path, size in begun.items():
-                found = await self._on_disk(landing.interrupted, path, adoption.BROUGHT)
-                if found is not None:
-                    await self._keep(Partial(found[0], path, "", size, found[1], b""))
-        finally:
-            await self._on_disk(landing.remove)
-
-    async def stage(self, path: bytes, size: int | None) -> Staging:
-        """A temporary for one large file; goes on with a partial of an earlier attempt where there is one."""
-        if await self.is_growing(path):
-            await self._forget_growing(path)
-        begun = await self._records.read(lambda c: adoption.partial(c, path))
-        if begun is not None:
-            begun = await self._records.write(lambda c, _: adoption.take_partial(c, path))
-        return await Staging.open(self._tree, path, size, partial=begun, keep=self._keep, executor=self._disk)
-
-    async def _keep(self, kept: Partial) -> None:
-        now = int(time.time())
-        replaced = await self._records.write(lambda c, _: adoption.keep_partial(c, kept, now))
-        if replaced:
-            await self._on_disk(self._tree.temporaries.remove, [replaced])
-
-    async def is_growing(self, path: bytes) -> bool:
-        """Whether parts of it are here from an earlier attempt."""
-        return await self._records.read(lambda c: adoption.growing(c, path)) is not None
-
-    async def grow(self, path: bytes, size: int, etag: str) -> Growing:
-        """A temporary for one large file that comes by parts; goes on with what is here of this very version,
-        also where that was to come in one piece. It is noted until it has been published. Raises DiskFull,
-        StoreError."""
-        begun = await self._records.read(lambda c: adoption.growing(c, path))
-        begun = begun or await self._beginning(path, size, etag)
-        if begun is None or (begun.size, begun.etag) != (size, etag):
-            await self._forget_growing(path)
-            begun = Grown(b"", path, etag, size)
-        growing = await Growing.open(self._tree, begun, self._note_growing, self._disk)
-        self._growing[growing.temporary] = path
-        return growing
-
-    async def ungrow(self, growing: Growing) -> None:
-        """Throw away what is here of it: it is not what it was taken for. Raises StoreError."""
-        await growing.keep()
-        self._growing.pop(growing.temporary, None)
-        await self._forget_growing(growing.path)
-
-    async def _beginning(self, path: bytes, size: int, etag: str) -> Grown | None:
-        """The beginning of a file that was to come in one piece, as parts from now on."""
-        partial = await self._records.read(lambda c: adoption.partial(c, path))
-        if partial is None or (partial.size, partial.etag) != (size, etag):
-            return None
-        found = await self._on_disk(adopted, self._tree.temporaries, partial)
-        if found is None or not found.runs:
-            return None
-        now = int(time.time())
-
-        def noted(connection: sqlite3.Connection) -> None:
-            adoption.take_partial(connection, path)
-            adoption.note_growing(connection, found, now)
-
-        await self._records.write(lambda c, _: noted(c))
-        return found
-
-    async def _note_growing(self, new: Grown) -> None:
-        now = int(time.time())
-        await self._records.write(lambda c, _: adoption.note_growing(c, new, now))
-
-    async def _forget_growing(self, path: bytes) -> None:
-        """Both its parts and its beginning."""
-
-        def forget(connection: sqlite3.Connection) -> list[bytes]:
-            partial = adoption.take_partial(connection, path)
-            names = [partial.temporary if partial else None, adoption.forget_growing(connection, path)]
-            return [name for name in names if name is not None]
-
-        names = await self._records.write(lambda c, _: forget(c))
-        await self._on_disk(self._tree.temporaries.remove, names)
-
-    async def drop_begun(self) -> None:
-        """Everything that the origin lists is here: what was begun is of versions that it has no more."""
-        if await self._records.read(adoption.begun):
-            names = await self._records.write(lambda c, _: adoption.forget_begun(c))
-            await self._on_disk(self._tree.temporaries.remove, names)
+        return await self._disk.run(landing.growth, paths)
 
     async def stage_copy(self, held: Held, descriptor: int) -> Staged:
         """Copy an open local file: sparse-safe, hashed, fstat before and after. Closes the descriptor.
@@ -601,7 +454,7 @@ class MirrorStore:
             finally:
                 os.close(descriptor)
 
-        return await self._on_disk(copy)
+        return await self._disk.run(copy)
 
     async def stage_own(self, path: bytes, held: Held) -> Staged | None:
         """Copy one of our public files, so that its name can have a body of its own; None where it is not
@@ -620,21 +473,21 @@ class MirrorStore:
             self._tree.discard([staged])
             return None
 
-        return await self._on_disk(copy)
+        return await self._disk.run(copy)
 
     async def staged_range(self, staged: Staged, start: int, length: int) -> bytes:
         """Bytes of a complete temporary, to be compared with somebody else's. Raises StoreError."""
-        return await self._on_disk(adoption.staged_range, self._tree, staged, start, length)
+        return await self._disk.run(adoption.staged_range, self._tree, staged, start, length)
 
     async def discard(self, *staged: Staged) -> None:
         """Remove complete temporaries that will not be published."""
-        await self._on_disk(self._tree.discard, staged)
+        await self._disk.run(self._tree.discard, staged)
 
     async def adopt(self, directory: bytes, entry: Entry) -> Held | None:
         """A file on disk that the store does not know or doubts: hash it, and the record if it is the listed
         version (exact size, agreeing time). Publish it with a Change of `attributes`."""
         known = await self.held(join(directory, entry.name))
-        found = await self._on_disk(adoption.examine, self._tree, directory, entry, known)
+        found = await self._disk.run(adoption.examine, self._tree, directory, entry, known)
         if found is None:
             return None
         held, blocks = found
@@ -663,122 +516,11 @@ class MirrorStore:
         intent are made durable with what the one before has left to be made so. Each batch is told as soon as
         it is over. Raises as `publish`.
         """
-        await self._whole(self._publish_all(first, following))
-
-    async def _publish_all(self, first: Batch, following: Following) -> None:
-        async with self._effects:
-            underway: _Underway | None = await self._first(first)
-            while underway is not None:
-                underway = await self._effect(underway, following)
-
-    async def _first(self, batch: Batch) -> _Underway:
-        """Its intent is committed, synced; nothing is done yet."""
-        changes, now = batch.changes, batch.now
-        try:
-            await self._repair(now)
-            refused = await self._refused(changes)
-            if refused and batch.ordered:
-                refused = dict.fromkeys(range(len(changes)), next(iter(refused.values())))
-            wanted = [change for i, change in enumerate(changes) if i not in refused]
-            begun = await self._records.write(
-                lambda c, _: publishing.begin(c, wanted, batch.attributes, now), durable=True
-            )
-        except BaseException:
-            await self._on_disk(self._tree.discard, staged_in(changes))
-            raise
-        if refused:
-            await self._on_disk(self._tree.discard, staged_in(changes[i] for i in refused))
-        return _Underway(batch, wanted, begun, refused)
-
-    async def _effect(self, underway: _Underway, following: Following) -> _Underway | None:
-        """One batch from its intent to its result, and the intent of the one that follows it."""
-        wanted, begun, attributes = underway.wanted, underway.begun, underway.batch.attributes
-        self._unfinished = True
-        self._moves += 1
-        after: Batch | None = None
-        try:
-            work = partial(
-                publishing.renamed, self._tree, wanted, synced=underway.synced, ordered=underway.batch.ordered
-            )
-            renamed = await self._on_disk(work)
-            if not (self._removals or self._waiting):
-                after = following()
-            outcomes, own, lost = await self._on_disk(
-                publishing.settled,
-                self._tree,
-                wanted,
-                renamed,
-                begun,
-                attributes,
-                after.changes if after else (),
-            )
-            if after is not None and lost is not None:
-                await self._on_disk(self._tree.discard, staged_in(after.changes))
-                after.tell([lost] * len(after.changes))
-                after = None
-            grown = [path for change in wanted if (path := self._grown(change)) is not None]
-
-            def conclude(connection: sqlite3.Connection, ids: rows.Ids) -> Begun | None:
-                publishing.conclude(connection, ids, begun, outcomes, own, underway.batch.now)
-                for path in grown:
-                    adoption.forget_growing(connection, path)
-                if after is None:
-                    return None
-                return publishing.begin(connection, after.changes, after.attributes, after.now)
-
-            next_begun = await self._records.write(conclude, durable=True)
-        except publishing.NotSynced as failure:
-            await self._on_disk(self._tree.discard, staged_in(wanted))
-            await self._records.write(lambda c, _: intents.close_intent(c, begun.intent), durable=True)
-            self._unfinished = False
-            underway.tell([failure.error] * len(wanted))
-            return None
-        except BaseException:
-            if after is not None:
-                await self._on_disk(self._tree.discard, staged_in(after.changes))
-            raise
-        finally:
-            self._moves += 1
-        self._unfinished = next_begun is not None
-        underway.tell([outcome if isinstance(outcome, Exception) else None for outcome in outcomes])
-        if after is None or next_begun is None:
-            return None
-        return _Underway(after, after.changes, next_begun, synced=True)
-
-    @contextlib.asynccontextmanager
-    async def _between_batches(self) -> AsyncIterator[None]:
-        """While no batch is under way; until then none follows another."""
-        self._waiting += 1
-        try:
-            async with self._effects:
-                yield
-        finally:
-            self._waiting -= 1
-
-    def _grown(self, change: Change) -> bytes | None:
-        """The path of what came by parts."""
-        return self._growing.pop(change.staged.temporary, None) if change.staged is not None else None
-
-    async def _refused(self, changes: Sequence[Change]) -> dict[int, Exception]:
-        if not self._removals:
-            return {}
-        left = await self._records.read(rows.removals)
-        why = (
-            (i, publishing.in_the_way(join(c.directory, c.held.name), left)) for i, c in enumerate(changes)
-        )
-        return {i: error for i, error in why if error is not None}
+        await self._effects.publish_all(first, following)
 
     async def refresh(self, directory: bytes, records: Sequence[Held]) -> None:
         """Records change, the disk does not: a new listed row, a settled minute."""
         await self._records.write(lambda c, ids: intents.refresh(c, ids, directory, records))
-
-    async def _repair(self, now: int) -> None:
-        """Finish what an earlier batch or deletion could not."""
-        if self._unfinished:
-            await self._records.write_alone(lambda c, ids: recovery.roll_forward(c, ids, self._tree, now))
-            self._unfinished = False
-        if self._removals:
-            await self._finish_removals(now)
 
     # -- deletions
 
@@ -798,37 +540,7 @@ class MirrorStore:
 
         Raises StoreError, with nothing deleted, where the plan is held or no longer what the records say.
         """
-        return await self._whole(self._delete(plan, now))
-
-    async def _delete(self, plan: Plan, now: int) -> tuple[int, int]:
-        async with self._between_batches():
-            await self._repair(now)
-            await self.scrub_digests()
-            taken = await self._records.write(lambda c, ids: deletion.take(c, ids, plan, now), durable=True)
-            self._removals = self._removals or bool(taken.paths)
-            self._moves += 1
-            try:
-                await self._finish_removals(now)
-            finally:
-                self._moves += 1
-            return taken.files, taken.bytes
-
-    async def _finish_removals(self, now: int) -> None:
-        """Whatever is deleted in the records: out of the status files, then off the public tree."""
-        paths = await self._records.read(rows.removals)
-        failed = 0
-        if paths:
-            above = await self._records.read(lambda c: removing.parents(c, paths))
-            async with self._telling:
-                await self._records.read(lambda c: self._publicity.write(c, sorted(above), now))
-                await self._on_disk(self._publicity.files.remove, paths)
-            for start in range(0, len(paths), TRASHED_AT_ONCE):
-                some = paths[start : start + TRASHED_AT_ONCE]
-                outcomes = await self._on_disk(removing.trash, self._tree, some, above, now)
-                failed += sum(outcome is not None for outcome in outcomes)
-                removed = partial(removing.removed, paths=some, outcomes=outcomes, now=now)
-                await self._records.write(removed, durable=True)
-        self._removals = failed > 0
+        return await self._effects.delete(plan, now)
 
     async def held_plan(self) -> Plan | None:
         return await self._records.read(deletion.held_plan)
@@ -840,15 +552,13 @@ class MirrorStore:
 
     async def empty_trash(self, older_than: int) -> None:
         """Remove for good what was deleted at `older_than` (s) or before."""
-        await self._on_disk(self._tree.empty_trash, older_than)
+        await self._disk.run(self._tree.empty_trash, older_than)
 
     # -- what others are told
 
     async def scrub_digests(self) -> bytes:
         """Bring the directory digests up to date after changes; the root's digest."""
-        while await self._records.write(lambda c, _: digest.scrub_some(c)):
-            pass
-        return await self._records.read(lambda c: digest.stored_digest(c, b"")) or digest.EMPTY
+        return await self._telling.scrub_digests()
 
     async def write_status(self, limit_seconds: float | None = None) -> None:
         """Rewrite the status files of directories that changed, and the mirror's.
@@ -857,20 +567,4 @@ class MirrorStore:
         lately; without one everything is up to date afterwards. Raises DiskFull, StoreError; what was
         there stays then.
         """
-        await self._whole(self._write_status(limit_seconds))  # one at a time: they share file names
-
-    async def _write_status(self, limit_seconds: float | None) -> None:
-        started = time.monotonic()
-        async with self._telling:
-            await self.scrub_digests()
-            after = 0
-            while limit_seconds is None or time.monotonic() - started < limit_seconds:
-                now, last = int(time.time()), after
-                after, written = await self._records.read(
-                    lambda c: self._publicity.write_some(c, last, now, patient=limit_seconds is not None)  # noqa: B023
-                )
-                if not written:
-                    break
-                await self._records.write(lambda c, _: publicity.done(c, written))  # noqa: B023
-            now = int(time.time())
-            await self._records.read(lambda c: self._publicity.write_mirror(c, now))
+        await self._telling.write_status(limit_seconds)

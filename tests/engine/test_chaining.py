@@ -389,7 +389,7 @@ async def test_what_an_interruption_leaves_is_gone_on_with_from_a_sibling(world:
     assert (await world.run()).outcome == "incomplete"
     world.partials = 0
     async with opened(world) as store:
-        growing = await store.grow(*version)
+        growing = await store.beginnings.grow(*version)
         assert growing.runs() == [(0, 5 * RANGE)]
         await growing.keep()
     sibling.grown[version] = [(0, len(BIG))], BIG

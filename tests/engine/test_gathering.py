@@ -447,7 +447,7 @@ async def test_a_range_whose_claim_has_ended_is_asked_about_before_it_is_fetched
 async def kept(world: World) -> int:
     """Bytes that the records say are here."""
     async with opened(world) as store:
-        growing = await store.grow(PATH, len(BIG), version(world)[2])
+        growing = await store.beginnings.grow(PATH, len(BIG), version(world)[2])
         size = sum(end - first for first, end in growing.runs())
         await growing.keep()
     return size

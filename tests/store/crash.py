@@ -64,8 +64,10 @@ class Mortal:
 
 
 def arm(store: MirrorStore, fuse: Fuse) -> None:
-    store._tree = store.repositories._tree = Mortal(store._tree, fuse, TREE)  # type: ignore[assignment]
-    store._publicity.files = Mortal(store._publicity.files, fuse, STATUS)  # type: ignore[assignment]
+    tree, publicity = Mortal(store._tree, fuse, TREE), store._telling._publicity
+    for part in (store, store._effects, store.beginnings, store.repositories):
+        part._tree = tree  # type: ignore[assignment]
+    publicity.files = Mortal(publicity.files, fuse, STATUS)  # type: ignore[assignment]
     records = store._records
     transact = records._transact
 
@@ -85,7 +87,7 @@ async def bury(store: MirrorStore) -> None:
         with contextlib.suppress(Exception):
             connection.rollback()
         connection.close()
-    store._disk.shutdown()
+    store._disk.threads.shutdown()
     inner = store._tree._inner if isinstance(store._tree, Mortal) else store._tree
     inner.close()
     os.close(store._lock._descriptor)

@@ -53,7 +53,7 @@ def temporaries(world: World) -> list[str]:
 
 async def test_parts_in_any_order_and_at_once_make_the_file(world: World) -> None:
     async with world.store() as store:
-        growing = await store.grow(b"big", SIZE, TAG)
+        growing = await store.beginnings.grow(b"big", SIZE, TAG)
         assert growing.runs() == []
         cuts = [0, 2 * BLOCK, 3 * BLOCK, 7 * BLOCK, 10 * BLOCK, SIZE]
         parts = list(pairwise(cuts))
@@ -68,7 +68,7 @@ async def test_parts_in_any_order_and_at_once_make_the_file(world: World) -> Non
         assert world.bodies() == {b"big": BODY}
         assert os.pread(descriptor, SIZE, 0) == BODY, "who reads it goes on where it has its name"
         os.close(descriptor)
-        assert not await store.is_growing(b"big")
+        assert not await store.beginnings.is_growing(b"big")
     assert temporaries(world) == []
     async with world.reader() as reader:
         assert await reader.blocks(b"big") == hashes(0, SIZE)
@@ -78,7 +78,7 @@ async def test_a_part_may_come_in_very_small_pieces(world: World) -> None:
     size = 2**20 + BLOCK
     body = random.Random(3).randbytes(size)
     async with world.store() as store:
-        growing = await store.grow(b"big", size, TAG)
+        growing = await store.beginnings.grow(b"big", size, TAG)
         part = growing.part(0, size, "origin")
         for at in range(0, size, 100):
             assert await part.write(body[at : at + 100])
@@ -88,7 +88,7 @@ async def test_a_part_may_come_in_very_small_pieces(world: World) -> None:
 
 async def test_only_whole_blocks_are_here(world: World) -> None:
     async with world.store() as store:
-        growing = await store.grow(b"big", SIZE, TAG)
+        growing = await store.beginnings.grow(b"big", SIZE, TAG)
         part = growing.part(2 * BLOCK, 6 * BLOCK, "origin")
         await part.write(BODY[2 * BLOCK : 4 * BLOCK + 5])
         assert not await part.done()
@@ -112,7 +112,7 @@ async def test_a_block_that_is_not_what_was_promised_is_not_here(
     promised = bytearray(hashes(4 * BLOCK, 8 * BLOCK))
     promised[32 * wrong] ^= 1
     async with world.store() as store:
-        growing = await store.grow(b"big", SIZE, TAG)
+        growing = await store.beginnings.grow(b"big", SIZE, TAG)
         assert await put(growing, 0, BLOCK, source="oslo", promised=hashes(0, BLOCK))
         assert not await put(growing, 4 * BLOCK, 8 * BLOCK, source="oslo", promised=bytes(promised))
         assert not growing.has((4 + wrong) * BLOCK, (5 + wrong) * BLOCK)
@@ -123,7 +123,7 @@ async def test_a_block_that_is_not_what_was_promised_is_not_here(
 
 async def test_more_than_a_part_is_not_taken(world: World) -> None:
     async with world.store() as store:
-        growing = await store.grow(b"big", SIZE, TAG)
+        growing = await store.beginnings.grow(b"big", SIZE, TAG)
         assert await put(growing, BLOCK, 2 * BLOCK)
         part = growing.part(0, BLOCK, "origin")
         assert not await part.write(bytes(BLOCK + 1))
@@ -133,7 +133,7 @@ async def test_more_than_a_part_is_not_taken(world: World) -> None:
 
 
 async def begun(store: MirrorStore, *, keep: bool = True) -> Growing:
-    growing = await store.grow(b"big", SIZE, TAG)
+    growing = await store.beginnings.grow(b"big", SIZE, TAG)
     await put(growing, 0, 2 * BLOCK)
     await put(growing, 6 * BLOCK, 8 * BLOCK, source="oslo")
     if keep:
@@ -146,8 +146,8 @@ async def test_what_is_here_is_found_again_with_where_it_came_from(world: World)
         await begun(store)
     assert len(temporaries(world)) == 1
     async with world.store(NOW + 10) as store:
-        assert await store.is_growing(b"big")
-        growing = await store.grow(b"big", SIZE, TAG)
+        assert await store.beginnings.is_growing(b"big")
+        growing = await store.beginnings.grow(b"big", SIZE, TAG)
         assert growing.runs() == [(0, 2 * BLOCK), (6 * BLOCK, 8 * BLOCK)]
         assert growing.sources() == {"origin": 2, "oslo": 2}
         for first, end in ((2 * BLOCK, 6 * BLOCK), (8 * BLOCK, SIZE)):
@@ -182,7 +182,7 @@ async def test_103_a_block_that_is_not_what_was_noted_is_not_believed(world: Wor
                 place.unlink()
                 place.symlink_to(world.top / "outside")
                 left = []
-        growing = await store.grow(b"big", SIZE, TAG)
+        growing = await store.beginnings.grow(b"big", SIZE, TAG)
         assert growing.runs() == left
         await growing.keep()
     if damage == "a symlink":
@@ -195,7 +195,7 @@ async def test_111_another_version_begins_anew_and_leaves_one_temporary(
 ) -> None:
     async with world.store() as store:
         await begun(store)
-        growing = await store.grow(b"big", size, tag)
+        growing = await store.beginnings.grow(b"big", size, tag)
         assert growing.runs() == [] and len(temporaries(world)) == 1
         await growing.keep()
     assert temporaries(world) == [], "of nothing, nothing is kept"
@@ -204,8 +204,8 @@ async def test_111_another_version_begins_anew_and_leaves_one_temporary(
 async def test_111_who_streams_it_after_all_takes_its_parts_away(world: World) -> None:
     async with world.store() as store:
         await begun(store)
-        staging = await store.stage(b"big", SIZE)
-        assert len(temporaries(world)) == 1 and not await store.is_growing(b"big")
+        staging = await store.beginnings.stage(b"big", SIZE)
+        assert len(temporaries(world)) == 1 and not await store.beginnings.is_growing(b"big")
         await staging.abandon(None)
     assert temporaries(world) == []
 
@@ -224,28 +224,28 @@ async def test_111_who_fetches_it_by_parts_goes_on_with_its_beginning(
     world: World, length: int, size: int, tag: str, left: list[tuple[int, int]]
 ) -> None:
     async with world.store() as store:
-        staging = await store.stage(b"big", SIZE)
+        staging = await store.beginnings.stage(b"big", SIZE)
         await staging.write(BODY[:length])
         await staging.abandon(TAG)
-        growing = await store.grow(b"big", size, tag)
+        growing = await store.beginnings.grow(b"big", size, tag)
         assert growing.runs() == left and len(temporaries(world)) == 1
         assert growing.sources() == ({"origin": 2} if left else {})
         await growing.keep()
     async with world.store() as store:
-        growing = await store.grow(b"big", size, tag)
+        growing = await store.beginnings.grow(b"big", size, tag)
         assert growing.runs() == left
         await growing.keep()
 
 
 async def test_111_a_beginning_that_was_damaged_is_thrown_away(world: World) -> None:
     async with world.store() as store:
-        staging = await store.stage(b"big", SIZE)
+        staging = await store.beginnings.stage(b"big", SIZE)
         await staging.write(BODY[: 3 * BLOCK])
         await staging.abandon(TAG)
         (name,) = temporaries(world)
         with (world.top / "data/.sideways/tmp/deb" / name).open("r+b") as file:
             file.write(b"XX")
-        growing = await store.grow(b"big", SIZE, TAG)
+        growing = await store.beginnings.grow(b"big", SIZE, TAG)
         assert growing.runs() == [] and len(temporaries(world)) == 1
         await growing.keep()
 
@@ -257,13 +257,13 @@ async def test_111_parts_that_nobody_went_on_with_are_removed_after_a_week(world
             lambda c, _: c.execute("UPDATE growing SET at = ?", (NOW - adoption.KEPT - 1,)).rowcount
         )
     async with world.store(NOW) as store:
-        assert not await store.is_growing(b"big")
+        assert not await store.beginnings.is_growing(b"big")
         assert temporaries(world) == []
 
 
 async def test_what_was_written_is_read_again_before_it_is_believed(world: World) -> None:
     async with world.store() as store:
-        growing = await store.grow(b"big", SIZE, TAG)
+        growing = await store.beginnings.grow(b"big", SIZE, TAG)
         assert await put(growing, BLOCK, SIZE)
         (name,) = temporaries(world)
         with (world.top / "data/.sideways/tmp/deb" / name).open("r+b") as file:
@@ -273,7 +273,7 @@ async def test_what_was_written_is_read_again_before_it_is_believed(world: World
         with pytest.raises(StoreError, match="what was written is not what is read"):
             await growing.finish(HELD)
         await growing.keep()
-        growing = await store.grow(b"big", SIZE, TAG)
+        growing = await store.beginnings.grow(b"big", SIZE, TAG)
         assert growing.runs() == [(0, 5 * BLOCK), (6 * BLOCK, SIZE)]
         await growing.keep()
 
@@ -291,12 +291,12 @@ async def test_what_has_no_gap_before_it_is_read_while_the_rest_arrives(
 
     real = os.pread
     async with world.store() as store:
-        growing = await store.grow(b"big", SIZE, TAG)
+        growing = await store.beginnings.grow(b"big", SIZE, TAG)
         for first, end in ((2 * BLOCK, 6 * BLOCK), (8 * BLOCK, SIZE), (0, 2 * BLOCK)):
             assert await put(growing, first, end)
         if again:
             await growing.keep()
-            growing = await store.grow(b"big", SIZE, TAG)
+            growing = await store.beginnings.grow(b"big", SIZE, TAG)
         await growing._settled()
         monkeypatch.setattr(os, "pread", pread)
         assert await put(growing, 6 * BLOCK, 8 * BLOCK)
@@ -313,7 +313,7 @@ async def test_a_disk_that_fails_while_the_rest_arrives_is_told_at_the_end(
         raise OSError(errno.EIO, os.strerror(errno.EIO))
 
     async with world.store() as store:
-        growing = await store.grow(b"big", SIZE, TAG)
+        growing = await store.beginnings.grow(b"big", SIZE, TAG)
         with monkeypatch.context() as broken:
             broken.setattr(os, "pread", pread)
             assert await put(growing, 0, SIZE)
@@ -342,7 +342,7 @@ async def test_100_room_for_all_of_it_is_reserved_and_given_back(
 async def test_99_a_file_that_does_not_fit_is_not_begun(world: World) -> None:
     async with world.store() as store:
         with pytest.raises(DiskFull, match="big: the disk is full"):
-            await store.grow(b"big", 2**60, TAG)
+            await store.beginnings.grow(b"big", 2**60, TAG)
         assert temporaries(world) == []
 
 
@@ -379,7 +379,7 @@ async def test_103_dying_at_any_effect_leaves_parts_that_are_right_or_the_file(t
                 assert world.bodies() == {b"big": BODY} and temporaries(world) == []
                 here.append(SIZE)
             else:
-                growing = await store.grow(b"big", SIZE, TAG)
+                growing = await store.beginnings.grow(b"big", SIZE, TAG)
                 for first, end in growing.runs():
                     assert os.pread(growing._descriptor, end - first, first) == BODY[first:end]
                 here.append(sum(end - first for first, end in growing.runs()))
@@ -398,7 +398,7 @@ async def test_103_bytes_are_synced_before_they_are_noted(
     monkeypatch.setattr(os, "fdatasync", lambda fd: (done.append("sync"), real_sync(fd)))
     monkeypatch.setattr(adoption, "note_growing", lambda *of: (done.append("note"), real_note(*of)))
     async with world.store() as store:
-        growing = await store.grow(b"big", SIZE, TAG)
+        growing = await store.beginnings.grow(b"big", SIZE, TAG)
         await asyncio.gather(put(growing, 0, 2 * BLOCK), put(growing, 4 * BLOCK, 6 * BLOCK))
         await growing.keep()
     assert done and done == ["sync", "note"] * (len(done) // 2)

@@ -100,7 +100,7 @@ async def test_what_had_come_of_a_large_file_when_the_process_died_is_gone_on_wi
 ) -> None:
     body = random.Random(1).randbytes(BROUGHT)
     async with world.store() as store:
-        landing = await store.land([])
+        landing = await store.beginnings.land([])
         place = {"named": "a/f", "not named yet": "a/.f.Ab12cD", "set aside": f"a/{landing.begun}/f"}[kind]
         land(landing, place, body)
         land(landing, "a/g", body[:-1])
@@ -115,15 +115,15 @@ async def test_what_had_come_of_a_large_file_when_the_process_died_is_gone_on_wi
         kept.rename(aside)
     aside.rename(dead)
     async with world.store() as store:
-        landing = await store.land([b"a/f", b"a/g"])
+        landing = await store.beginnings.land([b"a/f", b"a/g"])
         begun = Path(landing.folder) / "a" / landing.begun
         assert [(one.name, one.read_bytes() == body) for one in begun.iterdir()] == [("f", True)]
-        await store.leave(landing, {b"a/f": 2 * BROUGHT})
+        await store.beginnings.leave(landing, {b"a/f": 2 * BROUGHT})
     assert (outside / "f").exists()
     async with world.store() as store:
-        landing = await store.land([b"a/f"])
+        landing = await store.beginnings.land([b"a/f"])
         assert (Path(landing.folder) / "a" / landing.begun / "f").read_bytes() == body
-        await store.leave(landing, {})
+        await store.beginnings.leave(landing, {})
     assert list(dead.parent.iterdir()) == []
 
 
@@ -131,9 +131,9 @@ async def test_a_file_that_comes_in_another_way_does_not_go_on_with_what_a_progr
     world: World,
 ) -> None:
     async with world.store() as store:
-        landing = await store.land([])
+        landing = await store.beginnings.land([])
         land(landing, f"{landing.begun}/f", bytes(BROUGHT))
-        await store.leave(landing, {b"f": 2 * BROUGHT})
-        staging = await store.stage(b"f", 2 * BROUGHT)
+        await store.beginnings.leave(landing, {b"f": 2 * BROUGHT})
+        staging = await store.beginnings.stage(b"f", 2 * BROUGHT)
         assert (staging.start, staging.etag) == (0, None)
         await staging.abandon(None)

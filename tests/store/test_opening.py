@@ -125,7 +125,7 @@ async def test_a_missing_mount_is_not_an_empty_disk(world):
 
 async def test_orphans_go_and_what_can_be_resumed_stays(world):
     async with world.store() as store:
-        staging = await store.stage(b"big", 100)
+        staging = await store.beginnings.stage(b"big", 100)
         await staging.write(b"x" * 40)
         await staging.abandon('"etag"')
         orphan = world.top / "data/.sideways/tmp/deb/orphan"
@@ -134,10 +134,10 @@ async def test_orphans_go_and_what_can_be_resumed_stays(world):
         (other / "theirs").write_bytes(b"x")
     async with world.store() as store:
         assert not orphan.exists() and (other / "theirs").exists()
-        staging = await store.stage(b"big", 100)
+        staging = await store.beginnings.stage(b"big", 100)
         assert (staging.start, staging.etag) == (40, '"etag"')
         await staging.abandon(None)
-        staging = await store.stage(b"big", 100)
+        staging = await store.beginnings.stage(b"big", 100)
         assert staging.start == 0
         await staging.abandon(None)
 

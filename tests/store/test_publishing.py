@@ -458,7 +458,7 @@ async def test_what_fails_after_its_caller_was_cancelled_is_no_complaint_of_the_
         raise StoreError("the disk is full")
 
     async with world.store() as store:
-        caller = asyncio.create_task(store._whole(fails()))
+        caller = asyncio.create_task(store._disk.whole(fails()))
         await asyncio.sleep(0)
         caller.cancel()
         await asyncio.gather(caller, return_exceptions=True)

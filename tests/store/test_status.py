@@ -84,16 +84,16 @@ async def test_a_large_directory_is_not_rewritten_with_every_batch(world, monkey
 async def test_what_changes_while_it_is_written_is_written_again(world):
     async with world.store() as store:
         await put(store, {b"one": b"1"})
-        write_some = store._publicity.write_some
+        write_some = store._telling._publicity.write_some
         loop = asyncio.get_running_loop()
 
         def slowly(*arguments, **options):
-            store._publicity.write_some = write_some
+            store._telling._publicity.write_some = write_some
             written = write_some(*arguments, **options)
             asyncio.run_coroutine_threadsafe(put(store, {b"two": b"2"}), loop).result()
             return written
 
-        store._publicity.write_some = slowly
+        store._telling._publicity.write_some = slowly
         await store.write_status()
         await store.write_status()
         assert [e["name"] for e in read(world, "deb/.sideways.json")["entries"]] == ["one", "two"]
@@ -137,16 +137,16 @@ async def test_when_status_cannot_be_written_nothing_moves_to_the_trash(world):
         await put(store, {b"a/one": b"1", b"z": b""})
         await store.write_status()
         plan = await missed(store, NOW, {b"a": {b"one"}})
-        write = store._publicity.files.write
+        write = store._telling._publicity.files.write
 
         def full(_: object) -> None:
             raise StoreError("status: No space left on device")
 
-        store._publicity.files.write = full  # type: ignore[method-assign]
+        store._telling._publicity.files.write = full  # type: ignore[method-assign]
         with pytest.raises(StoreError, match="No space"):
             await store.delete(plan, NOW)
         assert b"a/one" in world.bodies()
-        store._publicity.files.write = write  # type: ignore[method-assign]
+        store._telling._publicity.files.write = write  # type: ignore[method-assign]
         await put(store, {b"y": b""})
         assert b"a/one" not in world.bodies()
 

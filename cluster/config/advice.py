@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import grp
 import os
+import pwd
+import shutil
 from collections.abc import Iterator, Sequence
 from urllib.parse import unquote_to_bytes, urlsplit
 
 from cluster.config.expiry import ending
-from cluster.config.settings import shown_rule
+from cluster.config.settings import MOMENTS, shown_rule
 from cluster.model import Cluster, Mirror, OriginSpec, Rule, Site, shown
 from cluster.plan.unreached import unreached
 
@@ -73,6 +76,11 @@ def _mirror(mirror: Mirror) -> Iterator[str]:
                 yield f"origin {origin.url}: {what} file {file} is not on this machine"
         if origin.command is not None and not os.access(origin.command.arguments[0], os.X_OK):
             yield f"origin {origin.url}: {origin.command.arguments[0]} is not a program on this machine"
+    for downstream in mirror.downstreams:
+        for key in ("key", "hosts", "secret"):
+            path = getattr(downstream, key)
+            if path is not None and not os.path.isfile(path):
+                yield f"downstream {downstream.name}: {key} file {path} is not on this machine"
     if mirror.schedule.webhook and not os.path.isfile(mirror.schedule.webhook):
         yield f"schedule: webhook secret {mirror.schedule.webhook} is not on this machine"
     for repository in mirror.repositories:
@@ -83,8 +91,25 @@ def _mirror(mirror: Mirror) -> Iterator[str]:
             yield f"{label}: keyring {repository.keyring} is not on this machine"
     if all(origin.paused for origin in mirror.origins):
         yield "every origin is paused"
+    yield from _strange(mirror)
     for rules in (mirror.select, *(rules for _, rules in mirror.elsewhere)):
         yield from _selection(mirror, rules)
+
+
+def _strange(mirror: Mirror) -> Iterator[str]:
+    """Programs and accounts that this machine does not have."""
+    for hook in dict.fromkeys(hook for moment in MOMENTS for hook in getattr(mirror.hooks, moment)):
+        if shutil.which(hook[0]) is None:
+            yield f"hooks: {hook[0]} is not a program on this machine"
+    for key, name, known in (
+        ("owner", mirror.attributes.owner, pwd.getpwnam),
+        ("group", mirror.attributes.group, grp.getgrnam),
+    ):
+        if name and not name.isdigit():
+            try:
+                known(name)
+            except KeyError:
+                yield f"attributes: there is no {key} {name} on this machine"
 
 
 def _selection(mirror: Mirror, rules: Sequence[Rule]) -> Iterator[str]:

@@ -25,9 +25,12 @@ def paths(descriptors: Descriptors, problems: Problems) -> list[set[str]]:
     Returns the pairs of mirrors, since neither can be served.
     """
     public = sorted(
-        (tuple(path.split("/")), name, said.where, said.label)
-        for name, settings in descriptors.items()
-        for path, said in _public(settings)
+        (
+            (tuple(path.split("/")), name, said.where, said.label)
+            for name, settings in descriptors.items()
+            for path, said in _public(settings)
+        ),
+        key=lambda this: (this[0], this[1], this[2].line),
     )
     pairs = []
     open_above: list[tuple[tuple[str, ...], str, Where, str]] = []
@@ -118,7 +121,8 @@ def rules(settings: Mapping[str, Setting], site: str | None, problems: Problems)
         where, label = _place(rule, said), "<include>" if rule.include else "<exclude>"
         unknown = [name for name in resolve.named(rule) if name not in lists]
         for name in unknown:
-            message = f"no list is called {units.quoted(name)}" + suggestion(name, lists)
+            how = suggestion(name, lists) if lists else f'; <define name="{name}" values="..."/> makes one'
+            message = f"no list is called {units.quoted(name)}{how}"
             problems.add(where, label, message)
         if rule.lists and not unknown:
             with problems.noting(Raw("", where, label)):
@@ -139,7 +143,9 @@ def ruled(layers: Iterable[Mapping[str, Setting]], sites: Iterable[str], problem
             for name in rule.sites:
                 if said and name not in known:
                     message = f"no such site: {units.quoted(name)}" + suggestion(name, known)
-                    problems.add(_place(rule, said), "site", message)
+                    where, kind = _place(rule, said), "include" if rule.include else "exclude"
+                    label = f"<{kind} site>" if where.file.endswith(".xml") else f"{said.label}: {kind} site"
+                    problems.add(where, label, message)
 
 
 def origins(specs: Iterable[Mapping[str, Setting]], problems: Problems) -> None:

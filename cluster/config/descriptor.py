@@ -29,6 +29,7 @@ MAX_LINE = 10_000
 
 _PROLOG = re.compile(r"\s*(?:<\?.*?\?>\s*|<!--.*?-->\s*)*", re.DOTALL)
 _ENCODING = re.compile(r"<\?xml[^>]*?\sencoding\s*=\s*[\"']([^\"']*)[\"']")
+_CONTROL = re.compile(r"invalid xmlChar value (\d+)|invalid Char value|invalid character in attribute value")
 _POSITION = re.compile(r",? line \d+, column \d+")
 
 # Where the children of an element go. All else is one text, or the attributes of one element.
@@ -232,7 +233,7 @@ def _group(out: Layer, element: etree._Element, rule: Grammar, source: Source, p
         _many(out, _ALWAYS[tag], where, label)
     for name, raw in _item(element, rule, source).fields.items():
         if tag == "publish":
-            for word in raw.text.split():
+            for word in [w for w in raw.text.split(" ") if w] or [""]:
                 pattern = Raw(word, raw.where, raw.label)
                 item = Item("last", {"pattern": pattern}, raw.where, raw.label)
                 _many(out, "publish.last", where, label).items.append(item)
@@ -289,6 +290,10 @@ def _label(element: etree._Element) -> str:
 
 def _plain(message: str) -> str:
     """A message of libxml2 as part of one of our lines."""
+    control = _CONTROL.search(message)
+    if control:
+        what = f"&#{control[1]}; is" if control[1] else "holds"
+        return f"{what} a control character, which XML does not allow"
     text = " ".join(message.split()).rstrip(".")
     text = "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in text)
     return text if len(text) <= 160 else text[:157] + "..."

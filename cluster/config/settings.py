@@ -237,7 +237,9 @@ def _rule(item: Item) -> Rule:
         words.line(said["reason"]) if "reason" in said else "",
         regex=words.regex(said["regex"]) if "regex" in said else "",
         kind=KINDS[kind] if kind else None,
-        sites=tuple(sorted({words.name(name) for name in said["site"].split()})) if "site" in said else (),
+        sites=tuple(sorted({words.name(name) for name in words.several(said["site"])}))
+        if "site" in said
+        else (),
         larger=facts.get("larger"),
         smaller=facts.get("smaller"),
         older=facts.get("older"),
@@ -250,6 +252,8 @@ def _rule(item: Item) -> Rule:
 
 def _possible(rule: Rule) -> None:
     """Raises ValueError for what no name can be."""
+    if rule.smaller == 0:
+        raise ValueError("nothing is smaller than 0 bytes")
     if rule.larger is not None and rule.smaller is not None and rule.larger + 1 >= rule.smaller:
         raise ValueError("nothing is larger than that and smaller than this")
     if rule.older is not None and rule.newer is not None and rule.older >= rule.newer:
@@ -305,7 +309,7 @@ def _command(item: Item) -> tuple[str, ...]:
     if (said is None) == (not item.words):
         raise ValueError('either command="..." or <arg> elements, not both and not neither')
     arguments = tuple(raw.text for raw in item.words) if said is None else tuple(shlex.split(said.text))
-    if not arguments or not arguments[0] or not all(a.isprintable() for a in arguments):
+    if not arguments or not arguments[0].strip() or not all(a.isprintable() for a in arguments):
         raise ValueError("a command has a program, and no control characters")
     return arguments
 
@@ -361,6 +365,8 @@ def _repository(item: Item) -> Repository:
     assert kind is not None
     if kind.text not in REPOSITORIES:
         raise ValueError(f"{units.quoted(kind.text)} is not one of {', '.join(REPOSITORIES)}")
+    if path is not None and not path.text:
+        raise ValueError("path is empty; leave it out where the repository is all of the mirror")
     below = words.relative_path(path.text.strip("/")) if path is not None and path.text.strip("/") else b""
     return Repository(kind.text, below, keyring.text if keyring is not None else None)
 
@@ -409,6 +415,13 @@ LISTS: Mapping[str, ListField] = {
     **{f"hooks.{moment}": HOOKS for moment in MOMENTS},
 }
 
+ONCE: Mapping[str, Callable[[Any], object]] = {  # what may stand once among the items of a list
+    "define": lambda one: one.name,
+    "downstream": lambda one: one.name,
+    "repository": lambda one: (one.type, one.path),
+    "schedule.probe": lambda one: one.path,
+}
+
 TEXTS = frozenset(
     {"pattern", "regex", "reason", "path", "name", "values", "command"}
     | {"ssh", "key", "hosts", "webhook", "secret"}
@@ -430,13 +443,37 @@ def parsed(layer: Layer, root: str, problems: Problems) -> dict[str, Setting]:
             out[key] = Setting(tuple(_origin(item, root, problems) for item in said.items), said.where)
         else:
             values = []
+            first: dict[object, Where] = {}
             for item in said.items:
+                if not _sound(item, problems):
+                    continue
                 with problems.noting(item):
                     placed = _rooted(item, root) if key == "downstream" else item
                     values.append(LISTS[key].parse(_with_files(placed, LISTS[key].files, root)))
+                    if (
+                        key in ONCE
+                        and (other := first.setdefault(ONCE[key](values[-1]), item.where)) is not item.where
+                    ):
+                        raise ValueError(f"stands twice; first in line {other.line}")
             out[key] = Setting(tuple(values), said.where, said.label)
     _exclusive(out, problems)
     return out
+
+
+def _sound(item: Item, problems: Problems) -> bool:
+    """Whether every word of an item can be one; else its errors are in `problems`."""
+    before = len(problems.errors)
+    for raw in (*item.fields.values(), *item.words):
+        _short(raw, problems)
+    return len(problems.errors) == before
+
+
+def _short(raw: Raw, problems: Problems) -> bool:
+    if len(raw.text) > words.MAX_TEXT:
+        problems.add(
+            raw.where, raw.label, f"{len(raw.text)} characters; at most {words.MAX_TEXT} are allowed"
+        )
+    return len(raw.text) <= words.MAX_TEXT
 
 
 def _with_files(item: Item, names: tuple[str, ...], root: str) -> Item:
@@ -451,6 +488,8 @@ def _with_files(item: Item, names: tuple[str, ...], root: str) -> Item:
 
 
 def _put(out: dict[str, Setting], key: str, field: Field, raw: Raw, root: str, problems: Problems) -> None:
+    if not _short(raw, problems):
+        return
     with problems.noting(raw):
         value = field.parse(raw.text)
         if field.file:

@@ -129,14 +129,20 @@ def regex(text: str) -> str:
     return text
 
 
+def several(text: str) -> list[str]:
+    """Words between spaces, one at least. Other white space is part of a word, and no word may have it."""
+    out = [word for word in text.split(" ") if word]
+    if not out:
+        raise ValueError("is empty; a list has at least one value")
+    return out
+
+
 def values(text: str) -> tuple[str, ...]:
     """The values of a list, separated by spaces."""
-    out = tuple(dict.fromkeys(text.split()))
+    out = tuple(dict.fromkeys(several(text)))
     for each in out:
         if not _VALUE.fullmatch(each):
             raise ValueError(f"{quoted(each)} is not a value; allowed are letters, digits and . _ + ~ : @ -")
-    if not out:
-        raise ValueError("a list has at least one value")
     return out
 
 
@@ -343,6 +349,8 @@ def cron(text: str) -> str:
         raise ValueError(f"{quoted(text)} is not a cron line of five fields; write 'H 4 * * *'")
     try:
         valid = croniter.is_valid(text, hash_id="sideways")
+        if valid:
+            croniter(text, 0.0, hash_id="sideways").get_next(float)
     except (ValueError, KeyError, TypeError):
         valid = False
     if not valid:

@@ -37,9 +37,12 @@ class Matcher(Protocol):
 
 def variables(text: str) -> list[tuple[bool, str]]:
     """The `${name}` of a pattern in their order: whether it is `${!name}`, and the name. Raises ValueError
-    for one that has no name."""
+    for one that has no name, or no end."""
     found = []
-    for match in _VARIABLE.finditer(text.replace("\\$", "\\-")):
+    plain = text.replace("\\$", "\\-")
+    if "${" in _VARIABLE.sub("", plain):
+        raise ValueError(f"{text}: '${{' without '}}'; write \\$ for a dollar sign")
+    for match in _VARIABLE.finditer(plain):
         if not _NAME.fullmatch(match[2]):
             raise ValueError(f"{text}: {match[0]} names no list; write ${{arch}} or ${{!arch}}")
         found.append((bool(match[1]), match[2]))

@@ -28,7 +28,8 @@ class AptArchive(Changing):
     def _index(self) -> None:
         shutil.rmtree(self.work / "dists" / "stable" / "main", ignore_errors=True)
         at = time.strftime("%a, %d %b %Y %H:%M:%S UTC", time.gmtime(self.at))
-        dists = indexes(self.work, options={"Date": at})
+        # As in Debian: apt asks for names by the strongest digest of Release, here they are SHA-256's.
+        dists = indexes(self.work, options={"Date": at, "SHA512": "false"})
         text = (dists / "Release").read_bytes().replace(self._date(dists), f"Date: {at}".encode())
         (dists / "Release").write_bytes(text)
         (dists / "InRelease").write_bytes(self.signer.inline(text))

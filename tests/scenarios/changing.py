@@ -6,6 +6,7 @@ import hashlib
 import os
 import random
 import shutil
+import time
 import urllib.request
 from abc import ABC, abstractmethod
 from collections.abc import Callable
@@ -14,6 +15,7 @@ from typing import ClassVar, Protocol, Self
 
 from tests.signatures.keys import Signer
 
+PATIENCE = 180.0  # s for a switch to end: who was killed in it is to be started again
 NAMES = ("alpha", "beta", "gamma", "delta")
 
 
@@ -32,8 +34,8 @@ class Changing(ABC):
     """`served` is what the origin has: a link to a folder, so that a careful origin changes it in one step.
     `complete` has the root of every state that the origin completed.
 
-    `crosses`: the root's files keep their names and are several, so that a client which asks for one before a
-    switch and for the next after it has two states, whoever publishes in whatever way."""
+    `crosses`: indexes keep their names when they change. A client that asks while a state is switched to has
+    two states, whoever publishes in whatever way, and the new one when it asks again."""
 
     type: ClassVar[str]
     root: ClassVar[str]  # the file that changes last
@@ -127,14 +129,17 @@ class Changing(ABC):
         return self.judged(url, look)
 
     def judged(self, url: str, look: Callable[[], str]) -> str:
-        """What a look finds wrong. Where clients can meet two states, it counts if the root stayed the same
-        meanwhile; else they look again, and `crossed` is one more."""
-        while True:
-            before = fetched(f"{url}/{self.root}") if self.crosses else b""
+        """What a look finds wrong. Where clients can meet two states they look again, and `crossed` is one
+        more: what is still wrong then, and does not end, is a fault."""
+        wrong = look()
+        if not wrong or not self.crosses:
+            return wrong
+        self.crossed += 1
+        end = time.monotonic() + PATIENCE
+        while wrong and time.monotonic() < end:
+            time.sleep(0.5)
             wrong = look()
-            if not wrong or not self.crosses or fetched(f"{url}/{self.root}") == before:
-                return wrong
-            self.crossed += 1
+        return wrong
 
 
 def _files(top: Path) -> dict[str, bytes]:

@@ -188,6 +188,7 @@ class Listing:
     token: bytes = b""  # the same for the same page; empty where the origin has none
     same: bool = False  # the page is the one whose token was given: its entries are left out
     age: float = 0.0  # s before it was asked for here that the origin had been asked: with other directories
+    secondhand: bool = False  # out of a list that the origin publishes: what it lacks proves nothing
 
 
 @value
@@ -367,6 +368,9 @@ class OriginSpec:
     marker: str | None = None  # `file` only: a name that proves that the source is mounted
     paused: bool = False
     role: Role = Role.REFERENCE
+    index: str = ""  # the path of a list of the whole tree, or `auto`
+    index_age: float | None = 129_600.0  # s that it may be old; None: any age
+    index_walk: float | None = 604_800.0  # s after which the tree is walked all the same; None: never
     command: CommandSpec | None = None  # a program makes it: `url` is its name
 
 

@@ -141,6 +141,9 @@ ORIGIN: Mapping[str, Field] = {
     "marker": _optional(Field(lambda text: words.relative_path(text).decode(), text=True)),
     "paused": YES,
     "role": _choice(Role, *Role),
+    "index": _optional(Field(words.index, text=True)),
+    "index-age": _or("any", None, _duration(600)),
+    "index-walk": _or("never", None, _duration(3600)),
     "method": _choice(str, "url", "command"),
     "command": _optional(Field(words.command, shlex.join, text=True)),
     "time": _duration(1, 7 * 86_400),
@@ -521,6 +524,10 @@ def _origin(item: Item, root: str, problems: Problems) -> dict[str, Setting]:
         for name in ("watch", "marker"):
             if name in out and out[name].value:
                 problems.add(out[name].where, out[name].label, "only a file origin can have this")
+    bytes_only = "role" in out and out["role"].value is Role.BYTES
+    if bytes_only and "index" in out:
+        said = out["index"]
+        problems.add(said.where, said.label, "an origin for bytes alone is not asked what there is")
     ftp = "url" in out and out["url"].value.startswith(("ftp:", "ftps:"))
     if ftp and "proxy" in out and out["proxy"].value:
         said = out["proxy"]

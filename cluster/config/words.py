@@ -99,6 +99,11 @@ def relative_path(text: str) -> bytes:
     return path
 
 
+def index(text: str) -> str:
+    """The path of a list of the whole tree at its origin, or `auto`."""
+    return text if text == "auto" else relative_path(text).decode()
+
+
 def pattern(text: str) -> str:
     """A glob over paths from the mirror's root (`cluster.plan.pattern`), without lists."""
     return _checked_pattern(text, {})

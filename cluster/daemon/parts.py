@@ -41,7 +41,7 @@ def surroundings(
     """What passes at this site need."""
 
     def opened(spec: OriginSpec, mirror: Mirror) -> Origin:
-        return open_reference(spec, mirror, shared)
+        return open_reference(spec, mirror, shared, os.path.join(site.state, "lists"))
 
     return Surroundings(
         site, opened, siblings, claims, listings=listings, caught=lambda: caught.known(site.state)

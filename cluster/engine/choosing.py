@@ -12,7 +12,8 @@ from cluster.engine.listings import First, Relays
 from cluster.engine.report import Report
 from cluster.errors import Changed, OriginError, Vanished
 from cluster.model import Kind, Mirror, OriginSpec, split
-from cluster.origin.base import Origin
+from cluster.origin.base import ByList, Origin
+from cluster.plan.listed import Known
 from cluster.plan.origins import BEHIND_AT_MOST, Health, Judgement, Sampled, judged, turn
 from cluster.store.mirror import MirrorStore
 
@@ -45,9 +46,10 @@ class Choosing:
         open_origin: Callable[[OriginSpec, Mirror], Origin],
         relays: Relays,
         closed: Callable[[Origin], None],
+        news: float | None = None,
     ) -> None:
         self._mirror, self._store, self._clock, self._report = mirror, store, clock, report
-        self._open, self._relays, self._closed = open_origin, relays, closed
+        self._open, self._relays, self._closed, self._news = open_origin, relays, closed, news
         self._known: dict[str, Health] = {}
         self._last: str | None = None  # of the newest pass
 
@@ -73,6 +75,8 @@ class Choosing:
         specs = await self.specs()
         for spec in specs:
             async with self._opened(spec) as origin:
+                if isinstance(origin, ByList):
+                    origin.begin(await self._all_known())
                 try:
                     first, begins = await self._listed(origin, scope)
                     self._unless_empty(first, held=await self._holds_anything(begins), several=len(specs) > 1)
@@ -92,6 +96,10 @@ class Choosing:
         for line in failed:
             self._report.failed(line)
         return None
+
+    async def _all_known(self) -> Known:
+        compared = await self._store.compared_at(b"")
+        return Known(compared, self._news, (await self._store.totals()).files)
 
     @asynccontextmanager
     async def _opened(self, spec: OriginSpec) -> AsyncIterator[Origin]:

@@ -13,7 +13,7 @@ from cluster.engine.listings import Relays
 from cluster.engine.report import Report, Reporter
 from cluster.engine.verdicts import Verdicts
 from cluster.errors import Changed, Vanished
-from cluster.model import Entry, Held, Mirror, join, shown, split
+from cluster.model import SECOND, Entry, Held, Mirror, join, shown, split
 from cluster.origin.base import Origin
 from cluster.peer.claims import Claims
 from cluster.peer.client import Sibling
@@ -127,7 +127,7 @@ class Context:
     relisted: set[bytes] = field(default_factory=set)  # those that have been listed once more since
     gone: set[bytes] = field(default_factory=set)  # directories that were listed above, and are not there
     late: dict[bytes, list[tuple[bytes, str]]] = field(default_factory=dict)  # failures not yet recorded
-    since: int | None = None  # s since 1970: the oldest listing that a sibling had for us
+    since: int | None = None  # s since 1970: the oldest listing that a sibling had for us, or a list
     ranges: int = 0  # of large files, that the origin is asked for now
     sick: str = ""  # the origin behaves as if it were not well: nothing is deleted by this pass
 
@@ -139,6 +139,11 @@ class Context:
             yield
         finally:
             self.ranges -= 1
+
+    def compared_by(self, listed_at: int) -> None:
+        """Something was compared with what the origin had said then (ns)."""
+        since = listed_at // SECOND
+        self.since = since if self.since is None else min(since, self.since)
 
     @property
     def answer(self) -> float:

@@ -28,7 +28,7 @@ from cluster.engine.verdicts import Verdicts
 from cluster.engine.walker import Walker
 from cluster.errors import StoreError
 from cluster.model import SECOND, Held, Kind, Mirror, OriginSpec, Site, Trust, shown, split
-from cluster.origin.base import Origin
+from cluster.origin.base import ByList, Origin
 from cluster.peer.claims import Claims
 from cluster.peer.client import Sibling
 from cluster.peer.listings import Listings
@@ -156,6 +156,7 @@ class _Pass:
             open_origin=self._around.open_origin,
             relays=self._relays,
             closed=self._add_traffic,
+            news=self._news,
         )
         try:
             await self._run()
@@ -553,6 +554,8 @@ class _Pass:
 
     def _add_traffic(self, origin: Origin) -> None:
         traffic = origin.traffic
+        if isinstance(origin, ByList):
+            self._report.notes += origin.said()
         self._report.bytes_origin += traffic.bytes
         self._report.bytes_listings += traffic.listings
         self._report.requests_origin += traffic.requests

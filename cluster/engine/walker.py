@@ -199,6 +199,8 @@ class Walker:
         if self._left(visit):  # a sibling has begun to walk meanwhile
             return False
         listing = await self._list(visit, self._known(seen))
+        if listing is not None and listing.secondhand:
+            self._context.compared_by(visit.listed_at)
         if listing is not None and listing.same:
             self.directories += 1
             self._same(visit, listing, glance, view)
@@ -260,8 +262,9 @@ class Walker:
             suspects=view.suspects,
             hard_links=context.origin.properties.hard_links,
         )
-        made_up = visit.own is not None and not listing.entries
-        if visit.relayed and (difference.missing or difference.waiting or made_up):
+        made_up = visit.relayed and visit.own is not None and not listing.entries
+        hearsay = visit.relayed or listing.secondhand
+        if hearsay and (difference.missing or difference.waiting or made_up):
             # Only the origin itself can say that something is gone, or is there though nothing is in it.
             self.entries -= len(listing.entries)
             again = await self._from_origin(visit, b"")
@@ -317,8 +320,7 @@ class Walker:
             return await self._from_origin(visit, known)
         listing, visit.listed_at = found
         visit.relayed = True
-        context, since = self._context, visit.listed_at // SECOND
-        context.since = since if context.since is None else min(since, context.since)
+        self._context.compared_by(visit.listed_at)
         return listing
 
     async def _from_origin(self, visit: Visit, known: bytes) -> Listing | None:

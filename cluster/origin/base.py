@@ -13,6 +13,7 @@ from typing import Protocol, runtime_checkable
 
 from cluster.errors import OriginError
 from cluster.model import Facts, Listing, Stamp, value
+from cluster.plan.listed import Known
 
 
 @value
@@ -195,6 +196,19 @@ class Batching(Protocol):
         Raises OriginError; what has come by then stays, and another call with the same folder goes on with
         what had begun to come. When it is closed, and after an error, nobody writes into the folder any more.
         """
+        ...
+
+
+@runtime_checkable
+class ByList(Protocol):
+    """An origin that tells its listings out of a list of the whole tree, where that can be trusted."""
+
+    def begin(self, known: Known) -> None:
+        """A pass begins, and this is what it knows. Before the first listing."""
+        ...
+
+    def said(self) -> Sequence[str]:
+        """What came of the list, for whoever reads about the pass."""
         ...
 
 

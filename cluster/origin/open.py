@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import asyncio
+import hashlib
+import os
 import random
 import time
 from collections.abc import Awaitable, Callable
@@ -73,15 +75,27 @@ SCHEMES: dict[str, Callable[[OriginSpec, Limits], Origin]] = {
 }
 
 
-def open_reference(spec: OriginSpec, mirror: Mirror, shared: Shared) -> Origin:
+def open_reference(spec: OriginSpec, mirror: Mirror, shared: Shared, lists: str = "") -> Origin:
     """The origin for facts, and for bytes together with those of the mirror that are for bytes alone. Each
-    keeps its own limits. Raises UsageError as `open_origin`."""
+    keeps its own limits. `lists`: the folder where lists of whole trees are kept; empty: nowhere. Raises
+    UsageError as `open_origin`."""
     reference = open_origin(spec, mirror.limits, shared)
     copies = [one for one in mirror.origins if one.role is Role.BYTES and not one.paused]
-    if not copies or not reference.properties.network:
-        return reference
-    opened = [Copy(urlsplit(c.url).hostname or c.url, open_origin(c, mirror.limits, shared)) for c in copies]
-    return WithCopies(reference, opened, shared.monotonic)
+    if copies and reference.properties.network:
+        limits = mirror.limits
+        opened = [Copy(urlsplit(c.url).hostname or c.url, open_origin(c, limits, shared)) for c in copies]
+        reference = WithCopies(reference, opened, shared.monotonic)
+    return _indexed(reference, spec, mirror, shared, lists) if spec.index else reference
+
+
+def _indexed(reference: Origin, spec: OriginSpec, mirror: Mirror, shared: Shared, lists: str) -> Origin:
+    from cluster.origin.indexed import Asking, Indexed
+
+    place = ""
+    if lists:
+        told = hashlib.blake2b(f"{spec.url} {spec.index}".encode(), digest_size=6).hexdigest()
+        place = os.path.join(lists, f"{mirror.name}-{told}")
+    return Indexed(reference, spec, Asking(mirror.limits, mirror.delete, place, shared.clock, shared.chance))
 
 
 def open_origin(spec: OriginSpec, limits: Limits, shared: Shared) -> Origin:

@@ -266,8 +266,11 @@ def compare(
 ) -> Difference:
     """What to do so that directory `path` becomes what `listing` says. Decides nothing about deletion:
     `missing` is evidence that a later judgement needs. `suspects` are wanted again though their rows agree.
-    `hard_links`: the origin tells which names are one file, so that saying nothing means that none are.
+    `hard_links`: the origin tells which names are one file, so that saying nothing means that none are. A
+    list that it publishes tells less than its listings: as if it were another origin's.
     """
+    if listing.secondhand:
+        policy, hard_links = replace(policy, foreign=True), False
     difference = Difference()
     difference.skipped.extend(Skipped(r.name, r.kind, r.reason) for r in listing.rejected)
     mirrored: set[bytes] = set()

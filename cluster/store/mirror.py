@@ -311,6 +311,10 @@ class MirrorStore:
         None where there was none."""
         return await self._records.read(passes.last_ended)
 
+    async def compared_at(self, directory: bytes) -> int | None:
+        """When (s) this directory was last compared with its origin."""
+        return (await self._records.read(lambda c: passes.compared_at(c, directory)))[0]
+
     async def frontier_save(
         self, record: PassRecord, paths: Sequence[bytes], cursor: dict[str, object]
     ) -> None:

@@ -131,7 +131,8 @@ ORIGIN = (
     '<origin url="https://h/%41+b/c" private="yes" proxy="http://p:1" bind="::1" family="ipv6"'
     '\n user-agent="x/1 (y)" credentials="secret/c" ca="/etc/ca.pem"'
     ' timezone="Europe/London" redirect-downgrade="yes" paused="yes" role="bytes"/>'
-    '\n<origin url="file:///srv/x" watch="yes" marker="a/b"/>'
+    '\n<origin url="file:///srv/x" watch="yes" marker="a/b"'
+    ' index="ls-lR.gz" index-age="any" index-walk="2d"/>'
 )
 
 
@@ -158,7 +159,14 @@ def test_every_setting_reaches_the_model(folder):
                 paused=True,
                 role=Role.BYTES,
             ),
-            OriginSpec("file:///srv/x/", watch=True, marker="a/b"),
+            OriginSpec(
+                "file:///srv/x/",
+                watch=True,
+                marker="a/b",
+                index="ls-lR.gz",
+                index_age=None,
+                index_walk=172_800.0,
+            ),
         ),
         title="T",
         description="D",

@@ -182,6 +182,18 @@ def test_a_mistake_in_a_descriptor_is_one_line(folder, inside, line):
         ),
         ('<origin url="https://a/" marker="x"/>', "3: <origin marker>: only a file origin can have this"),
         (
+            '<origin url="https://a/" index="../x"/>',
+            "3: <origin index>: '../x' is not a path below the origin; write it without a slash at its ends",
+        ),
+        (
+            '<origin url="https://a/" index="auto" index-age="soon"/>',
+            "3: <origin index-age>: 'soon' is not a duration; write 90s, 20m, 6h, 3d or 1h30m",
+        ),
+        (
+            '<origin url="https://b/"/><origin url="https://a/" role="bytes" index="auto"/>',
+            "3: <origin index>: an origin for bytes alone is not asked what there is",
+        ),
+        (
             '<origin url="ftp://a/" proxy="http://p:3128"/>',
             "3: <origin proxy>: an FTP origin is not asked through a proxy; write none",
         ),

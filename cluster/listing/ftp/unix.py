@@ -21,7 +21,7 @@ _HEAD = re.compile(
 _SIZE = rb"(?<=[ ,])(\d+(?:, *\d+)?|0x[0-9a-fA-F]+) +"
 _TAIL = re.compile(_SIZE + DATE + rb" (?s:(?=.))").search
 _UNTOLD = re.compile(rb"(?: +\?){4,6} +(\S.*)", re.DOTALL).fullmatch  # GNU ls of what it could not look at
-_TOTAL = re.compile(
+is_total = re.compile(
     rb"(?:total[et]?|totalt|insgesamt|gesamt|summe|totaal|razem|celkem|celkom|skupno|ukupno|kokku|jumlah|summa"
     rb"|i alt|iomlan|toplam|[\x80-\xff]+|\S*[\x80-\xff]\S*):? *[\d.,]+ ?[KMGTkmgt]?i?[bB]?",
     re.IGNORECASE,
@@ -51,7 +51,7 @@ def unix(lines: list[bytes], names: Names, now: int, size: int) -> Listing | int
 
     A row with a time that no clock shows is of no dialect; a day that no calendar has is no time.
     """
-    first = 1 if _TOTAL(lines[0]) else 0
+    first = 1 if is_total(lines[0]) else 0
     dates = Dates(now)
     rows: list[_Row] = []
     for number_, line in enumerate(lines[first:], first):

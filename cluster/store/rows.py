@@ -28,6 +28,10 @@ _NAMES = 64  # of one question: few sizes of statements, which SQLite keeps
 Content = tuple[bytes, int, int, bytes | None, bytes | None]
 """Name, code of the kind, size, SHA-256, target: what the digest of a directory is made of."""
 
+Told = tuple[bytes, int, int, bytes | None, int | None, int, bool, bytes | None, int, str, str]
+"""Name, code of the kind, size, SHA-256, mtime (ns), whether it is doubted, whether it is private, target,
+when it was copied (s), from where, and what made its bytes acceptable."""
+
 Packed = tuple[bytes, int, int, bytes | None, int | None, str | None, int, bytes]
 
 
@@ -224,16 +228,27 @@ def is_recorded(connection: sqlite3.Connection, path: bytes) -> bool:
 
 def entries(connection: sqlite3.Connection, directory: int) -> dict[bytes, Held]:
     """Everything recorded in a directory, by name and sorted by it."""
-    return {held.name: held for held in each(connection, directory)}
-
-
-def each(connection: sqlite3.Connection, directory: int) -> Iterator[Held]:
-    """The same, one after the other."""
     found = connection.execute(
         f"SELECT {COLUMNS} FROM entries WHERE directory = ? ORDER BY name",  # noqa: S608
         (directory,),
     )
-    return (unpack(columns) for columns in found)
+    return {columns[0]: unpack(columns) for columns in found}
+
+
+def told(connection: sqlite3.Connection, directory: int) -> Iterator[Told]:
+    """What others are told of everything recorded in a directory, sorted by name."""
+    found = connection.execute(
+        f"SELECT {COLUMNS} FROM entries WHERE directory = ? ORDER BY name",  # noqa: S608
+        (directory,),
+    )
+    return map(told_of, found)
+
+
+def told_of(columns: tuple[Any, ...]) -> Told:
+    """Of the record whose COLUMNS these are: a quarter of what `unpack` costs."""
+    name, code, size, sha256, ns, _, unknown, more = columns
+    _, _, _, _, _, target, _, flags, source, verified, copied, *_ = _unpacked(more)
+    return name, code, size, sha256, ns, unknown, bool(flags & _PRIVATE), target, copied, source, verified
 
 
 def contents(connection: sqlite3.Connection, directory: int) -> Iterator[Content]:

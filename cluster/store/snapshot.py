@@ -29,7 +29,7 @@ def directory(connection: sqlite3.Connection, mirror: str, path: bytes, now: int
         path,
         generated=now,
         compared=passes.compared_at(connection, path),
-        entries=status.encoded(rows.each(connection, known)),
+        entries=status.encoded(rows.told(connection, known)),
         totals=digest.totals(connection, path),
         skipped=rows.skipped(connection, known),
         failures=rows.failures(connection, known),

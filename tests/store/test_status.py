@@ -14,6 +14,7 @@ from cluster.errors import StoreError
 from cluster.model import Held, Kind, Skipped, Stamp
 from cluster.store.mirror import Compared
 from cluster.store.records import Totals
+from cluster.store.rows import pack, told_of
 from cluster.store.status import directory_status, encoded, origin_link, seconds
 from cluster.store.tree import Change
 from tests.store.test_deletion import missed
@@ -220,7 +221,7 @@ def test_times_are_seconds(stamp, number):
     )
 )
 def test_a_status_file_says_of_a_name_what_its_page_says(held: Held):
-    (written,) = encoded([held])
+    (written,) = encoded([told_of(pack(held))])
     page = directory_status(
         "deb", b"", generated=1, compared=(None, ""), entries=[held], totals=Totals(0, 0, 0, 0, None)
     )

@@ -20,6 +20,13 @@ _ORDERING = re.compile(rb"(?:(?:C|O|F|V|P|sort|order|layout|limit|offset)=[\w*.-
 _PORTS = {b"http": b"80", b"https": b"443"}
 
 
+def plain_name(href: bytes) -> bytes | None:
+    """The name that an href means for certain, by its characters alone; None where it takes more to tell, and
+    for what ends with a slash."""
+    found = _PLAIN(href)
+    return found[1] if found and not found[2] else None
+
+
 class Place:
     """The URL of a listed directory, against which the hrefs of its page are read.
 

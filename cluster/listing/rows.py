@@ -26,11 +26,12 @@ class Names:
 
     def put(self, entry: Entry) -> None:
         """A row whose name is checked already. A name that is told twice is kept once."""
-        known = self.entries.setdefault(entry.name, entry)
+        entries = self.entries
+        known = entries.setdefault(entry.name, entry)
         if known is not entry:
             if known != entry:
-                self.entries[entry.name] = _either(known, entry)
-        elif len(self.entries) > self.limit:
+                entries[entry.name] = _either(known, entry)
+        elif len(entries) > self.limit:
             raise TooLarge(self.path, f"more than {self.limit} entries")
 
     def reject(self, name: bytes, reason: str, kind: Kind = Kind.FILE) -> None:
@@ -40,7 +41,7 @@ class Names:
     def listing(self, form: str, size: int, *, zone_known: bool, own: Entry | None = None) -> Listing:
         entries = self.entries
         return Listing(
-            tuple([entries[name] for name in sorted(entries)]),
+            tuple(map(entries.__getitem__, sorted(entries))),
             tuple([self.rejected[name] for name in sorted(self.rejected)]),
             zone_known or not any(entry.mtime for entry in entries.values()),
             form,

@@ -12,10 +12,11 @@ from collections.abc import Callable
 from html import unescape
 from typing import TYPE_CHECKING
 
+from cluster.listing.names import plain_name
 from cluster.listing.rows import Rows
 from cluster.listing.sizes import NO_SIZE, Size, size_of
 from cluster.listing.times import autoindex_stamp, time_of
-from cluster.model import Listing, Stamp
+from cluster.model import Entry, Kind, Listing, Stamp
 
 if TYPE_CHECKING:
     pass
@@ -164,7 +165,10 @@ def _read(
             continue
         digits = groups[2]
         if digits.isdigit() and len(digits) <= PLAIN:
-            rows.link(href, Size(int(digits)), stamp(groups[1]))
+            if (name := plain_name(href)) is not None:
+                rows.put(Entry(name, Kind.FILE, int(digits), None, stamp(groups[1])))
+            else:
+                rows.link(href, Size(int(digits)), stamp(groups[1]))
             continue
         size = sizes.get(digits)
         if size is None:

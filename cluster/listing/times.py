@@ -92,17 +92,23 @@ def day_ns(year: int, month: int, day: int) -> int | None:
         return None
 
 
-@lru_cache(maxsize=8192)
 def autoindex_stamp(text: bytes) -> Stamp | None:
     """`21-Nov-2026 12:52` of nginx or `2026-11-21 12:52` of Apache, in exactly this shape."""
+    midnight, since = _midnight(text[:-6]), _since_midnight(text[-5:])
+    return None if midnight is None or since is None else Stamp(midnight + since, MINUTE)
+
+
+@lru_cache(maxsize=8192)
+def _midnight(text: bytes) -> int | None:
     if text[2:3] == b"-":
-        midnight = day_ns(int(text[7:11]), _MONTHS.get(text[3:6].decode().lower(), 0), int(text[:2]))
-    else:
-        midnight = day_ns(int(text[:4]), int(text[5:7]), int(text[8:10]))
-    hour, minute = int(text[-5:-3]), int(text[-2:])
-    if midnight is None or hour > 23 or minute > 59:
-        return None
-    return Stamp(midnight + (hour * 60 + minute) * MINUTE, MINUTE)
+        return day_ns(int(text[7:11]), _MONTHS.get(text[3:6].decode().lower(), 0), int(text[:2]))
+    return day_ns(int(text[:4]), int(text[5:7]), int(text[8:10]))
+
+
+@lru_cache(maxsize=2048)
+def _since_midnight(text: bytes) -> int | None:
+    hour, minute = int(text[:2]), int(text[3:])
+    return None if hour > 23 or minute > 59 else (hour * 60 + minute) * MINUTE
 
 
 def iso_stamp(text: str) -> Stamp | None:

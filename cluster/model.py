@@ -120,6 +120,8 @@ class Stamp:
 
     def agrees(self, other: Stamp) -> bool:
         """Whether both can be the same instant, at the coarser precision of the two. Never "newer"."""
+        if self.ns == other.ns:
+            return True
         width = max(self.precision, other.precision)
         return self.ns // width == other.ns // width
 

@@ -76,14 +76,18 @@ class Events(Reporter):
         self._progress()
 
     def file(self, path: bytes, size: int, source: str) -> None:
-        self.files += 1
+        self.published([(path, size)], source)
+
+    def published(self, files: Sequence[tuple[bytes, int]], source: str) -> None:
+        self.files += len(files)
         self._recorded(self._mirror)
-        if log.isEnabledFor(logging.DEBUG):
+        for path, size in files if log.isEnabledFor(logging.DEBUG) else ():
             log.debug("%s: published path=%s size=%d source=%s", self._mirror, shown(path), size, source)
+        together = sum([size for _, size in files])
         if source == "origin":
-            self.origin_bytes += size
+            self.origin_bytes += together
         elif source != "link":
-            self.sideways_bytes += size
+            self.sideways_bytes += together
         self._progress()
 
     def failed(self, path: bytes, error: str) -> None:

@@ -102,7 +102,7 @@ class Asking:
         self._room = asyncio.Condition()
         self._workers: list[asyncio.Task[None]] = []
         self._asked = self._taken = 0.0  # files asked for, and held by siblings; the last rounds count most
-        self._carrying = Carrying(context, transfer)
+        self._carrying = Carrying(context)
         self.put_offs = PutOffs(pace)
 
     def start(self, *, empty: bool) -> None:
@@ -326,14 +326,15 @@ class Asking:
         asked: dict[str, tuple[list[Job], list[Wish]]] = {name: ([], []) for name in siblings}
         able = [name for name in siblings if not self.is_slow(name)] or list(siblings)
         firsts = _firsts(jobs, able, self._context.carriers)
+        slow = {name for name in siblings if self.is_slow(name)}
         for job, first in zip(jobs, firsts, strict=bool(siblings)):
-            small = job.entry.size is not None and job.entry.size <= SMALL and not self.is_slow(first)
+            entry, sha256 = job.entry, job.wanted.sha256
+            small = entry.size is not None and entry.size <= SMALL and first not in slow
+            bodies = small and (sending or sha256 is not None)
             for name in (first,) if alone else siblings:
                 some, wishes = asked[name]
                 some.append(job)
-                sha256 = job.wanted.sha256
-                send = (sending or sha256 is not None) and small and name == first
-                wishes.append(Wish(job.visit.path, job.entry, sha256, send=send))
+                wishes.append(Wish(job.visit.path, entry, sha256, send=bodies and name == first))
         return [self._talk(siblings[name], *what) for name, what in asked.items() if what[0]], not alone
 
     def _talk(self, sibling: Sibling, jobs: list[Job], wishes: list[Wish]) -> _Talk:
@@ -437,21 +438,19 @@ class Asking:
         for talk in talks:
             site, told = talk.sibling.name, talk.told.result() or Told({}, {})
             verified = f"sibling {site}"
-            for place, job in enumerate(talk.jobs):
-                key, offer = id(job), told.held.get(place)
-                if not all_of_them:
-                    asked[key] = site
-                if told.claims and (claim := told.claims.get(place)) is not None:
-                    claims.setdefault(key, []).append((site, claim))
-                if offer is None:
-                    continue
+            if not all_of_them:
+                asked.update((id(job), site) for job in talk.jobs)
+            for place, claim in told.claims.items():
+                claims.setdefault(id(talk.jobs[place]), []).append((site, claim))
+            for place, offer in told.held.items():
+                job = talk.jobs[place]
                 if talk.wishes[place].send and is_version(job.entry, offer, job.wanted.sha256):
                     talk.expected[place] = job, FromSibling(site, offer, verified=verified)
-                    coming.add(key)
+                    coming.add(id(job))
                     if claimed:
                         self._ways.unclaim(job)
                 else:
-                    holders.setdefault(key, []).append((site, offer))
+                    holders.setdefault(id(job), []).append((site, offer))
         decided = _Decided()
         for job in jobs:
             if id(job) not in coming:

@@ -28,12 +28,13 @@ SHARE = 5  # in between: so many times as long as the last one took the disk
 PATIENCE = 6.0  # s that a pass which is being stopped lets its last batch finish
 
 Done = Callable[[Exception | None], None]
+Told = Callable[[Sequence[Exception | None]], None]
 
 
 @dataclass(slots=True, eq=False)
 class _Batch:
     changes: list[Change] = field(default_factory=list)
-    done: list[Done] = field(default_factory=list)
+    told: list[tuple[int, Told]] = field(default_factory=list)  # so many of the changes, in their order
     attributes: dict[bytes, Held] = field(default_factory=dict)
     bytes: int = 0
     opened: float = 0.0
@@ -84,12 +85,12 @@ class Batcher:
 
     async def add(self, change: Change, done: Done, attributes: dict[bytes, Held]) -> None:
         """`add_all` of one."""
-        await self.add_all([(change, done, attributes)])
+        await self.add_all([change], lambda outcomes: done(outcomes[0]), attributes)
 
-    async def add_all(self, added: Sequence[tuple[Change, Done, dict[bytes, Held]]]) -> None:
-        """Queue changes; each `done` is told when its change is published or why it was not. Where the store
-        broke it is not told at all: nothing is known of the change then. `attributes` are those of the
-        directories that the changes are in. Waits while the disk is far behind.
+    async def add_all(self, changes: Sequence[Change], told: Told, attributes: dict[bytes, Held]) -> None:
+        """Queue changes, one or more; `told` is called once, with None for each that is published, or why it
+        was not. Where the store broke it is not called at all: nothing is known of the changes then.
+        `attributes` are those of the directories that they are in. Waits while the disk is far behind.
         Raises the StoreError that stopped publication.
         """
         while self.broken is None and self._has_no_room():
@@ -99,11 +100,10 @@ class Batcher:
         batch = self._filling
         if not batch.changes:
             batch.opened = self._clock.monotonic()
-        for change, done, attributes in added:
-            batch.changes.append(change)
-            batch.done.append(done)
-            batch.attributes.update(attributes)
-            batch.bytes += change.held.size if change.staged else 0
+        batch.changes += changes
+        batch.told.append((len(changes), told))
+        batch.attributes.update(attributes)
+        batch.bytes += sum([change.held.size for change in changes if change.staged is not None])
         self._more.set()
         if self._is_full(batch):
             self._full.set()
@@ -182,8 +182,10 @@ class Batcher:
     def _told(self, batch: _Batch, began: float, outcomes: Sequence[Exception | None]) -> None:
         took = self._clock.monotonic() - began
         self._patience = min(MAX_AGE, max(MIN_AGE, SHARE * took))
-        for done, outcome in zip(batch.done, outcomes, strict=True):
-            done(outcome)
+        at = 0
+        for count, told in batch.told:
+            told(outcomes[at : at + count])
+            at += count
         self._publishing.remove(batch)
         self._room.set()
 

@@ -13,13 +13,13 @@ from collections.abc import AsyncGenerator, AsyncIterator, Mapping, Sequence
 from typing import TYPE_CHECKING, TypeGuard
 
 from cluster.engine.context import Context, Job
+from cluster.engine.copies import Copies
 from cluster.peer.client import Carried, Lending, Sibling, Told, Unwritten, Wish
 from cluster.store.small import name
 from cluster.store.temporaries import new_prefix
 
 if TYPE_CHECKING:
     from cluster.courier.carrier import Carrier
-    from cluster.engine.transfer import Transfer
     from cluster.plan.source import FromSibling
     from cluster.store.tree import Staged
 
@@ -30,8 +30,8 @@ _log = logging.getLogger(__name__)
 class Carrying:
     """See the module. `close` it when nothing is asked for any more."""
 
-    def __init__(self, context: Context, transfer: Transfer) -> None:
-        self._context, self._transfer = context, transfer
+    def __init__(self, context: Context) -> None:
+        self._context = context
         self._usable = not context.dry
         self._starting: asyncio.Task[Carrier | None] | None = None
 
@@ -76,7 +76,7 @@ class Carrying:
     ) -> AsyncIterator[Taking]:
         """The answer of a sibling once it has told what it holds. Raises PeerError, CarrierGone."""
         context = self._context
-        taking = Taking(context, self._transfer)
+        taking = Taking(context)
         try:
             async with sibling.carried(context.mirror.name, wishes, context.answer, carrier) as taking.answer:
                 yield taking
@@ -100,8 +100,8 @@ class Taking:
 
     answer: Carried
 
-    def __init__(self, context: Context, transfer: Transfer) -> None:
-        self._context, self._transfer = context, transfer
+    def __init__(self, context: Context) -> None:
+        self._context = context
         self._prefix = b""
         self._left: set[int] = set()  # temporaries that are in no batch yet
 
@@ -115,19 +115,16 @@ class Taking:
         """What arrives of these files, by place: verified temporaries, to be published before more is asked
         for. Raises PeerError, StoreError, CarrierGone.
         """
-        store, transfer = self._context.store, self._transfer
+        store = self._context.store
         if expected:
             size = sum(source.offer.size for _, source in expected.values())
             await store.room_for(size, len(expected))
             self._prefix = new_prefix()
             self._left = set(expected)
-        orders = [transfer.order(place, job, source) for place, (job, source) in expected.items()]
+        copies = Copies(self._context, expected, self._prefix)
         try:
-            async for written in self.answer.files(self._prefix, orders):
-                yield [
-                    (place, transfer.carried(*expected[place], name(self._prefix, place), inode, mtime))
-                    for place, inode, mtime in written
-                ]
+            async for written in self.answer.files(self._prefix, copies.orders()):
+                yield copies.staged(written)
                 self._left.difference_update(place for place, _, _ in written)
         except Unwritten as failed:
             raise store.explain(expected[failed.place][0].path, failed.code) from None

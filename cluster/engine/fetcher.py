@@ -188,7 +188,7 @@ class Fetcher:
             if context.dry:
                 context.reporter.planned("fetch", job.path, _size(want))
                 context.report.files.origin += 1
-                self._finished(job)
+                self._finished([job])
             elif want.ask:
                 await self._origin.put(job)
             elif want.entry.link is not None and not want.named and await self._linked(job, want.entry.link):
@@ -303,7 +303,7 @@ class Fetcher:
         for job in jobs:
             self._unclaim(job)
             self.trailing.left(job.visit, Stage.PUT_OFF, {"": [job.wanted]})
-            self._finished(job, keep=job.visit.stage in kept)
+            self._finished([job], keep=job.visit.stage in kept)
 
     async def _renewing(self) -> None:
         """What waits for its turn behind something that arrives is as much on its way: while anything
@@ -475,7 +475,7 @@ class Fetcher:
 
     def _not_copied(self, job: Job) -> None:
         """Beside the walk: it comes in its stage."""
-        self._finished(job, keep=True)
+        self._finished([job], keep=True)
 
     async def book_later(self) -> None:
         """Record which work of later stages is over."""
@@ -485,20 +485,21 @@ class Fetcher:
         for _, path, name in over:
             self.trailing.booked(path, name)
 
-    def _finished(self, job: Job, *, keep: bool = False) -> None:
-        self._outstanding -= 1
-        self._line.over([job])
-        visit = job.visit
-        visit.pending -= 1
-        if job.entry.link is not None and self._links.get(job.entry.link) is job:
-            del self._links[job.entry.link]
-        if visit.stage is not Stage.WALK:
-            self.trailing.over(job)
-        if visit.stage is not Stage.WALK and not keep:
-            self._asking.put_offs.forget(job.path)
-            self._done_later.append((visit.stage, visit.path, job.entry.name))
-        if visit.pending == 0:
-            self._visit_over(visit)
+    def _finished(self, jobs: Sequence[Job], *, keep: bool = False) -> None:
+        self._outstanding -= len(jobs)
+        self._line.over(jobs)
+        for job in jobs:
+            visit, link = job.visit, job.entry.link
+            visit.pending -= 1
+            if link is not None and self._links.get(link) is job:
+                del self._links[link]
+            if visit.stage is not Stage.WALK:
+                self.trailing.over(job)
+                if not keep:
+                    self._asking.put_offs.forget(job.path)
+                    self._done_later.append((visit.stage, visit.path, job.entry.name))
+            if visit.pending == 0:
+                self._visit_over(visit)
 
 
 def _without_parts(offered: Offered) -> Offered:

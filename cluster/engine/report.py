@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 
 
@@ -94,6 +95,11 @@ class Reporter:
 
     def file(self, path: bytes, size: int, source: str) -> None:
         """A file has been published; `source` is "origin" or a sibling's name."""
+
+    def published(self, files: Sequence[tuple[bytes, int]], source: str) -> None:
+        """Several files from one source: path and size of each."""
+        for path, size in files:
+            self.file(path, size, source)
 
     def deleted(self, files: int, size: int) -> None:
         """A deletion plan has been carried out."""

@@ -6,7 +6,9 @@ import asyncio
 import random
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING, Self
+from functools import partial
+from itertools import groupby
+from typing import Self
 
 from cluster.engine.context import SMALL, Context, Job
 from cluster.engine.delta import Deltas
@@ -15,20 +17,16 @@ from cluster.engine.named import when_settled
 from cluster.engine.parted import Parted
 from cluster.engine.zsync import Zsync
 from cluster.errors import Changed, OriginError, PeerError
-from cluster.model import Entry, Facts, Held, Stamp, join
+from cluster.model import Facts, Held, join
 from cluster.origin.base import Body, Copyable, Pouring, Want
 from cluster.peer.client import Sibling
 from cluster.plan import steal
 from cluster.plan.compare import Evidence, answer, fetched, record, validator
-from cluster.plan.source import FromSibling
+from cluster.plan.source import FromSibling, finer
 from cluster.plan.states import Fate
 from cluster.plan.steal import RANGE
-from cluster.store.appearance import disk_time
 from cluster.store.staging import Staging
 from cluster.store.tree import Change, Staged
-
-if TYPE_CHECKING:
-    from cluster.courier.said import Order
 
 WRITERS = 1  # groups of small files that are on their way to the disk at once
 GROUP = 64  # small files that go to the disk in one call
@@ -37,7 +35,7 @@ QUEUE = 256
 SPOT_RANGES = 3
 SPOT_BYTES = 64 * 2**10
 
-Finished = Callable[[Job], None]
+Finished = Callable[[Sequence[Job]], None]
 
 
 @dataclass(slots=True)
@@ -48,13 +46,12 @@ class _Small:
 
 
 class Transfer:
-    """Fetches jobs. `finished` is called once for each, when it is published, recorded or has failed."""
+    """Fetches jobs. `finished` hears once of each, when it is published, recorded or has failed."""
 
     def __init__(self, context: Context, finished: Finished, broken: Callable[[Exception], None]) -> None:
         self._context, self._finished, self._broken = context, finished, broken
         self._deltas = Deltas(context)
         self._zsync = Zsync(context, self._deltas, self._progress)
-        self._looks: dict[tuple[int | None, int | None, int | None], tuple[int, int, int]] = {}
         self._small: asyncio.Queue[_Small] = asyncio.Queue(QUEUE)
         self._tasks: list[asyncio.Task[None]] = []
 
@@ -369,7 +366,16 @@ class Transfer:
             job.entry, self._context.mirror.attributes, base=known, keep_ids=self._context.policy.keep_ids
         )
         change = Change(job.visit.path, held, previous=job.wanted.previous, link_to=to)
-        await self._add(job, change, "link")
+
+        def linked(error: Exception | None) -> None:
+            self._arrived(job)
+            if error is None:
+                self._count([(job.path, held.size)], "link")
+            elif not self._context.look_again(job.visit, error):
+                self._context.fail(job.visit, job.entry.name, str(error))
+            self.settle(job)
+
+        await self._context.batcher.add(change, linked, job.visit.attributes)
 
     async def _publish(self, job: Job, staged: Staged) -> None:
         await self.publish_all([(job, staged)])
@@ -379,16 +385,11 @@ class Transfer:
         publish otherwise."""
         if self._context.verdicts.active:
             ready = await self._landed(ready)
-        await self._context.batcher.add_all(
-            [
-                (
-                    Change(job.visit.path, staged.held, previous=job.wanted.previous, staged=staged),
-                    self._done(job, staged.held, staged.held.source),
-                    job.visit.attributes,
-                )
-                for job, staged in ready
-            ]
-        )
+        if not ready:
+            return
+        changes = [Change(job.visit.path, staged.held, job.wanted.previous, staged) for job, staged in ready]
+        attributes = {visit.path: visit.own for job, _ in ready if (visit := job.visit).own is not None}
+        await self._context.batcher.add_all(changes, partial(self._published, ready), attributes)
 
     async def _landed(self, ready: Sequence[tuple[Job, Staged]]) -> list[tuple[Job, Staged]]:
         """Those of them that are published now; the others are over."""
@@ -400,37 +401,34 @@ class Transfer:
             job.visit.agrees = False
             self._arrived(job)
             if fate is Fate.KEEP:
-                self._count(job, staged.held, staged.held.source)
+                self._count([(job.path, staged.held.size)], staged.held.source)
             self.settle(job)
         return now
 
-    async def _add(self, job: Job, change: Change, source: str) -> None:
-        done = self._done(job, change.held, source)
-        await self._context.batcher.add_all([(change, done, job.visit.attributes)])
-
-    def _done(self, job: Job, held: Held, source: str = "origin") -> Callable[[Exception | None], None]:
-        def done(error: Exception | None) -> None:
+    def _published(self, ready: Sequence[tuple[Job, Staged]], outcomes: Sequence[Exception | None]) -> None:
+        """What came of a part of a batch: most often all of it is there, from one source."""
+        for job, _ in ready:
             self._arrived(job)
-            if error is not None:
-                if self._context.look_again(job.visit, error):
-                    self.settle(job)
-                else:
-                    self.fail(job, str(error))
-                return
-            self._count(job, held, source)
-            self.settle(job)
+        if any(outcomes):
+            for (job, _), error in zip(ready, outcomes, strict=True):
+                if error is not None and not self._context.look_again(job.visit, error):
+                    self._context.fail(job.visit, job.entry.name, str(error))
+            self._settle([job for (job, _), error in zip(ready, outcomes, strict=True) if error is not None])
+            ready = [one for one, error in zip(ready, outcomes, strict=True) if error is None]
+        for source, some in groupby(ready, lambda one: one[1].held.source):
+            done = list(some)
+            self._count([(job.path, staged.held.size) for job, staged in done], source)
+            self._settle([job for job, _ in done])
 
-        return done
-
-    def _count(self, job: Job, held: Held, source: str) -> None:
+    def _count(self, published: Sequence[tuple[bytes, int]], source: str) -> None:
         files = self._context.report.files
         if source == "origin":
-            files.origin += 1
+            files.origin += len(published)
         elif source == "link":
-            files.unchanged += 1
+            files.unchanged += len(published)
         else:
-            files.sideways += 1
-        self._context.reporter.file(job.path, held.size, source)
+            files.sideways += len(published)
+        self._context.reporter.published(published, source)
 
     async def _write_small(self) -> None:
         """Bodies that arrived while the last group was being written make the next group."""
@@ -492,39 +490,20 @@ class Transfer:
             inode=inode,
         )
 
-    def order(self, place: int, job: Job, source: FromSibling) -> Order:
-        """What the carrier has to know of a file that a sibling is to send."""
-        key = (job.entry.mode, job.entry.uid, job.entry.gid)
-        looks = self._looks.get(key)
-        if looks is None:
-            looks = self._looks[key] = self._context.store.looks(self.listed(job))[:3]
-        assert source.offer.sha256 is not None  # of whatever is offered in a bundle
-        return place, source.offer.sha256, *looks, disk_time(_finer(job.entry, source))
-
-    def carried(self, job: Job, source: FromSibling, temporary: bytes, inode: int, disk_mtime: int) -> Staged:
-        """A file that the carrier has verified and written."""
-        sha256 = source.offer.sha256
-        held = self._held_sideways(job, source, sha256, disk_mtime=disk_mtime, inode=inode)
-        return Staged(temporary, held, inode)
-
-    def _held_sideways(
-        self, job: Job, source: FromSibling, sha256: bytes | None, *, disk_mtime: int = 0, inode: int = 0
-    ) -> Held:
+    def _held_sideways(self, job: Job, source: FromSibling, sha256: bytes | None) -> Held:
         context, offer = self._context, source.offer
         return fetched(
             job.entry,
             context.mirror.attributes,
             size=offer.size,
             sha256=sha256,
-            mtime=_finer(job.entry, source),
+            mtime=finer(job.entry.mtime, offer.mtime),
             etag=offer.etag,
             source=source.site,
             verified=source.verified,
             copied=int(context.clock.now()),
             settled=self._settled(job),
             keep_ids=context.policy.keep_ids,
-            disk_mtime=disk_mtime,
-            inode=inode,
         )
 
     def _settled(self, job: Job) -> bool:
@@ -546,18 +525,17 @@ class Transfer:
 
     def settle(self, job: Job) -> None:
         """The job is over, whatever came of it."""
-        self._context.claims.release(self._context.mirror.name, job.visit.path, job.entry.name)
-        self._finished(job)
+        self._settle([job])
+
+    def _settle(self, jobs: Sequence[Job]) -> None:
+        claims, mirror = self._context.claims, self._context.mirror.name
+        for job in jobs if claims.any(mirror) else ():
+            claims.release(mirror, job.visit.path, job.entry.name)
+        self._finished(jobs)
 
     def fail(self, job: Job, error: str) -> None:
         self._context.fail(job.visit, job.entry.name, error)
         self.settle(job)
-
-
-def _finer(entry: Entry, source: FromSibling) -> Stamp | None:
-    """The time of a file: the sibling's where it is the listed one, told more exactly."""
-    listed, told = entry.mtime, source.offer.mtime
-    return told if told and listed and told.agrees(listed) else listed
 
 
 def body_name(job: Job) -> str:

@@ -82,6 +82,12 @@ def scan(data: bytes) -> None:
             if step[first]:
                 at += step[first]
                 continue
+            if first == 0xC4:  # a binary of up to 255 bytes: digests
+                at += 2 + data[at + 1]
+                continue
+            if first == 0xCF and data[at + 1] < 0x80:  # times
+                at += 9
+                continue
             at, inner = _token(data, at, first)
             if inner:
                 values += inner

@@ -66,6 +66,13 @@ def as_listed(size: int | None, mtime: Stamp | None, held: Offer | Held) -> bool
     return mtime.agrees(then) or (held.mtime is not None and mtime.agrees(held.mtime))
 
 
+def finer(listed: Stamp | None, told: Stamp | None) -> Stamp | None:
+    """The time of a file: a sibling's where it is the listed one, told more exactly."""
+    if told is None or listed is None or told == listed or not told.agrees(listed):
+        return listed
+    return told
+
+
 def same_row(entry: Entry, row: Row) -> bool:
     """Whether a claim is for the version that the origin lists now."""
     if entry.size is not None and row.size is not None and entry.size != row.size:

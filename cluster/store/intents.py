@@ -125,15 +125,15 @@ def record(
     block_rows, gone, news = [], [], []
     sources = {held.source for _, held, _, _ in published}
     texts = {source: rows.text(source) for source in sources}
-    for directory, held, _, blocks in published:
-        path = join(directory, held.name)
+    for directory, held, (name, code, size, sha256, *_), blocks in published:
+        path = join(directory, name)
         if blocks:
-            block_rows.append((ids.of(directory), held.name, blocks))
+            block_rows.append((ids.of(directory), name, blocks))
         elif blocks is not None:
-            gone.append((ids.of(directory), held.name))
-        if held.kind is Kind.DIRECTORY:
+            gone.append((ids.of(directory), name))
+        if code == rows.DIRECTORY:
             ids.of(path)
-        news.append((now, PUBLISH, path, rows.CODES[held.kind], held.size, held.sha256, texts[held.source]))
+        news.append((now, PUBLISH, path, code, size, sha256, texts[held.source]))
     have = _with_blocks(connection, {directory for directory, _ in gone})
     connection.executemany(
         "DELETE FROM blocks WHERE directory = ? AND name = ?", [one for one in gone if one[0] in have]

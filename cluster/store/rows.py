@@ -38,7 +38,8 @@ Packed = tuple[bytes, int, int, bytes | None, int | None, str | None, int, bytes
 def pack(held: Held) -> Packed:
     """The values of COLUMNS."""
     mtime, row = held.mtime, held.row
-    plain = row.size == held.size and row.rounded is None and row.mtime == mtime
+    told = row.mtime is mtime or row.mtime == mtime
+    plain = told and row.size == held.size and row.rounded is None
     more = msgpack.packb(
         (
             mtime.precision if mtime else 0,

@@ -10,7 +10,7 @@ from functools import partial
 from typing import TYPE_CHECKING
 
 from cluster.errors import StoreError
-from cluster.model import Kind, shown
+from cluster.model import Kind, shown, value
 from cluster.peer.client import Parts
 from cluster.plan.chain import version_held
 from cluster.store import blocks
@@ -119,7 +119,7 @@ class Arriving:
         return f"<Arriving {sum(map(len, self._files.values()))} files>"
 
 
-@dataclass(frozen=True, slots=True)
+@value
 class Version:
     """A file as the origin has it now: its size, and what names its version (`plan.chain.version_named`)."""
 

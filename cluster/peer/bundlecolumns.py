@@ -22,12 +22,17 @@ def told(held: Mapping[int, Held]) -> tuple[bytes, set[int]]:
     """The columns of these files by place, ascending; and which of them fit into a message."""
     lines: list[tuple[object, ...]] = []
     room = wire.PAGE_BYTES
+    known: dict[tuple[str, str], tuple[str, str]] = {}
     for place, one in held.items():
-        texts = wire.fits(one.etag), wire.fits(one.source) or "", wire.fits(one.verified) or ""
-        room -= _NUMBERS + sum(4 * len(text) for text in texts if text)
+        came = known.get((one.source, one.verified))
+        if came is None:
+            came = wire.fits(one.source) or "", wire.fits(one.verified) or ""
+            known[one.source, one.verified] = came
+        etag = wire.fits(one.etag)
+        room -= _NUMBERS + 4 * (len(etag or "") + len(came[0]) + len(came[1]))
         if room < 0:
             break
-        lines.append((place, one.size, one.sha256, *_stamp(one.mtime), *_stamp(one.row.mtime), *texts))
+        lines.append((place, one.size, one.sha256, *_stamp(one.mtime), *_stamp(one.row.mtime), etag, *came))
     columns = [_column(list(values)) for values in zip(*lines, strict=True)] or [[]] * COLUMNS
     columns[0] = [line[0] for line in lines]
     return pack(columns), {place for place, _ in zip(held, lines, strict=False)}
@@ -65,15 +70,21 @@ def read(columns: object, wishes: Sequence[Wish]) -> dict[int, Offer]:
         raise WireError("columns: a size below 0, or a digest that is none")
     if not all(text.isprintable() for text in {*etags, *sources, *checks} - {None}):
         raise WireError("columns: text that is not printable")
-    listed = zip(times, widths, row_times, row_widths, strict=True)
-    stamps = [(_stamp_read(time, width), _stamp_read(row, wide)) for time, width, row, wide in listed]
-    lines = zip(places, sizes, digests, stamps, etags, sources, checks, strict=True)
+    stamps, listed = _stamps_read(times, widths), _stamps_read(row_times, row_widths)
+    lines = zip(places, sizes, digests, stamps, listed, etags, sources, checks, strict=True)
     return {
         place: Offer(
-            *(wishes[place].entry.name, Kind.FILE, size, sha256, mtime),
-            *(Row(size, None, row), etag, source, verified),
+            wishes[place].entry.name,
+            Kind.FILE,
+            size,
+            sha256,
+            mtime,
+            Row(size, None, row),
+            etag,
+            source,
+            check,
         )
-        for place, size, sha256, (mtime, row), etag, source, verified in lines
+        for place, size, sha256, mtime, row, etag, source, check in lines
     }
 
 
@@ -83,9 +94,10 @@ def _require(column: list[object], kind: type, *, none: bool = False) -> None:
         raise WireError("columns: a value of another kind")
 
 
-def _stamp_read(ns: int | None, precision: int | None) -> Stamp | None:
-    if ns is None:
-        return None
-    if precision is None or precision < 1:
+def _stamps_read(times: list[int | None], widths: list[int | None]) -> list[Stamp | None]:
+    if any(
+        width is None or width < 1
+        for width in {w for t, w in zip(times, widths, strict=True) if t is not None}
+    ):
         raise WireError("columns: a time without its precision")
-    return Stamp(ns, precision)
+    return [None if ns is None else Stamp(ns, width or 1) for ns, width in zip(times, widths, strict=True)]

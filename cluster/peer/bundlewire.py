@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from itertools import groupby
 
 from cluster.courier import groups
-from cluster.model import Claim, Held, Kind, Offer, Stamp
+from cluster.model import Claim, Held, Kind, Offer, Stamp, value
 from cluster.peer import bundlecolumns, fields, wire
 from cluster.peer.client import Bodies, Told, Wish
 from cluster.peer.codec import MAX_PAGE, WireError, pack, unpack
@@ -21,7 +21,10 @@ MAX_QUESTION = MAX_PAGE  # bytes
 MAX_ROWS = 2048  # files in one question
 
 
-@dataclass(frozen=True, slots=True)
+_USUAL = (bytes, int, int, int, None, bool)
+
+
+@value
 class Row:
     """One file of a question: the version that `sha256` names where it is told, else the one that an origin
     lists with this size and time. `send`: its body is wanted as well."""
@@ -78,6 +81,14 @@ def question_read(data: bytes) -> Question:
 
 def _row_read(item: object) -> Row:
     row = fields.array(item, 6, "file")
+    name, size, ns, precision, sha256, send = row[:6]
+    if (type(name), type(size), type(ns), type(precision), sha256, type(send)) == _USUAL:
+        assert isinstance(name, bytes)
+        assert isinstance(size, int)
+        assert isinstance(ns, int)
+        assert isinstance(precision, int)
+        if size >= 0 and precision >= 1:
+            return Row(fields.name(name), size, Stamp(ns, precision), None, send is True)
     return Row(
         fields.name(row[0]),
         fields.integer_or_none(row[1], "size"),

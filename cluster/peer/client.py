@@ -4,10 +4,9 @@ from __future__ import annotations
 
 from collections.abc import AsyncGenerator, AsyncIterator, Mapping, Sequence
 from contextlib import AbstractAsyncContextManager
-from dataclasses import dataclass
 from typing import TYPE_CHECKING, Protocol, runtime_checkable
 
-from cluster.model import Claim, Entry, Listing, Offer, Offered
+from cluster.model import Claim, Entry, Listing, Offer, Offered, value
 from cluster.origin.base import Body, Want
 from cluster.store.agreement import Agreed
 
@@ -16,7 +15,7 @@ if TYPE_CHECKING:
     from cluster.courier.said import Order, Written
 
 
-@dataclass(frozen=True, slots=True)
+@value
 class Relayed:
     """What a sibling said when it was asked for a listing: None where it has none that is fresh enough, else
     how long ago (s) it asked the origin for it."""
@@ -25,7 +24,7 @@ class Relayed:
     age: float = 0.0
 
 
-@dataclass(frozen=True, slots=True)
+@value
 class Through:
     """A pass over the whole of a mirror that came to its end: how long ago (s) the origin gave the oldest of
     the answers that it rests on, and a digest of the rules by which they were compared."""
@@ -34,7 +33,7 @@ class Through:
     rules: bytes
 
 
-@dataclass(frozen=True, slots=True)
+@value
 class Agreement:
     """What a sibling said of one directory: with which listings of the origin its records agree. `through` is
     None where no pass of its own stands behind that."""
@@ -43,7 +42,7 @@ class Agreement:
     found: Agreed
 
 
-@dataclass(frozen=True, slots=True)
+@value
 class Parts:
     """What a sibling said of one version of a large file: the ranges of it that can be read there (first
     byte, end; ascending), and what it is fetching of that file. `arriving`: more of it is on its way there;
@@ -55,7 +54,7 @@ class Parts:
     sha256: bytes | None = None
 
 
-@dataclass(frozen=True, slots=True)
+@value
 class Wish:
     """One file that a sibling is asked for: the version that `sha256` names where it is told, else the one
     that the origin lists as `entry`. `send`: its body is wanted as well, if it is small."""
@@ -66,7 +65,7 @@ class Wish:
     send: bool = True
 
 
-@dataclass(frozen=True, slots=True)
+@value
 class Told:
     """What a sibling said of files that it was asked for, by their places in the question: those that it
     holds, and those that it is fetching. What is in neither, it lacks."""
@@ -75,7 +74,7 @@ class Told:
     claims: Mapping[int, Claim]
 
 
-@dataclass(frozen=True, slots=True)
+@value
 class Bodies:
     """Files that have arrived: place and bytes, of the size that was told. Their digest is to be checked."""
 

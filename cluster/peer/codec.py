@@ -7,6 +7,7 @@ anything and refuses what this protocol never sends. Pure.
 
 from __future__ import annotations
 
+import re
 from typing import Any
 
 import msgpack  # type: ignore[import-untyped]
@@ -29,6 +30,16 @@ _STEP = bytes(
     else {0xCC: 2, 0xCD: 3, 0xCE: 5, 0xD0: 2, 0xD1: 3, 0xD2: 5, 0xD3: 9}.get(first, 0)
     for first in range(256)
 )
+
+
+MANY = 16  # values still to come in an array that may be a column
+_RUNS = {
+    0xC4: (34, re.compile(rb"(?:\xC4\x20.{32})++", re.DOTALL).match),  # digests
+    0xCD: (3, re.compile(rb"(?:\xCD..)++", re.DOTALL).match),
+    0xCE: (5, re.compile(rb"(?:\xCE.{4})++", re.DOTALL).match),
+    0xCF: (9, re.compile(rb"(?:\xCF[\x00-\x7F].{7})++", re.DOTALL).match),
+}
+"""By the first byte of a value: how long each is, and what finds the whole of them that follow each other."""
 
 
 class WireError(SidewaysError):
@@ -68,7 +79,7 @@ def scan(data: bytes) -> None:
     """Walk the tokens of one value and measure them; builds nothing. Raises WireError as `unpack` does."""
     at, values, pending = 0, 1, 1
     outer: list[int] = []  # what is still to come in each enclosing container
-    step = _STEP
+    step, runs = _STEP, _RUNS
     try:
         while True:
             while not pending:
@@ -77,16 +88,15 @@ def scan(data: bytes) -> None:
                         raise WireError(f"message: ends at byte {at} of {len(data)}")
                     return
                 pending = outer.pop()
-            pending -= 1
             first = data[at]
+            if pending > MANY and (run := runs.get(first)) is not None and (found := run[1](data, at)):
+                count = min(len(found[0]) // run[0], pending)  # a column: the same kind all the way
+                at += run[0] * count
+                pending -= count
+                continue
+            pending -= 1
             if step[first]:
                 at += step[first]
-                continue
-            if first == 0xC4:  # a binary of up to 255 bytes: digests
-                at += 2 + data[at + 1]
-                continue
-            if first == 0xCF and data[at + 1] < 0x80:  # times
-                at += 9
                 continue
             at, inner = _token(data, at, first)
             if inner:
@@ -103,6 +113,8 @@ def scan(data: bytes) -> None:
 
 def _token(data: bytes, at: int, first: int) -> tuple[int, int | None]:
     """Where the contents or the next token begin, and for a container how many values it holds."""
+    if first == 0xC4:
+        return at + 2 + data[at + 1], None
     if first < 0x90:
         return at + 1, 2 * (first & 0x0F)
     if first < 0xA0:
@@ -127,7 +139,6 @@ def _token(data: bytes, at: int, first: int) -> tuple[int, int | None]:
 
 
 _SIZED = {
-    0xC4: (1, MAX_TEXT, "binary"),
     0xC5: (2, MAX_TEXT, "binary"),
     0xC6: (4, MAX_TEXT, "binary"),
     0xD9: (1, MAX_TEXT, "string"),

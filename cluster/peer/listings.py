@@ -12,7 +12,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 
-from cluster.model import Listing
+from cluster.model import Listing, value
 from cluster.peer.elsewhere import Elsewhere
 from cluster.peer.passed import Passed
 from cluster.peer.walkwire import Walk
@@ -23,7 +23,7 @@ RECORD = 400  # of them, for each directory beside its rows
 OLDEST = 900.0  # s: no descriptor lets a listing be older
 
 
-@dataclass(frozen=True, slots=True)
+@value
 class Kept:
     """A listing as it goes over the wire, and when the origin was asked for it. Without a token the origin
     gave none."""

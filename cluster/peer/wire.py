@@ -8,10 +8,10 @@ Every decoder raises WireError and nothing else.
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import field
 from typing import TYPE_CHECKING
 
-from cluster.model import Claim, Held, Kind, Offer, Row
+from cluster.model import Claim, Held, Kind, Offer, Row, value
 from cluster.peer import fields
 from cluster.peer.codec import MAX_TEXT, WireError, pack, unpack
 from cluster.plan.saving import LAST_DAY, MONTH, Days, Received
@@ -29,7 +29,7 @@ KINDS = (Kind.FILE, Kind.DIRECTORY, Kind.SYMLINK, Kind.SPECIAL)
 CODES = {kind: code for code, kind in enumerate(KINDS)}
 
 
-@dataclass(frozen=True, slots=True)
+@value
 class Hello:
     """Who answers. `streams` is how many connections it accepts from one sibling."""
 
@@ -38,7 +38,7 @@ class Hello:
     streams: int
 
 
-@dataclass(frozen=True, slots=True)
+@value
 class Carried:
     """One mirror at one site: what it holds and how its passes went, as its committed store says."""
 
@@ -55,11 +55,11 @@ class Carried:
     sideways_bytes: int = 0
     errors: int = 0  # updates that failed and have not succeeded since
     held: int = 0  # files in a deletion plan that waits for approval
-    received: Received = Received()  # noqa: RUF009  # a value; since its records began
+    received: Received = Received()  # a value; since its records began
     days: Days = field(default_factory=dict)  # the newest MONTH on which it received anything
 
 
-@dataclass(frozen=True, slots=True)
+@value
 class Page:
     """A part of one directory: names above what was asked for, ascending. `more`: there are further pages."""
 
@@ -69,7 +69,7 @@ class Page:
     more: bool = False
 
 
-@dataclass(frozen=True, slots=True)
+@value
 class Record:
     """One change at a sibling: `action` is "publish" or "delete", `at` is s since 1970 on its clock."""
 
@@ -83,7 +83,7 @@ class Record:
     source: str
 
 
-@dataclass(frozen=True, slots=True)
+@value
 class JournalPage:
     """Records in their order. `epoch` is new when a journal's numbers begin anew.
 
@@ -98,7 +98,7 @@ class JournalPage:
     more: bool = False
 
 
-@dataclass(frozen=True, slots=True)
+@value
 class Digests:
     """Of one directory. `digest` stands for everything in and below it, None while that is not up to date;
     `own` for its own names alone, None where there is no such directory; `below` are its subdirectories.
@@ -109,7 +109,7 @@ class Digests:
     below: tuple[tuple[bytes, bytes | None], ...] = ()
 
 
-@dataclass(frozen=True, slots=True)
+@value
 class Wake:
     """Something changed below `path`: a pass is worth starting."""
 

@@ -44,8 +44,13 @@ class Changes:
     def make(self, change: Change) -> Held | Exception:
         """The record as it is on disk now, or why nothing was changed. No temporary is left."""
         failed: Exception
+        held, staged = change.held, change.staged
         try:
-            return self._made(change, self._folders[change.directory], checked_name(change.held.name))
+            folder, name = self._folders[change.directory], checked_name(held.name)
+            if staged is not None and change.previous is None and staged.held is held:
+                linux.rename_new(staged.temporary, name, self._temporaries.folder, folder)
+                return held
+            return self._made(change, folder, name)
         except OSError as error:
             failed = self._temporaries.space.explain(join(change.directory, change.held.name), error)
         except SidewaysError as error:

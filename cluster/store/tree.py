@@ -184,10 +184,12 @@ class Tree:
         found: list[tuple[int, bytes]] = []
         with Folders(self._root) as folders:
             for place, (directory, held) in enumerate(files):
-                with contextlib.suppress(OSError, StoreError, UnsafeName):
+                try:
                     body = _recorded(folders[directory], held)
-                    if body is not None:
-                        found.append((place, body))
+                except (OSError, StoreError, UnsafeName):
+                    continue
+                if body is not None:
+                    found.append((place, body))
         return found
 
     def hash_file(self, path: bytes) -> tuple[bytes, bytes, Stat] | None:

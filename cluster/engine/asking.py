@@ -21,7 +21,7 @@ from cluster.engine.pace import Pace
 from cluster.engine.putoffs import PutOffs
 from cluster.engine.transfer import Transfer
 from cluster.errors import PeerError
-from cluster.model import Claim, Offer, Trust
+from cluster.model import Claim, Offer, Trust, value
 from cluster.peer.client import Bodies, Sibling, Told, Wish
 from cluster.plan.order import SPLIT, owner
 from cluster.plan.select import Carriers
@@ -67,7 +67,7 @@ class _Decided:
     others: dict[str, list[Job]] = field(default_factory=dict)  # to be asked for at all but this site
 
 
-@dataclass(frozen=True, slots=True)
+@value
 class Ways:
     """What becomes of a file that siblings were asked for, beside being here. `room` waits while so much is
     claimed before its turn that no more should be."""

@@ -17,7 +17,7 @@ from math import inf
 from cluster.engine.clock import Clock
 from cluster.engine.report import Report
 from cluster.errors import PeerError
-from cluster.model import Mirror, join
+from cluster.model import Mirror, join, value
 from cluster.peer.client import Agreement, Sibling
 from cluster.store.agreement import Agreed
 from cluster.store.mirror import MirrorStore
@@ -32,7 +32,7 @@ OWN = 24 * 3600.0  # s until this site walks itself: nothing else looks at what 
 Due = dict[bytes, bool]  # directories to be looked at, and whether all below them is walked as well
 
 
-@dataclass(frozen=True, slots=True)
+@value
 class Followed:
     """`since` (s since 1970): the oldest answer of the origin that this rests on."""
 

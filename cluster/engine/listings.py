@@ -11,14 +11,13 @@ import asyncio
 import logging
 from collections import Counter
 from collections.abc import Callable, Iterable, Sequence
-from dataclasses import dataclass
 from math import inf
 
 from cluster.engine.clock import Clock
 from cluster.engine.patience import Patience
 from cluster.engine.report import Report
 from cluster.errors import OriginError, PeerError
-from cluster.model import SECOND, Listing, Mirror
+from cluster.model import SECOND, Listing, Mirror, value
 from cluster.origin.base import Origin
 from cluster.peer.client import Sibling
 from cluster.peer.codec import WireError
@@ -36,7 +35,7 @@ SLOW = 3.0  # times the patience with a silent one, for what is left to one that
 log = logging.getLogger(__name__)
 
 
-@dataclass(frozen=True, slots=True)
+@value
 class First:
     """The listing where a walk begins, and when (ns since 1970) the origin was asked for it; `relayed` where
     not by us."""

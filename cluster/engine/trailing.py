@@ -10,11 +10,10 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from collections.abc import Set as AbstractSet
-from dataclasses import dataclass
 
 from cluster.engine.asking import Asking
 from cluster.engine.context import Context, Job, Stage, Visit
-from cluster.model import Order, Trust
+from cluster.model import Order, Trust, value
 from cluster.plan.compare import Wanted
 from cluster.plan.order import owner
 from cluster.plan.source import FromSibling
@@ -27,7 +26,7 @@ TOGETHER = 3  # questions on their way at once
 ENOUGH = 128  # files for which somebody is asked who has not answered the last question yet
 
 
-@dataclass(frozen=True, slots=True)
+@value
 class Accounts:
     """How the fetcher is told of these jobs, and what it does for them. `left` ends one that did not come;
     `larger` reads one by itself, False where it was not delivered; `book` records which are over."""

@@ -9,10 +9,10 @@ import enum
 import hashlib
 import itertools
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import field
 from datetime import datetime, tzinfo
 
-from cluster.model import Schedule
+from cluster.model import Schedule, value
 
 BACKOFF = 8  # times `every`, at most, after failures in a row
 LONGEST_BACKOFF = 86_400.0  # s; a mirror that is due more seldom than that is not put off at all
@@ -30,7 +30,7 @@ class Freshness(enum.StrEnum):
     ERROR = "error"
 
 
-@dataclass(frozen=True, slots=True)
+@value
 class History:
     """The last passes over the whole of a mirror. `since` is when the schedule began to hold for it."""
 
@@ -40,7 +40,7 @@ class History:
     failures: int = 0  # passes in a row that failed
 
 
-@dataclass(frozen=True, slots=True)
+@value
 class Wake:
     """A reason to compare a directory sooner. What an operator asked for (`urgent`) does not wait for the
     hours of the schedule. By `news` (s since 1970) something had changed at the origin, so that what was
@@ -52,7 +52,7 @@ class Wake:
     news: float | None = None
 
 
-@dataclass(frozen=True, slots=True)
+@value
 class Situation:
     """Everything that decides when one mirror is next due."""
 
@@ -63,7 +63,7 @@ class Situation:
     paused: bool = False
 
 
-@dataclass(frozen=True, slots=True)
+@value
 class Start:
     """A pass to be started: of the whole mirror where `scope` is empty. `since` is when it became due."""
 
@@ -73,7 +73,7 @@ class Start:
     reason: str
 
 
-@dataclass(frozen=True, slots=True)
+@value
 class Due:
     """`starts` longest overdue first, at most one per mirror; `again` is None where only a wake-up helps."""
 

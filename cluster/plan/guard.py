@@ -19,15 +19,14 @@ floating point. "Files" counts every name that is no directory: a tree of symlin
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
 from fractions import Fraction
 
-from cluster.model import Deletion
+from cluster.model import Deletion, value
 
 EMPTIED = 10  # names; below this a directory that loses all of them is ordinary
 
 
-@dataclass(frozen=True, slots=True)
+@value
 class Emptied:
     """A directory all of whose names are missing: the first and the last complete listing that showed it so
     (s), how many names were lost, and how many others that last listing had."""
@@ -38,7 +37,7 @@ class Emptied:
     listed: int
 
 
-@dataclass(frozen=True, slots=True)
+@value
 class Candidate:
     """A name that the pass which just ended did not find at the origin, with what lies below it."""
 
@@ -50,7 +49,7 @@ class Candidate:
     emptied: Emptied | None = None  # the directory that it is in
 
 
-@dataclass(frozen=True, slots=True)
+@value
 class Stock:
     """What the mirror holds, the candidates included, and how many files it lost within the window."""
 

@@ -9,9 +9,8 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
 
-from cluster.model import SECOND, Entry, Kind, Rule, Stamp, split
+from cluster.model import SECOND, Entry, Kind, Rule, Stamp, split, value
 from cluster.plan.pattern import Expression, Pattern
 
 DAY = 86_400
@@ -53,7 +52,7 @@ def reason_of(rule: Rule) -> str:
     return f"{_KINDS[rule.kind]} are excluded by {rule.regex or rule.pattern}{lists}"
 
 
-@dataclass(frozen=True, slots=True)
+@value
 class Compiled:
     """One rule, ready to be asked."""
 

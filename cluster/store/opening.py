@@ -6,10 +6,9 @@ import contextlib
 import logging
 import os
 import sqlite3
-from dataclasses import dataclass
 
 from cluster.errors import StoreError
-from cluster.model import Mirror, Site
+from cluster.model import Mirror, Site, value
 from cluster.store import adoption, passes, recovery, rows, schema
 from cluster.store.connections import Connections
 from cluster.store.lock import Lock
@@ -20,7 +19,7 @@ from cluster.store.tree import Tree
 _log = logging.getLogger(__name__)
 
 
-@dataclass(frozen=True, slots=True)
+@value
 class Opened:
     """`recovered` are the directories that an interrupted batch touched."""
 

@@ -4,10 +4,9 @@ from __future__ import annotations
 
 import sqlite3
 from collections.abc import Callable, Iterable, Sequence
-from dataclasses import dataclass
 
 from cluster.errors import StoreError
-from cluster.model import Held, Kind, join, shown
+from cluster.model import Held, Kind, join, shown, value
 from cluster.store import intents, rows
 from cluster.store.intents import Intended
 from cluster.store.tree import Change, Staged, Tree
@@ -15,7 +14,7 @@ from cluster.store.tree import Change, Staged, Tree
 Outcome = Held | Exception
 
 
-@dataclass(frozen=True, slots=True)
+@value
 class Batch:
     """Changes that go to the disk together, at `now` (s).
 
@@ -43,7 +42,7 @@ class NotSynced(Exception):
         self.error = error
 
 
-@dataclass(frozen=True, slots=True)
+@value
 class Begun:
     """A batch whose intent is committed. `own` has the record of every directory that it touches, new or
     known; `new` are those of them that had none."""

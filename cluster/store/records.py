@@ -5,12 +5,12 @@ Paths are bytes, times are seconds since 1970 unless a field says otherwise.
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import field
 
-from cluster.model import Entry, Failure, Held, Kind, Skipped
+from cluster.model import Entry, Failure, Held, Kind, Skipped, value
 
 
-@dataclass(frozen=True, slots=True)
+@value
 class View:
     """What we hold in one directory, compared with the disk in the same breath.
 
@@ -31,7 +31,7 @@ class View:
     looks: bytes = b""  # a digest of what is on disk, where that is exactly what is recorded
 
 
-@dataclass(frozen=True, slots=True)
+@value
 class Glance:
     """A directory in which nothing has happened since `seen`: on disk is what was there then, all of it as
     recorded, and nothing is known to be wrong, missing or doubted. `token` is as in `View`."""
@@ -43,7 +43,7 @@ class Glance:
     directories: tuple[Held, ...]
 
 
-@dataclass(frozen=True, slots=True)
+@value
 class Compared:
     """The outcome of comparing one directory in this pass; only what deviates is stored.
 
@@ -61,7 +61,7 @@ class Compared:
     notable: bool = True  # False: nothing differs from what is stored, nothing need be written
 
 
-@dataclass(frozen=True, slots=True)
+@value
 class Later:
     """A file to be fetched in a later stage of this pass, with the row that was listed."""
 
@@ -69,7 +69,7 @@ class Later:
     entry: Entry
 
 
-@dataclass(frozen=True, slots=True)
+@value
 class PassRecord:
     """One pass in the books. `counts` is the JSON of `sideways pass --json` once it has ended."""
 
@@ -83,7 +83,7 @@ class PassRecord:
     scope: bytes = b""  # the directory that it was limited to
 
 
-@dataclass(frozen=True, slots=True)
+@value
 class Rechecked:
     """Files from one sibling that have been compared with the origin's bytes: how many were right, and which
     were not and have been replaced (the first 100 of `wrong_count`)."""
@@ -94,7 +94,7 @@ class Rechecked:
     wrong_count: int
 
 
-@dataclass(frozen=True, slots=True)
+@value
 class JournalRecord:
     seq: int
     at: int
@@ -106,7 +106,7 @@ class JournalRecord:
     source: str
 
 
-@dataclass(frozen=True, slots=True)
+@value
 class Planned:
     """One name in a deletion plan, with what lies below it: `files` counts every name but directories."""
 
@@ -118,7 +118,7 @@ class Planned:
     sightings: int
 
 
-@dataclass(frozen=True, slots=True)
+@value
 class Plan:
     """The names whose time has come, judged as a whole. `hash` names exactly this set of (path, kind, sha256
     or subtree digest): SHA-256 over them, sorted. `held_because` is empty when it may be carried out."""
@@ -132,7 +132,7 @@ class Plan:
     sample: tuple[Planned, ...] = ()  # the first 1000 by path
 
 
-@dataclass(frozen=True, slots=True)
+@value
 class Totals:
     files: int
     bytes: int

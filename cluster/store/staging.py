@@ -11,11 +11,10 @@ import contextlib
 import errno
 import os
 from collections.abc import Awaitable, Callable, Sequence
-from dataclasses import dataclass
 from typing import TYPE_CHECKING, TypeVar
 
 from cluster.errors import StoreError
-from cluster.model import Held
+from cluster.model import Held, value
 from cluster.store import linux
 from cluster.store.blocks import Digest
 from cluster.store.intake import PAGE, Intake
@@ -34,7 +33,7 @@ _START_WRITING = 8 * 2**20  # the disk begins to write after that many
 _T = TypeVar("_T")
 
 
-@dataclass(frozen=True, slots=True)
+@value
 class Partial:
     """What arrived of a version that `etag` names, kept for a resume. `sha256` is of its `length` bytes."""
 

@@ -3,13 +3,12 @@ from the store as it is now, and what a reader of pages needs besides."""
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from typing import Any
 from urllib.parse import urlsplit
 
 from yarl import URL
 
-from cluster.model import Kind, Mirror, href, join, shown
+from cluster.model import Kind, Mirror, href, join, shown, value
 from cluster.store.mirror import Reader
 from cluster.store.status import directory_status
 from cluster.store.summary import LOOKED_BACK, omissions
@@ -25,7 +24,7 @@ LINKABLE = ("http", "https", "ftp", "ftps", "rsync")
 Facts = dict[str, Any]
 
 
-@dataclass(frozen=True, slots=True)
+@value
 class Asked:
     """One directory of one mirror as it was asked for. `base` is the public path of the mirror by which it
     was reached (a path or an alias, no slash at either end); `path` is where it really is, `shown_path`

@@ -7,16 +7,15 @@ Only names of the committed records are ever found, and nothing below what the o
 from __future__ import annotations
 
 from collections import deque
-from dataclasses import dataclass
 
 from cluster.errors import UnsafeName
-from cluster.model import MAX_DEPTH, Held, Kind, checked_name, join
+from cluster.model import MAX_DEPTH, Held, Kind, checked_name, join, value
 from cluster.store.mirror import Reader
 
 MAX_HOPS = 16
 
 
-@dataclass(frozen=True, slots=True)
+@value
 class Found:
     """What a path leads to. `path` is where it really is; `held` is None for the root."""
 

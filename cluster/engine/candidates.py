@@ -277,8 +277,9 @@ class Candidates:
         return staged is not None
 
     async def _copies(self, state: State, root: Root) -> None:
-        """Names by digest under which clients ask for what the root names: those that the origin has, or that
-        are here. They are made of the bytes that are here."""
+        """Names by digest under which clients ask for what the root names, made of the bytes that are here.
+        Where there are such names in a directory, at the origin or here, all of a state belong to it: an
+        origin in the middle of an update may not have them yet, or no longer."""
         listed: dict[bytes, dict[bytes, Entry]] = {}
         for one in root.named:
             original = _name(one)
@@ -296,12 +297,12 @@ class Candidates:
                 here = have is not None and have.sha256 == held.sha256
                 if not here and directory not in listed:
                     listed[directory] = await self._listing(directory)
-                if not here and last not in listed[directory]:
+                if not here and not listed[directory] and await self._context.store.held(directory) is None:
                     continue
                 name = Name(copy, Role.EXTRA, original.turn, one.size, "sha256", held.sha256, held.sha256)
                 await self._books.note(states.add, state.id, [name])
                 if not here and await self._books.ask(states.waiting, copy) is None:
-                    await self._copied(one.path, name, listed[directory][last])
+                    await self._copied(one.path, name, listed[directory].get(last))
 
     async def _indexes(self, state: State, root: Root, form: Format, bodies: dict[bytes, bytes]) -> None:
         """Record what the indexes name."""

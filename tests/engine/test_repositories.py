@@ -314,3 +314,19 @@ async def test_what_a_stage_left_for_later_and_waits_by_then_does_not_hold_the_p
     report = await asyncio.wait_for(world.run(), 100)
     assert report.outcome == "complete", report.errors
     assert client(world.public) == world.memory.tree()[INRELEASE].data
+
+
+async def test_names_by_digest_that_the_origin_does_not_have_yet_belong_to_the_state(
+    world: World, suite: Suite
+) -> None:
+    await world.run()
+    suite.update("two")
+    late = world.memory.tree()[INDEX + b".gz"]
+    name = INDEX.rpartition(b"/")[0] + b"/by-hash/SHA256/" + hashlib.sha256(late.data).hexdigest().encode()
+    world.memory.remove(name)
+    report = await world.run()
+    assert (report.outcome, report.published) == ("complete", 1), report.errors
+    assert world.bodies()[name] == late.data
+    world.memory.put(name, late.data, mtime=late.mtime)
+    assert (await world.run()).outcome == "complete"
+    world.equal()

@@ -7,6 +7,7 @@ import os
 import random
 import shutil
 import time
+import urllib.error
 import urllib.request
 from abc import ABC, abstractmethod
 from collections.abc import Callable
@@ -147,8 +148,11 @@ def _files(top: Path) -> dict[str, bytes]:
 
 
 def fetched(url: str) -> bytes:
-    with urllib.request.urlopen(url, timeout=120) as answer:
-        body: bytes = answer.read()
+    try:
+        with urllib.request.urlopen(url, timeout=120) as answer:
+            body: bytes = answer.read()
+    except urllib.error.HTTPError as error:
+        raise AssertionError(f"{url}: {error}") from None
     return body
 
 

@@ -363,6 +363,19 @@ class Delta(enum.StrEnum):
     ALWAYS = "always"
 
 
+class Once(enum.StrEnum):
+    """What becomes of content that a site holds already, under another name or in another mirror."""
+
+    NO = "no"  # nobody looks
+    REFLINK = "reflink"  # its blocks are shared where the file system can, and it is never fetched again
+    YES = "yes"  # and where it cannot, one file gets both names if both look alike
+
+
+@value
+class Storage:
+    once: Once = Once.NO
+
+
 @value
 class CommandSpec:
     """A program that makes an origin, and its limits: s, bytes, processes of its user. None: no limit."""
@@ -602,6 +615,7 @@ class Mirror:
     last: tuple[str, ...] = ()  # patterns: published after everything else
     repositories: tuple[Repository, ...] = ()
     attributes: Attributes = field(default_factory=Attributes)
+    storage: Storage = field(default_factory=Storage)
     sites: tuple[str, ...] = ()  # sorted names of the sites that carry it
     serve: Serve = field(default_factory=Serve)
     hooks: Hooks = field(default_factory=Hooks)
@@ -656,6 +670,11 @@ class Cluster:
     def mirrors_of(self, site: str) -> list[Mirror]:
         """The mirrors that `site` carries, sorted by name."""
         return [m for _, m in sorted(self.mirrors.items()) if site in m.sites]
+
+    def stored_once(self, site: str, mirror: Mirror) -> list[str]:
+        """The other mirrors of `site` whose files may be this one's as well, sorted by name."""
+        others = [other for other in self.mirrors_of(site) if other.name != mirror.name]
+        return [other.name for other in others if other.storage.once is not Once.NO]
 
     def siblings(self, site: str, mirror: Mirror) -> list[Site]:
         """Who else carries `mirror` and can be asked, sorted by name."""

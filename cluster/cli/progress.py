@@ -70,7 +70,9 @@ def print_result(result: dict[str, Any], dry: bool) -> None:
         f"{counted(result['directories'], 'directory', 'directories')}, {result['seconds']:.1f} s"
     )
     if result.get("saved"):
-        print(f"  {human(result['saved'])} of new versions were here already, in older ones")
+        print(f"  {human(result['saved'])} of new files were here already, in older versions or elsewhere")
+    if result.get("shared"):
+        print(f"  {human(result['shared'])} of new files take no room of their own")
     if result.get("plan"):
         print(
             f"  approve with: sideways deletions --site {result['site']} {result['mirror']} "

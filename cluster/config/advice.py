@@ -5,16 +5,19 @@ from __future__ import annotations
 import grp
 import os
 import pwd
+import re
 import shutil
 from collections.abc import Iterator, Sequence
 from urllib.parse import unquote_to_bytes, urlsplit
 
 from cluster.config.expiry import ending
 from cluster.config.settings import MOMENTS, shown_rule
-from cluster.model import Cluster, Mirror, OriginSpec, Rule, Site, shown
+from cluster.model import Cluster, Mirror, Once, OriginSpec, Rule, Site, shown
 from cluster.plan.unreached import unreached
 
 MANY_RULES = 300  # of one mirror; more are not compared with each other
+NEVER_SHARED = frozenset(("ext2", "ext3", "ext4", "tmpfs", "vfat", "exfat", "jfs", "reiserfs"))
+_OCTAL = re.compile(r"\\([0-7]{3})")  # what mounts(5) writes for a blank
 FOLDERS = {"config/mirrors": ".xml", "sites": ".toml"}
 
 
@@ -170,9 +173,30 @@ def _own(mirror: Mirror, site: Site) -> Iterator[str]:
             yield f"origin {folder} lies in the data or state of {site.name}: it would mirror itself"
         elif folder and not os.path.isdir(folder):
             yield f"origin {folder} is not a folder of this machine"
+    kind = _file_system(site.data) if mirror.storage.once is Once.REFLINK else ""
+    if kind in NEVER_SHARED:
+        yield (
+            f'storage: {kind}, where {site.data} is, shares no blocks between files: once="reflink" copies '
+            'there what is here already; "yes" links it'
+        )
     public = site.data + mirror.path
     if os.path.islink(public):
         yield f"{public} is a symbolic link, which is not followed; mount the folder there, or move `data`"
+
+
+def _file_system(folder: str) -> str:
+    """The kind of file system that a folder is on; empty where that cannot be told."""
+    best, kind, path = "", "", os.path.realpath(folder)
+    try:
+        with open("/proc/self/mounts", encoding="utf-8", errors="surrogateescape") as mounts:
+            for line in mounts:
+                _, place, said, *_ = line.split(" ")
+                place = _OCTAL.sub(lambda found: chr(int(found[1], 8)), place)
+                if len(place) >= len(best) and os.path.commonpath((place, path)) == place:
+                    best, kind = place, said
+    except (OSError, ValueError):
+        return ""
+    return kind
 
 
 def _source(origin: OriginSpec) -> str | None:

@@ -25,6 +25,7 @@ from cluster.model import (
     Schedule,
     Serve,
     Sideways,
+    Storage,
     Trace,
 )
 from cluster.plan.pattern import variables
@@ -36,6 +37,7 @@ _GROUPS: Mapping[str, type] = {
     "delete": Deletion,
     "sideways": Sideways,
     "attributes": Attributes,
+    "storage": Storage,
     "serve": Serve,
     "hooks": Hooks,
     "trace": Trace,

@@ -9,6 +9,7 @@ import signal
 import time
 from collections.abc import Awaitable, Callable
 from contextlib import AsyncExitStack
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from cluster.daemon.parts import Events, log_report, require_folders, surroundings
@@ -54,7 +55,8 @@ async def foreground_pass(
     async with AsyncExitStack() as stack:
         siblings = await _siblings(stack, cluster, site, claims, listings, sharing)
         asked = siblings.of if siblings else lambda mirror: ()
-        needed = surroundings(site, shared, claims, asked, listings)
+        neighbours = partial(cluster.stored_once, site.name)
+        needed = surroundings(site, shared, claims, asked, listings, neighbours)
         telling = asyncio.create_task(sharing.run(), name="budgets")
         stack.callback(telling.cancel)
 

@@ -37,6 +37,7 @@ def surroundings(
     claims: Claims,
     siblings: Callable[[Mirror], Sequence[Sibling]],
     listings: Listings,
+    neighbours: Callable[[Mirror], Sequence[str]],
 ) -> Surroundings:
     """What passes at this site need."""
 
@@ -44,7 +45,13 @@ def surroundings(
         return open_reference(spec, mirror, shared, os.path.join(site.state, "lists"))
 
     return Surroundings(
-        site, opened, siblings, claims, listings=listings, caught=lambda: caught.known(site.state)
+        site,
+        opened,
+        siblings,
+        claims,
+        listings=listings,
+        caught=lambda: caught.known(site.state),
+        neighbours=neighbours,
     )
 
 

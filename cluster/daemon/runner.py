@@ -43,7 +43,8 @@ class _Running:
 class Runner:
     """`definition` looks a mirror up as it is now, with its paused origins left out; `published` is told of
     every pass that fetched something from an origin, or deleted; `recorded` at once of every file;
-    `reason` says why the pass of a mirror that runs began."""
+    `reason` says why the pass of a mirror that runs began, `neighbours` whose files may be
+    a mirror's as well."""
 
     def __init__(
         self,
@@ -55,10 +56,11 @@ class Runner:
         published: Callable[[Mirror], None],
         recorded: Callable[[str], None],
         reason: Callable[[str], str],
+        neighbours: Callable[[Mirror], Sequence[str]],
     ) -> None:
         self._site, self._reason = site, reason
         self.listings = Listings()
-        self._around = surroundings(site, shared, claims, siblings, self.listings)
+        self._around = surroundings(site, shared, claims, siblings, self.listings, neighbours)
         self._definition, self._published, self._recorded = definition, published, recorded
         self._running: dict[str, _Running] = {}
         self._waiting: dict[str, list[_Watcher]] = {}

@@ -91,6 +91,7 @@ class Daemon:
             self._published,
             self._recorded,
             self._reason,
+            lambda mirror: self._cluster.stored_once(self._name, mirror),
         )
 
     @property

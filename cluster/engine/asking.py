@@ -103,10 +103,12 @@ class Asking:
         self._workers: list[asyncio.Task[None]] = []
         self._asked = self._taken = 0.0  # files asked for, and held by siblings; the last rounds count most
         self._carrying = Carrying(context)
+        self._sparing = False  # of what siblings hold, some may be here under another name
         self.put_offs = PutOffs(pace)
 
     def start(self, *, empty: bool) -> None:
         """`empty`: nothing is here yet, so that much will be asked for."""
+        self._sparing = self._transfer.here.sought and not empty
         if empty and self._context.mirror.sideways.trust is Trust.SIBLINGS:
             self._carrying.begin()
         self._workers = [asyncio.create_task(self._worker(), name="asking") for _ in range(ROUNDS)]
@@ -193,8 +195,10 @@ class Asking:
         if sibling is None or self.is_slow(site):
             return [], list(jobs)
         small = [job.entry.size is not None and job.entry.size <= SMALL for job in jobs]
-        wishes = [Wish(job.visit.path, job.entry, send=send) for job, send in zip(jobs, small, strict=True)]
-        talk, larger = self._talk(sibling, list(jobs), wishes), dict[int, tuple[Job, FromSibling]]()
+        sends = [some and not self._sparing for some in small]
+        wishes = [Wish(job.visit.path, job.entry, send=send) for job, send in zip(jobs, sends, strict=True)]
+        talk = self._talk(sibling, list(jobs), wishes)
+        coming, larger = dict[int, tuple[Job, FromSibling]](), dict[int, tuple[Job, FromSibling]]()
         try:
             async with asyncio.TaskGroup() as group:
                 group.create_task(self._hold(talk))
@@ -202,12 +206,22 @@ class Asking:
                 for place, offer in told.held.items() if told is not None else ():
                     if same_version(jobs[place].entry, offer):
                         found = jobs[place], FromSibling(site, offer, verified=f"sibling {site}")
-                        (talk.expected if small[place] else larger)[place] = found
-                left = {*range(len(jobs))} - {*talk.expected, *larger}
-                talk.decided.set()
+                        (coming if small[place] else larger)[place] = found
+                left = {*range(len(jobs))} - {*coming, *larger}
+                if self._sparing:
+                    talk.decided.set()
+                    done = await self._spared(list(coming.values()))
+                    coming = {place: one for place, one in coming.items() if id(one[0]) not in done}
+                    talk = self._fetching(site, list(coming.values()))
+                    if coming:
+                        await self._hold(talk)
+                else:
+                    talk.expected = coming
+                    talk.decided.set()
         except ExceptionGroup as failed:
             raise failed.exceptions[0] from None
-        return list(larger.values()), [jobs[place] for place in sorted(left | {*talk.expected})]
+        missed = [job for job, _ in talk.expected.values()]
+        return list(larger.values()), [*(jobs[place] for place in sorted(left)), *missed]
 
     # -- one round: ask, decide, take
 
@@ -244,6 +258,8 @@ class Asking:
                 decided = self._decide(jobs, talks, all_of_them=all_of_them, claimed=claiming)
                 for talk in talks:
                     talk.decided.set()
+                if self._sparing:
+                    await self._spare(decided)
                 for site, found in decided.elsewhere.items():
                     talks.append(self._fetching(site, found))
                     group.create_task(self._hold(talks[-1]))
@@ -259,6 +275,35 @@ class Asking:
         for job in jobs if not claimed else ():
             self._ways.claim(job)
         await self._ways.origin(jobs)
+
+    async def _spare(self, decided: _Decided) -> None:
+        """What siblings hold and is here under another name is not taken from them; and of files with one
+        content only the first."""
+        some = [pair for pairs in decided.elsewhere.values() for pair in pairs]
+        done = await self._spared(some)
+        here = self._transfer.here
+
+        def kept(pairs: Sequence[tuple[Job, FromSibling]]) -> list[tuple[Job, FromSibling]]:
+            left = []
+            for job, source in pairs:
+                if id(job) in done:
+                    continue
+                if here.begun(job, source.offer.sha256):
+                    left.append((job, source))
+                else:
+                    decided.put_off.append(job)
+            return left
+
+        decided.whole = kept(decided.whole)
+        elsewhere = {site: kept(pairs) for site, pairs in decided.elsewhere.items()}
+        decided.elsewhere = {site: pairs for site, pairs in elsewhere.items() if pairs}
+
+    async def _spared(self, files: Sequence[tuple[Job, FromSibling]]) -> set[int]:
+        """Those of these small files that are here under another name are published: their `id`s."""
+        found = [(job, source) for job, source in files if not source.spot_check]
+        return await self._transfer.from_here(
+            [(job, self._transfer.as_offered(job, source)) for job, source in found]
+        )
 
     async def _carry_out(
         self, decided: _Decided, avoid: frozenset[str], *, claimed: bool, last: bool
@@ -320,7 +365,7 @@ class Asking:
         the others tell. What a sibling ranks first for it has by the time of REST: only it is asked then.
         """
         siblings = {s.name: s for s in self._context.up() if s.name not in avoid}
-        sending = self._context.mirror.sideways.trust is Trust.SIBLINGS
+        sending = self._context.mirror.sideways.trust is Trust.SIBLINGS and not self._sparing
         rest = any(job.visit.stage is Stage.REST for job in jobs)
         alone = rest and sending and not avoid and len(siblings) > 1
         asked: dict[str, tuple[list[Job], list[Wish]]] = {name: ([], []) for name in siblings}
@@ -330,7 +375,7 @@ class Asking:
         for job, first in zip(jobs, firsts, strict=bool(siblings)):
             entry, sha256 = job.entry, job.wanted.sha256
             small = entry.size is not None and entry.size <= SMALL and first not in slow
-            bodies = small and (sending or sha256 is not None)
+            bodies = small and (sending or (sha256 is not None and not self._sparing))
             for name in (first,) if alone else siblings:
                 some, wishes = asked[name]
                 some.append(job)

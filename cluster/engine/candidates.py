@@ -23,10 +23,12 @@ from cluster.plan.compare import Evidence, Wanted, answer, fetched, validator
 from cluster.repository.base import MAX_ROOT, STRONG, Format, Group, Named, Order, Role, Root, to_read
 from cluster.signatures.check import signed
 from cluster.store import states
+from cluster.store.once import Need
 from cluster.store.states import Name, Stand, State
 
 if TYPE_CHECKING:
     from cluster.engine.fetcher import Fetcher
+    from cluster.store.tree import Staged
 
 BATCH = 1000  # names of an index that are recorded together
 BESIDE = (Role.EXTRA, Role.INDEX)
@@ -271,10 +273,22 @@ class Candidates:
         if known is None or known.sha256 != name.sha256:
             return False
         held = replace(held, sha256=known.sha256, mtime=entry.mtime or known.mtime, verified="digest")
-        staged = await self._books.copy(source, held)
+        staged = await self._here(name, held) or await self._books.copy(source, held)
         if staged is not None:
             await self._books.keep([(split(name.path)[0], staged)])
         return staged is not None
+
+    async def _here(self, name: Name, held: Held) -> Staged | None:
+        """The same where the copy takes no room, as far as the descriptor asks for that."""
+        once, report = self._context.once, self._context.report
+        if once is None or not held.size:
+            return None
+        need = Need(name.path, held)
+        (shared,) = await once.stage([need], await once.find([held.sha256 or b""]), copy=False)
+        if shared is None:
+            return None
+        report.bytes_shared += shared.room
+        return shared.staged
 
     async def _copies(self, state: State, root: Root) -> None:
         """Names by digest under which clients ask for what the root names, made of the bytes that are here.

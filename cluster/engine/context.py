@@ -21,6 +21,7 @@ from cluster.plan.compare import Policy, Wanted
 from cluster.plan.pattern import Patterns
 from cluster.plan.select import Carriers
 from cluster.store.mirror import MirrorStore, PassRecord
+from cluster.store.once import StoredOnce
 
 SMALL = 256 * 2**10  # bodies up to here are held in memory whole, and written many at a time
 IN_LINE = 60.0  # s that a sibling which goes on receiving is waited for with what it has not begun
@@ -121,6 +122,7 @@ class Context:
     policy: Policy
     last: Patterns
     carriers: Carriers
+    once: StoredOnce | None = None  # where content that is here already is looked for
     dry: bool = False
     rules: bytes = b""  # a digest of everything in the descriptor that bears on comparing
     relist: set[bytes] = field(default_factory=set)  # directories whose listing turned out to be old

@@ -182,9 +182,11 @@ class Fetcher:
     async def _chunk(self, visit: Visit, wanted: Sequence[Wanted]) -> None:
         context = self._context
         jobs: list[Job] = []
-        for want in wanted:
-            job = Job(visit, want)
+        begun = [Job(visit, want) for want in wanted]
+        for job in begun:
             self._begin(job)
+        for job in await self._not_here(begun):
+            want = job.wanted
             if context.dry:
                 context.reporter.planned("fetch", job.path, _size(want))
                 context.report.files.origin += 1
@@ -205,6 +207,22 @@ class Fetcher:
         for job in jobs if context.claims.kept else ():
             self._claim(job)
         await self._from_origin(jobs)
+
+    async def _not_here(self, jobs: Sequence[Job]) -> Sequence[Job]:
+        """Without those whose content is here under another name, as their digests tell, or on its way. A
+        name that is to have what it has is not among them: its row is new, and what is named may be old."""
+        here = self.transfer.here
+        named = [job for job in jobs if _by_digest(job.wanted)]
+        if not (here.sought and named):
+            return jobs
+        done = await self.transfer.from_here([(job, self.transfer.as_named(job)) for job in named])
+        left, late = list[Job](), list[Job]()
+        for job in jobs:
+            if id(job) not in done:
+                sha256 = job.wanted.sha256 if _by_digest(job.wanted) else None
+                (left if here.begun(job, sha256) else late).append(job)
+        await self._put_off(late)
+        return left
 
     async def _begun(self, job: Job) -> bool:
         """Whether parts of it are here from an earlier attempt."""
@@ -491,6 +509,7 @@ class Fetcher:
         for job in jobs:
             visit, link = job.visit, job.entry.link
             visit.pending -= 1
+            self.transfer.here.over(job)
             if link is not None and self._links.get(link) is job:
                 del self._links[link]
             if visit.stage is not Stage.WALK:
@@ -525,6 +544,12 @@ def _chunks(wanted: Sequence[Wanted]) -> Iterable[list[Wanted]]:
             chunk, size = [], 0
     if chunk:
         yield chunk
+
+
+def _by_digest(want: Wanted) -> bool:
+    """Whether it is known what content is to come."""
+    have = want.previous.sha256 if want.previous is not None else None
+    return want.sha256 is not None and want.sha256 != have and not want.ask
 
 
 def _is_large(want: Wanted) -> bool:

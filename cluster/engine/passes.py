@@ -27,7 +27,7 @@ from cluster.engine.repositories import Repositories
 from cluster.engine.verdicts import Verdicts
 from cluster.engine.walker import Walker
 from cluster.errors import StoreError
-from cluster.model import SECOND, Held, Kind, Mirror, OriginSpec, Site, Trust, shown, split
+from cluster.model import SECOND, Held, Kind, Mirror, Once, OriginSpec, Site, Trust, shown, split
 from cluster.origin.base import ByList, Origin
 from cluster.peer.claims import Claims
 from cluster.peer.client import Sibling
@@ -36,6 +36,7 @@ from cluster.plan.compare import Policy, Wanted, again
 from cluster.plan.pattern import Patterns
 from cluster.plan.select import Carriers, Selection, aged, today
 from cluster.store.mirror import MirrorStore
+from cluster.store.once import StoredOnce
 from cluster.store.tree import Change
 
 FIRST = (Stage.REST, Stage.PUT_OFF)
@@ -45,6 +46,7 @@ WAIT_ROUND = 0.2  # s between rounds of asking for what siblings are fetching
 MANY_FAILED = 10  # files, and more than came: an origin that lists and does not deliver
 STATUS_BUDGET = 1.0  # s that status files may take while a pass goes on
 STATUS_EVERY = 10.0
+APART = "storage: the file system shares no blocks between files: what was here already was copied"
 
 
 @dataclass(slots=True)
@@ -58,6 +60,7 @@ class Surroundings:
     clock: Clock = field(default_factory=SystemClock)
     caught: Callable[[], Mapping[str, float]] = dict  # siblings that lied, and when last (s since 1970)
     listings: Listings = field(default_factory=Listings)
+    neighbours: Callable[[Mirror], Sequence[str]] = lambda mirror: ()  # whose files may be a mirror's as well
 
 
 async def run_pass(
@@ -260,6 +263,7 @@ class _Pass:
         verdicts = Verdicts(mirror, self._store, policy, dry=self._dry)
         await verdicts.start()
         context_of: list[Context] = []
+        once = self._stored_once()
 
         def renew(changes: Iterable[Change]) -> None:
             claims, now = context_of[0].claims, clock.monotonic()
@@ -286,6 +290,7 @@ class _Pass:
                 policy=policy,
                 last=Patterns(mirror.last),
                 carriers=self._carriers,
+                once=once,
                 rules=rules,
                 since=None if followed is None else int(followed.since),
                 dry=self._dry,
@@ -303,8 +308,24 @@ class _Pass:
                 self._add_traffic(origin)
                 self._report.directories = walker.directories
                 context.claims.clear(mirror.name)
+                await self._looked_up(once)
                 await walker.checkpoint()
         await self._conclude(context, walker)
+
+    def _stored_once(self) -> StoredOnce | None:
+        """Where what is here already is looked up, if the descriptor asks for that."""
+        once = self._mirror.storage.once
+        if once is Once.NO or self._dry:
+            return None
+        neighbours = self._around.neighbours(self._mirror)
+        return self._store.stored_once(self._around.site, neighbours, once, parts=bool(self._siblings))
+
+    async def _looked_up(self, once: StoredOnce | None) -> None:
+        """Nothing more is looked up. People are told what the disk cannot do."""
+        if once is not None:
+            if once.apart and self._mirror.storage.once is Once.REFLINK:
+                self._report.notes.append(APART)
+            await once.close()
 
     @staticmethod
     async def _unless_broken(fetcher: Fetcher, stages: Awaitable[None]) -> None:

@@ -29,9 +29,8 @@ class Report:
     bytes_origin: int = 0
     bytes_sideways: int = 0
     bytes_listings: int = 0
-    bytes_saved: int = (
-        0  # of new versions that were made from older ones, those that did not come over the net
-    )
+    bytes_saved: int = 0  # of new files, those that were here: in older versions, or under other names
+    bytes_shared: int = 0  # of new files, those that take no room of their own
     requests_origin: int = 0
     requests_sideways: int = 0
     directories: int = 0
@@ -65,6 +64,7 @@ class Report:
                 "listings": self.bytes_listings,
             },
             "saved": self.bytes_saved,
+            "shared": self.bytes_shared,
             "requests": {"origin": self.requests_origin, "sideways": self.requests_sideways},
             "directories": self.directories,
             "seconds": round(self.seconds, 3),

@@ -14,6 +14,7 @@ from cluster.engine.context import SMALL, Context, Job
 from cluster.engine.delta import Deltas
 from cluster.engine.gathering import pause_after
 from cluster.engine.named import when_settled
+from cluster.engine.once import Here
 from cluster.engine.parted import Parted
 from cluster.engine.zsync import Zsync
 from cluster.errors import Changed, OriginError, PeerError
@@ -51,6 +52,7 @@ class Transfer:
     def __init__(self, context: Context, finished: Finished, broken: Callable[[Exception], None]) -> None:
         self._context, self._finished, self._broken = context, finished, broken
         self._deltas = Deltas(context)
+        self.here = Here(context)
         self._zsync = Zsync(context, self._deltas, self._progress)
         self._small: asyncio.Queue[_Small] = asyncio.Queue(QUEUE)
         self._tasks: list[asyncio.Task[None]] = []
@@ -288,7 +290,8 @@ class Transfer:
         `patience` seconds."""
         context = self._context
         held = self._held_sideways(job, source, source.offer.sha256)
-        staged = await self._deltas.from_sibling(sibling, job, source.offer, held)
+        here = await self.here.staged([(job, held)]) if self.here.sought else []
+        staged = here[0][1] if here else await self._deltas.from_sibling(sibling, job, source.offer, held)
         if staged is not None and staged.held.sha256 != source.offer.sha256:
             await context.store.discard(staged)  # no deception: it may be our older version that is damaged
             staged = None
@@ -304,7 +307,7 @@ class Transfer:
             sibling.deceived("bytes that are not the origin's")
             await context.store.discard(staged)
             return False
-        await self._publish(job, staged)
+        await self.publish_all([(job, staged)], here=bool(here))
         return True
 
     async def _whole(
@@ -358,6 +361,26 @@ class Transfer:
             return False
         return True
 
+    # -- from this site's own disk
+
+    async def from_here(self, wanted: Sequence[tuple[Job, Held]]) -> set[int]:
+        """Publish those of these files whose content is here already, with these records: their `id`s. Raises
+        StoreError."""
+        found = await self.here.staged(wanted)
+        if found:
+            await self.publish_all(found, here=True)
+        return {id(job) for job, _ in found}
+
+    def as_named(self, job: Job) -> Held:
+        """The record of a file that has the digest by which a repository names it."""
+        facts = Facts(size=job.entry.size, mtime=job.entry.mtime)
+        held = self._held(job, facts, job.entry.size or 0, job.wanted.sha256)
+        return replace(held, source="disk", verified="digest")
+
+    def as_offered(self, job: Job, source: FromSibling) -> Held:
+        """The record of a file that a sibling holds, and that need not come from there."""
+        return self._held_sideways(job, source, source.offer.sha256)
+
     # -- into the tree
 
     async def link(self, job: Job, to: bytes, known: Held) -> None:
@@ -380,18 +403,21 @@ class Transfer:
     async def _publish(self, job: Job, staged: Staged) -> None:
         await self.publish_all([(job, staged)])
 
-    async def publish_all(self, ready: Sequence[tuple[Job, Staged]]) -> None:
+    async def publish_all(self, ready: Sequence[tuple[Job, Staged]], *, here: bool = False) -> None:
         """Temporaries of files that came from one place, into the next batch; but what a repository wants to
-        publish otherwise."""
+        publish otherwise. `here`: they came from nowhere."""
+        if self.here.sought and not here:
+            ready = await self.here.instead(ready)
         if self._context.verdicts.active:
-            ready = await self._landed(ready)
+            ready = await self._landed(ready, here)
         if not ready:
             return
+        self.here.note(ready)
         changes = [Change(job.visit.path, staged.held, job.wanted.previous, staged) for job, staged in ready]
         attributes = {visit.path: visit.own for job, _ in ready if (visit := job.visit).own is not None}
-        await self._context.batcher.add_all(changes, partial(self._published, ready), attributes)
+        await self._context.batcher.add_all(changes, partial(self._published, ready, here), attributes)
 
-    async def _landed(self, ready: Sequence[tuple[Job, Staged]]) -> list[tuple[Job, Staged]]:
+    async def _landed(self, ready: Sequence[tuple[Job, Staged]], here: bool) -> list[tuple[Job, Staged]]:
         """Those of them that are published now; the others are over."""
         now: list[tuple[Job, Staged]] = []
         for job, staged, fate in await self._context.verdicts.landed(ready):
@@ -401,11 +427,13 @@ class Transfer:
             job.visit.agrees = False
             self._arrived(job)
             if fate is Fate.KEEP:
-                self._count([(job.path, staged.held.size)], staged.held.source)
+                self._count([(job.path, staged.held.size)], "link" if here else staged.held.source)
             self.settle(job)
         return now
 
-    def _published(self, ready: Sequence[tuple[Job, Staged]], outcomes: Sequence[Exception | None]) -> None:
+    def _published(
+        self, ready: Sequence[tuple[Job, Staged]], here: bool, outcomes: Sequence[Exception | None]
+    ) -> None:
         """What came of a part of a batch: most often all of it is there, from one source."""
         for job, _ in ready:
             self._arrived(job)
@@ -415,7 +443,7 @@ class Transfer:
                     self._context.fail(job.visit, job.entry.name, str(error))
             self._settle([job for (job, _), error in zip(ready, outcomes, strict=True) if error is not None])
             ready = [one for one, error in zip(ready, outcomes, strict=True) if error is None]
-        for source, some in groupby(ready, lambda one: one[1].held.source):
+        for source, some in groupby(ready, lambda one: "link" if here else one[1].held.source):
             done = list(some)
             self._count([(job.path, staged.held.size) for job, staged in done], source)
             self._settle([job for job, _ in done])
@@ -440,8 +468,7 @@ class Transfer:
                     group.append(self._small.get_nowait())
                     size += len(group[-1].body)
                 staged = await self._context.store.stage_small([(one.held, one.body) for one in group])
-                for one, temporary in zip(group, staged, strict=True):
-                    await self._publish(one.job, temporary)
+                await self.publish_all(list(zip([one.job for one in group], staged, strict=True)))
         except Exception as error:  # noqa: BLE001  # whatever it was: else its files are waited for, for ever
             self._broken(error)
 

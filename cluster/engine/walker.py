@@ -12,7 +12,7 @@ from cluster.engine.context import Context, Stage, Visit
 from cluster.engine.fetcher import Fetcher
 from cluster.engine.listings import First
 from cluster.engine.patience import TICK
-from cluster.errors import Blocked, IncompleteListing, OriginError, SourceMissing, Unreachable
+from cluster.errors import Blocked, Changed, IncompleteListing, OriginError, SourceMissing, Unreachable
 from cluster.listing import fingerprint, token
 from cluster.model import (
     SECOND,
@@ -468,11 +468,26 @@ class Walker:
                 if context.dry:
                     context.reporter.planned("part from what it was linked with, where that stays", path)
             elif not context.dry:
-                await context.store.refresh(visit.path, [held])
+                await self._first_of_group(visit, path, held, have)
         if parted:
             visit.agrees = False
             if not context.dry:
                 await context.store.later_add(context.record, Stage.LINKS, parted)
+
+    async def _first_of_group(self, visit: Visit, path: bytes, held: Held, have: Held) -> None:
+        """What the origin links from now on shares its body with nobody else here: how it looks changes for
+        all names of its group at once."""
+        store = self._context.store
+        try:
+            staged = await store.stage_own(path, held) if await store.names(path) > 1 else None
+        except Changed as error:
+            self._context.fail(visit, held.name, error.message)
+            return
+        if staged is not None:
+            await self._publish(visit, Change(visit.path, staged.held, previous=have, staged=staged))
+            await self._context.batcher.flush()  # the others of its group look for it in the records
+        else:
+            await store.refresh(visit.path, [held])
 
     async def _rejoin(self, visit: Visit, view: View, wanted: Sequence[Wanted]) -> None:
         """Suspects are fetched one by one: those that are one file are linked again afterwards."""

@@ -63,7 +63,7 @@ def keep_blocks(
 def staged_range(tree: Tree, staged: Staged, start: int, length: int) -> bytes:
     """Bytes of a complete temporary. Raises StoreError."""
     try:
-        descriptor = tree.temporaries.reopen(staged.temporary)
+        descriptor = tree.temporaries.read(staged.temporary)
     except OSError as error:
         raise StoreError(f"{os.fsdecode(staged.temporary)}: {error.strerror}") from error
     try:

@@ -94,6 +94,16 @@ class Appearance:
             mode = self._modes[key] = published_mode(held, self._attributes, root=self._root)
         return mode, *self._owner(held), disk_time(held.mtime)
 
+    def has(self, found: os.stat_result, held: Held) -> bool:
+        """Whether a file looks so already, as far as anything is to be set."""
+        mode, uid, gid, mtime = self.of(held)
+        return (
+            found.st_mode & 0o7777 == mode
+            and uid in (-1, found.st_uid)
+            and gid in (-1, found.st_gid)
+            and mtime in (None, found.st_mtime_ns)
+        )
+
     def set(self, descriptor: int, held: Held) -> None:
         """Owner, mode and time of an open file or directory. Raises OSError."""
         small.dress(descriptor, *self.of(held))

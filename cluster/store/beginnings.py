@@ -134,6 +134,12 @@ class Beginnings:
             names = await self._records.write(lambda c, _: adoption.forget_begun(c))
             await self._disk.run(self._tree.temporaries.remove, names)
 
+    def replaced(self, temporary: bytes, other: bytes) -> None:
+        """What came by parts is over when `other` is published."""
+        path = self._growing.pop(temporary, None)
+        if path is not None:
+            self._growing[other] = path
+
     def grown(self, change: Change) -> bytes | None:
         """The path of what came by parts."""
         return self._growing.pop(change.staged.temporary, None) if change.staged is not None else None

@@ -15,7 +15,7 @@ from cluster.store.appearance import as_found
 from cluster.store.dirfd import FOLDER, Folders
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Callable, Iterator
 
     from cluster.store.appearance import Appearance
     from cluster.store.temporaries import Temporaries
@@ -36,10 +36,17 @@ def kind_of(mode: int) -> Kind:
 class Changes:
     """The rules of `Change`, for one batch on one thread."""
 
-    def __init__(self, folders: Folders, temporaries: Temporaries, appearance: Appearance) -> None:
+    def __init__(
+        self,
+        folders: Folders,
+        temporaries: Temporaries,
+        appearance: Appearance,
+        copy: Callable[[int, Held], Staged],
+    ) -> None:
         self._folders = folders
         self._temporaries = temporaries
         self._appearance = appearance
+        self._copy = copy
 
     def make(self, change: Change) -> Held | Exception:
         """The record as it is on disk now, or why nothing was changed. No temporary is left."""
@@ -91,6 +98,8 @@ class Changes:
         if found is not None and kind_of(found.st_mode) not in _REPLACEABLE:
             raise Blocked(f"{_path(change)}: a {kind_of(found.st_mode)} stands where a file was recorded")
         os.rename(temporary, name, src_dir_fd=self._temporaries.folder, dst_dir_fd=folder)
+        if found is not None and change.staged is not None and found.st_ino == change.staged.inode:
+            self._temporaries.remove([temporary])  # rename(2) leaves two names of one file alone
 
     def _link(self, change: Change, source: bytes, folder: int, name: bytes) -> Held:
         directory, source_name = split(source)
@@ -156,11 +165,30 @@ class Changes:
             raise Blocked(f"{_path(change)}: no file is there to be given its attributes")
         opened = os.open(name, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK, dir_fd=folder)
         try:
-            _expect(change, os.fstat(opened))
+            before = os.fstat(opened)
+            _expect(change, before)
+            if (
+                before.st_nlink > 1
+                and change.held.link is None
+                and not self._appearance.has(before, change.held)
+            ):
+                return self._parted(change, opened, folder, name)
             self._appearance.set(opened, change.held)
             return _as_found(change.held, os.fstat(opened))
         finally:
             os.close(opened)
+
+    def _parted(self, change: Change, opened: int, folder: int, name: bytes) -> Held:
+        """What looks otherwise from now on gets a body of its own: the other names of its file, which
+        is theirs as well (`cluster.store.sharing`), go on looking as they do. It is durable before it has
+        the name."""
+        staged = self._copy(opened, change.held)
+        with self._removed_on_error(staged.temporary):
+            if change.held.sha256 not in (None, staged.held.sha256):
+                raise StoreError(f"{_path(change)}: what is on disk is not what was recorded")
+            self._temporaries.sync([staged.temporary])
+            os.rename(staged.temporary, name, src_dir_fd=self._temporaries.folder, dst_dir_fd=folder)
+        return staged.held
 
     @contextlib.contextmanager
     def _removed_on_error(self, temporary: bytes) -> Iterator[None]:

@@ -19,7 +19,7 @@ from itertools import islice
 from typing import Any
 
 from cluster.errors import Locked, StoreError
-from cluster.model import Deletion, Entry, Held, Kind, Mirror, Site, join
+from cluster.model import Deletion, Entry, Held, Kind, Mirror, Once, Site, join
 from cluster.plan.origins import Health
 from cluster.store import (
     adoption,
@@ -37,10 +37,12 @@ from cluster.store import (
 from cluster.store.agreement import Agreed
 from cluster.store.beginnings import Beginnings
 from cluster.store.connections import Connections
+from cluster.store.contents import Contents
 from cluster.store.disk import Disk
 from cluster.store.effects import Effects
 from cluster.store.landing import Landing, Taken
 from cluster.store.lock import Lock
+from cluster.store.once import StoredOnce
 from cluster.store.opening import Opened, book_refusal, open_copy, open_store
 from cluster.store.publishing import Batch, Following
 from cluster.store.reader import Reader
@@ -478,6 +480,16 @@ class MirrorStore:
             return None
 
         return await self._disk.run(copy)
+
+    def stored_once(self, site: Site, neighbours: Iterable[str], once: Once, *, parts: bool) -> StoredOnce:
+        """What is here already, of this mirror and of these others of the site. `parts`: siblings may ask for
+        ranges of large files."""
+        found = Contents(self._tree, site, neighbours, once, parts=parts)
+        return StoredOnce(self._records, found, self._disk, self.beginnings.replaced)
+
+    async def names(self, path: bytes) -> int:
+        """How many names a public file has on this disk; 0 where there is none. Raises StoreError."""
+        return await self._disk.run(self._tree.names, path)
 
     async def staged_range(self, staged: Staged, start: int, length: int) -> bytes:
         """Bytes of a complete temporary, to be compared with somebody else's. Raises StoreError."""

@@ -9,7 +9,7 @@ import sqlite3
 
 from cluster.errors import StoreError
 from cluster.model import Mirror, Site, value
-from cluster.store import adoption, passes, recovery, rows, schema
+from cluster.store import adoption, contents, passes, recovery, rows, schema
 from cluster.store.connections import Connections
 from cluster.store.lock import Lock
 from cluster.store.publicity import Publicity
@@ -65,6 +65,7 @@ def open_store(mirror: Mirror, site: Site, lock: Lock, now: int) -> Opened:
         with schema.transaction(writer, durable=True):
             schema.meta_set(writer, "path", mirror.path)
             adoption.rescue(writer, tree, now)
+            contents.index(writer, mirror.storage.once)
             keep = adoption.partial_names(writer, now)
         recovered = recovery.roll_forward(writer, rows.Ids(writer), tree, now)
         tree.remove_orphans(keep)

@@ -106,6 +106,11 @@ def unpack(columns: tuple[Any, ...]) -> Held:
     )
 
 
+def unpack_whole(packed: bytes) -> Held:
+    """The record whose COLUMNS were packed together."""
+    return unpack(msgpack.unpackb(packed, use_list=False, unicode_errors="surrogateescape"))
+
+
 def _unpacked(more: bytes) -> Any:  # noqa: ANN401  # as `pack` made it
     return msgpack.unpackb(more, unicode_errors="surrogateescape")
 

@@ -342,8 +342,7 @@ def waiting(connection: sqlite3.Connection, path: bytes) -> Staged | None:
 
 
 def _waiting(temporary: bytes, inode: int, held: bytes, blocks: bytes) -> Staged:
-    columns = msgpack.unpackb(held, use_list=False, unicode_errors="surrogateescape")
-    return Staged(temporary, rows.unpack(columns), inode, blocks)
+    return Staged(temporary, rows.unpack_whole(held), inode, blocks)
 
 
 def changes(connection: sqlite3.Connection, state: int) -> tuple[list[Change], list[Change]]:

@@ -31,7 +31,8 @@ class MirrorSummary:
     ended: int | None = None
     origin_bytes: int = 0
     sideways_bytes: int = 0
-    saved_bytes: int = 0  # of new versions that the last pass made from older ones: those that did not travel
+    saved_bytes: int = 0  # of the last pass's new files: were here, in older versions or under other names
+    shared_bytes: int = 0  # of the last pass's new files: take no room of their own
     errors: int = 0  # updates that failed and have not succeeded since
     held: int = 0  # files in a deletion plan that waits for approval
     reason: str = ""  # of the last pass, where it failed, is incomplete or was cut off: its first error
@@ -58,7 +59,8 @@ async def summarise(reader: Reader) -> MirrorSummary:
         ended=last.ended if last else None,
         origin_bytes=lately.origin,
         sideways_bytes=lately.sideways,
-        saved_bytes=_saved(last),
+        saved_bytes=_counted(last, "saved"),
+        shared_bytes=_counted(last, "shared"),
         errors=len(await reader.errors(COUNTED_ERRORS)),
         held=plan.files if plan is not None and plan.held_because else 0,
         reason=_reason(next(iter(every), None)) or _reason(last),
@@ -67,9 +69,9 @@ async def summarise(reader: Reader) -> MirrorSummary:
     )
 
 
-def _saved(record: PassRecord | None) -> int:
-    saved = record.counts.get("saved") if record else None
-    return saved if isinstance(saved, int) else 0
+def _counted(record: PassRecord | None, name: str) -> int:
+    count = record.counts.get(name) if record else None
+    return count if isinstance(count, int) else 0
 
 
 def _reason(record: PassRecord | None) -> str:

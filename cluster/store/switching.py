@@ -88,7 +88,7 @@ class Repositories:
         descriptor: int | None = None
         if kept is not None:
             with contextlib.suppress(FileNotFoundError):
-                descriptor = await self._on_disk(self._tree.temporaries.reopen, kept.temporary)
+                descriptor = await self._on_disk(self._tree.temporaries.read, kept.temporary)
         if descriptor is None:
             descriptor = await self._on_disk(self._tree.open_file, path)
         return None if descriptor is None else os.fdopen(descriptor, "rb")
@@ -121,7 +121,7 @@ class Repositories:
         """Whether a temporary is what is named."""
         if one.sha256 is not None:
             return staged.held.sha256 == one.sha256
-        descriptor: int = await self._on_disk(self._tree.temporaries.reopen, staged.temporary)
+        descriptor: int = await self._on_disk(self._tree.temporaries.read, staged.temporary)
         with os.fdopen(descriptor, "rb") as source:
             return await self._on_disk(_proof, source, one) is not None
 

@@ -56,6 +56,11 @@ class Temporaries:
         """A temporary of an earlier attempt, for reading and writing. Raises OSError."""
         return os.open(name, _OLD, dir_fd=self.folder)
 
+    def read(self, name: bytes) -> int:
+        """A complete temporary, to be read and nothing else: it may be a public file as well. Raises
+        OSError."""
+        return os.open(name, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK, dir_fd=self.folder)
+
     def dressed(self, descriptor: int, held: Held, sha256: bytes | None) -> Held:
         """Set mode, owner and time; `held` with its digest and what lstat will tell of it. Raises OSError."""
         self._appearance.set(descriptor, held)

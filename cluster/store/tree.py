@@ -159,6 +159,16 @@ class Tree:
             finally:
                 os.close(found)
 
+    def names(self, path: bytes) -> int:
+        """How many names a public file has; 0 where there is none. Raises like `scan`."""
+        opened = self.open_file(path)
+        if opened is None:
+            return 0
+        try:
+            return os.fstat(opened).st_nlink
+        finally:
+            os.close(opened)
+
     def open_file(self, path: bytes) -> int | None:
         """A descriptor to read a public file by, the caller's to close; None where no regular file is.
 
@@ -290,7 +300,7 @@ class Tree:
         failed nothing more is tried, and the temporaries of the rest stay.
         """
         with Folders(self._root) as folders:
-            batch = Changes(folders, self.temporaries, self._appearance)
+            batch = Changes(folders, self.temporaries, self._appearance, self.copy)
             done: list[Held | Exception] = []
             for change in changes:
                 done.append(batch.make(change))

@@ -21,8 +21,13 @@ _GAUGES: tuple[tuple[str, str, Callable[[MirrorSummary], float | None]], ...] = 
     ("failed_updates", "Updates that failed and have not succeeded since.", lambda line: line.errors),
     (
         "last_pass_saved_bytes",
-        "Bytes of new versions that were here, in older ones.",
+        "Bytes of new files that were here, in older versions or under other names.",
         lambda line: line.saved_bytes,
+    ),
+    (
+        "last_pass_shared_bytes",
+        "Bytes of new files that take no room of their own.",
+        lambda line: line.shared_bytes,
     ),
     ("held_files", "Files in a deletion plan that waits for approval.", lambda line: line.held),
 )

@@ -18,6 +18,7 @@ from cluster.model import (
     HourRate,
     Limits,
     Mirror,
+    Once,
     Order,
     OriginSpec,
     Probe,
@@ -28,6 +29,7 @@ from cluster.model import (
     Schedule,
     Serve,
     Sideways,
+    Storage,
     Told,
     Trace,
     Trust,
@@ -118,6 +120,7 @@ FULL = f"""
 <publish last="dists/** *.html"><last pattern="a b"/></publish>
 <attributes owner="mirror" group="100" modes="0640 750"/>
 <sites><site name="oslo"/><site name="kent"/></sites>
+<storage once="reflink"/>
 <serve http="no" ftp="no" rsync="no"/>
 <trace level="terse" name="mirror.h.example"/>
 <downstream name="leaf" type="staged" ssh="push@leaf.example:2222" key="secret/k" hosts="known" delay="5m"/>
@@ -195,6 +198,7 @@ def test_every_setting_reaches_the_model(folder):
         ),
         attributes=Attributes("mirror", "100", 0o640, 0o750),
         sites=("kent", "oslo"),
+        storage=Storage(Once.REFLINK),
         serve=Serve(False, False, False),
         hooks=Hooks((("/bin/a", "b c"), ("/bin/b", "$x; y")), (("c",),), (("d",),), (("e",),)),
         trace=Trace(Told.TERSE, "mirror.h.example"),
@@ -215,10 +219,10 @@ def test_every_setting_reaches_the_model(folder):
 def test_no_field_of_the_model_is_out_of_reach():
     """A field that is added to the model needs a setting, and a value of its own in the tests above."""
     reachable = len(FIELDS) + len(LISTS) - sum(key.startswith("origin.") for key in FIELDS)
-    groups = (Schedule, Limits, Deletion, Sideways, Attributes, Serve, Hooks, Trace)
+    groups = (Schedule, Limits, Deletion, Sideways, Attributes, Storage, Serve, Hooks, Trace)
     fields = sum(len(dataclasses.fields(group)) for group in groups) - 1  # one setting says both modes
     plain = {f.name for f in dataclasses.fields(Mirror)} - {"name", "origins", "schedule", "limits", "delete"}
-    assert reachable == fields + len(plain - {"sideways", "attributes", "serve", "hooks", "trace"})
+    assert reachable == fields + len(plain - {"sideways", "attributes", "storage", "serve", "hooks", "trace"})
     origin = len(dataclasses.fields(OriginSpec)) - 2  # url and command are never defaults
     program = len(dataclasses.fields(CommandSpec)) - 2  # its arguments, and the folder that the site gives it
     assert sum(key.startswith("origin.") for key in FIELDS) == origin + program
@@ -238,6 +242,7 @@ select = [{ include = "a b/**" }, { exclude = "*.iso", reason = "too large" }]
 publish.last = ["dists/**", "*.html", "a b"]
 sideways = { trust = "strict", enabled = false, patience = "2.5s" }
 attributes = { owner = "mirror", group = 100, modes = "0640 750" }
+storage = { once = "reflink" }
 serve = { http = false, ftp = false, rsync = "no" }
 trace = { level = "terse", name = "mirror.h.example" }
 [[mirrors.debian.downstream]]

@@ -77,6 +77,7 @@ NAMES = "it has a-z 0-9 . _ -, the first a letter or digit, at most 63"
             '<downstream name="a" ssh="u@h" type="some"/>',
             "<downstream>: 'some' is not one of all, staged, mhop",
         ),
+        ('<storage once="always"/>', "<storage once>: 'always' is not one of no, reflink, yes"),
         ('<trace level="much"/>', "<trace level>: 'much' is not one of none, date, terse, full"),
         ("<walk/>", '<walk>: the attribute order="..." is missing'),
         ('<sideways enabled="true"/>', "<sideways enabled>: 'true' is neither yes nor no"),

@@ -344,6 +344,7 @@ class World:
     listings: Listings = field(default_factory=Listings)
     siblings: list[FakeSibling] = field(default_factory=list)
     partials: int = 0
+    neighbours: tuple[str, ...] = ()
 
     def __post_init__(self) -> None:
         for name in ("data", "state"):
@@ -394,6 +395,7 @@ class World:
             self.clock,
             caught=lambda: caught.known(self.site.state),
             listings=self.listings,
+            neighbours=lambda mirror: self.neighbours,
         )
 
     async def run(self, *, told: Told | None = None, **asked: Any) -> Report:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import hashlib
 import os
+import shutil
 import subprocess
 import tempfile
 from collections.abc import Iterator
@@ -110,3 +111,21 @@ def as_user(folder: Path) -> Iterator[None]:
     finally:
         os.seteuid(0)
         os.setegid(0)
+
+
+@contextlib.contextmanager
+def file_system(kind: str) -> Iterator[Path]:
+    """A small disk of this kind in a file; skips where it cannot be made or mounted."""
+    with tempfile.TemporaryDirectory() as folder:
+        image, place = Path(folder) / "image", Path(folder) / "disk"
+        place.mkdir()
+        with open(image, "wb") as made:
+            made.truncate(320 * 2**20)
+        make = shutil.which(f"mkfs.{kind}", path=f"{os.environ['PATH']}:/sbin:/usr/sbin")
+        commands = [[make or "", "-q", str(image)], ["mount", "-o", "loop", str(image), str(place)]]
+        if make is None or any(subprocess.run(one, capture_output=True).returncode for one in commands):
+            pytest.skip(f"no {kind} can be mounted here")
+        try:
+            yield place
+        finally:
+            subprocess.run(["umount", "-l", str(place)], check=True)

@@ -145,6 +145,7 @@ class Batches:
 
     async def _batch(self) -> None:
         """Every file of it is published, or told why not; or the pass is over, and what has begun is kept."""
+        await self._transfer.abreast.room()
         context, jobs = self._context, await self._next()
         self._open = {job.path: job for job in jobs}
         self._begun(jobs)

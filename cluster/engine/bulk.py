@@ -120,6 +120,7 @@ class Bulk:
     async def _send(self, jobs: list[Job]) -> bool:
         """False where the courier cannot go."""
         size = sum(job.entry.size or 0 for job in jobs)
+        await self._transfer.abreast.room()
         async with self._room:
             await self._room.wait_for(lambda: not self._usable or self._has_room(size))
         try:

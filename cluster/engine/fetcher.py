@@ -339,7 +339,8 @@ class Fetcher:
                 headway = Headway(int(self._pace.best), context.origin.traffic.bytes, self._before)
                 context.claims.goes(context.mirror.name, headway)
             heard_now = max(self._bulk.heard, self._batches.heard)
-            if (seen, heard) == (context.origin.traffic.bytes, heard_now):
+            waiting = self.transfer.abreast.waiting
+            if (seen, heard) == (context.origin.traffic.bytes, heard_now) and not waiting:
                 continue
             seen, heard, now = context.origin.traffic.bytes, heard_now, context.clock.monotonic()
             self._bulk.renew(now)
@@ -357,6 +358,7 @@ class Fetcher:
         while True:
             job = await self._origin.get()
             try:
+                await self.transfer.abreast.room()
                 if await self._overtaken(job):
                     continue
                 if job.claimed:

@@ -141,10 +141,14 @@ class Trailing:
                 task.add_done_callback(self._ended)
 
     def _next(self) -> str | None:
-        """Who is asked next."""
-        busy = self._rounds.values()
-        ready = self._trail.ready().items()
-        return next((site for site, files in ready if files >= ENOUGH or site not in busy), None)
+        """Who is asked next. What is urgent goes first, and always finds a place soon."""
+        busy, urgent = self._rounds.values(), self._trail.urgent()
+        others = self._trail.ready() if len(self._rounds) < TOGETHER - 1 else {}
+        for ready in (urgent, others):
+            for site, files in ready.items():
+                if files >= ENOUGH or site not in busy:
+                    return site
+        return None
 
     def _ended(self, task: asyncio.Task[None]) -> None:
         del self._rounds[task]

@@ -10,6 +10,7 @@ from functools import partial
 from itertools import groupby
 from typing import Self
 
+from cluster.engine.abreast import Abreast
 from cluster.engine.context import SMALL, Context, Job
 from cluster.engine.delta import Deltas
 from cluster.engine.gathering import pause_after
@@ -54,6 +55,7 @@ class Transfer:
         self._deltas = Deltas(context)
         self.here = Here(context)
         self._zsync = Zsync(context, self._deltas, self._progress)
+        self.abreast = Abreast(context)
         self._small: asyncio.Queue[_Small] = asyncio.Queue(QUEUE)
         self._tasks: list[asyncio.Task[None]] = []
 
@@ -413,6 +415,9 @@ class Transfer:
         if not ready:
             return
         self.here.note(ready)
+        for job, staged in ready if not here else ():
+            if staged.held.source == "origin" and staged.held.size <= steal.LARGE:
+                self.abreast.came(job.path, staged.held.size)
         changes = [Change(job.visit.path, staged.held, job.wanted.previous, staged) for job, staged in ready]
         attributes = {visit.path: visit.own for job, _ in ready if (visit := job.visit).own is not None}
         await self._context.batcher.add_all(changes, partial(self._published, ready, here), attributes)
@@ -439,6 +444,8 @@ class Transfer:
             self._arrived(job)
         if any(outcomes):
             for (job, _), error in zip(ready, outcomes, strict=True):
+                if error is not None:
+                    self.abreast.forget(job.path)
                 if error is not None and not self._context.look_again(job.visit, error):
                     self._context.fail(job.visit, job.entry.name, str(error))
             self._settle([job for (job, _), error in zip(ready, outcomes, strict=True) if error is not None])

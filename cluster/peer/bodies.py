@@ -11,7 +11,7 @@ from collections.abc import Callable, Mapping, Sequence
 
 from aiohttp import web
 
-from cluster.model import Claim, Held, Kind
+from cluster.model import Claim, Held, Kind, join
 from cluster.peer import bundlewire, ranges
 from cluster.peer.arriving import count, part_here
 from cluster.peer.claims import Claims
@@ -38,11 +38,20 @@ class Bodies:
 
     async def file(self, request: web.Request) -> web.StreamResponse:
         query = Query(request)
-        reader = await self._shared.reader(request, query.text("mirror"))
-        opened = await open_file(reader, query.path("path"))
+        mirror, path = query.text("mirror"), query.path("path")
+        reader = await self._shared.reader(request, mirror)
+        opened = await open_file(reader, path)
         if opened is None:
             raise web.HTTPNotFound
         descriptor, held = opened
+        uncopied = self._claims.uncopied(mirror)
+
+        def sent(at: int) -> None:
+            now = self._clock()
+            uncopied.reads(now)
+            if at == held.size and not first:
+                uncopied.copied(path, now)
+
         with contextlib.ExitStack() as unsent:
             unsent.callback(os.close, descriptor)
             tag = f'"{held.sha256.hex()}"' if held.sha256 else '""'
@@ -59,7 +68,7 @@ class Bodies:
             response.content_length = end - first
             await response.prepare(request)
             unsent.pop_all()
-        await delivered(request, self._sender.file(response, request, descriptor, first, end))
+        await delivered(request, self._sender.file(response, request, descriptor, first, end, sent))
         return response
 
     async def part(self, request: web.Request) -> web.StreamResponse:
@@ -115,7 +124,15 @@ class Bodies:
             await response.write(bundlewire.last(0))
         else:
             files = [one for one in wanted if one[0] in told]
-            await delivered(request, self._sender.bundle(response, request, reader, files))
+            paths = {place: join(directory, record.name) for place, directory, record in files}
+            uncopied = self._claims.uncopied(asked.mirror)
+
+            def sent(places: Sequence[int]) -> None:
+                now = self._clock()
+                for place in places:
+                    uncopied.copied(paths[place], now)
+
+            await delivered(request, self._sender.bundle(response, request, reader, files, sent))
         return response
 
     def _fetched(self, asked: bundlewire.Question) -> dict[int, Claim]:

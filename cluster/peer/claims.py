@@ -11,6 +11,7 @@ from dataclasses import dataclass, field
 from cluster.model import Claim, Row
 from cluster.peer.arriving import Arriving
 from cluster.peer.heard import MAX_CLAIMS, Heard
+from cluster.peer.uncopied import Uncopied
 from cluster.plan.slow import Headway, done_without
 
 RETOLD = 0.5  # s between two words about the progress of one fetch: well below every patience
@@ -63,6 +64,7 @@ class Claims:
     _dirty: dict[tuple[str, bytes, Part], None] = field(default_factory=dict)
     _cleared: dict[str, None] = field(default_factory=dict)
     _went: dict[str, Headway] = field(default_factory=dict)
+    _uncopied: dict[str, Uncopied] = field(default_factory=dict)
     _told: int = 0
 
     # -- the engine
@@ -136,9 +138,14 @@ class Claims:
         """The siblings that our pass does as if they were not there: they are too slow for it."""
         return done_without(self.going.get(mirror), self.heard.going(mirror))
 
+    def uncopied(self, mirror: str) -> Uncopied:
+        """What came from the origin in this pass and no sibling has read yet."""
+        return self._uncopied.setdefault(mirror, Uncopied())
+
     def clear(self, mirror: str) -> None:
         """The pass over this mirror has ended: nothing is being fetched."""
         self.arriving.clear(mirror)
+        self._uncopied.pop(mirror, None)
         self.going.pop(mirror, None)
         self._went.pop(mirror, None)
         gone = self._mirrors.pop(mirror, {})

@@ -88,6 +88,10 @@ class Heard:
         among them."""
         return {site: known.going[mirror] for site, known in self._sites.items() if mirror in known.going}
 
+    def passing(self, mirror: str) -> bool:
+        """Whether a sibling is fetching anything of a mirror."""
+        return any(known.claims.get(mirror) or mirror in known.going for known in self._sites.values())
+
     # -- hearing
 
     def begin(self, site: str) -> None:

@@ -79,9 +79,10 @@ class Sender:
         request: web.Request,
         reader: Reader,
         files: Sequence[tuple[int, bytes, Held]],
+        told: Callable[[Sequence[int]], None],
     ) -> None:
         """The bodies of these files (place, directory, record), then how many they were. The next group is
-        read while one is being written."""
+        read while one is being written. `told` has the places of those that were sent."""
         sent = 0
         groups = _groups(files)
         reading = self._reading(reader, next(groups, None))
@@ -90,6 +91,7 @@ class Sender:
             reading = self._reading(reader, next(groups, None))
             if found:
                 await write(response, request, bundlewire.group(found))
+                told([place for place, _ in found])
             sent += len(found)
         await write(response, request, bundlewire.last(sent))
 

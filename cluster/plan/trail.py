@@ -11,7 +11,7 @@ Pure. Everything here is a shortcut: what is forgotten for want of room comes in
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Generic, TypeVar
 
@@ -95,16 +95,21 @@ class Trail(Generic[Where]):
 
     def ready(self) -> dict[str, int]:
         """For how many files somebody can be asked, whoever has the most first."""
-        counts = {site: len(ready) for site, ready in self._ready.items()}
-        return dict(sorted(counts.items(), key=lambda one: (-one[1], one[0])))
+        return _most_first({site: len(ready) for site, ready in self._ready.items()})
+
+    def urgent(self) -> dict[str, int]:
+        """The same, of those that this site would have to fetch if that one died."""
+        return _most_first({site: len(ready.first) for site, ready in self._ready.items() if ready.first})
 
     def take(self, site: str, files: int, size: int) -> Sequence[tuple[Where, Wanted]]:
-        """What to ask a sibling for: up to so many files and about so many bytes. It is forgotten here."""
+        """What to ask a sibling for: up to so many files and about so many bytes; what is urgent by itself.
+        It is forgotten here."""
         ready = self._ready.get(site, _Ready())
+        queue = ready.first or ready.then
         taken: list[tuple[Where, Wanted]] = []
         total = 0
-        while len(ready) and len(taken) < files and total < size:
-            taken.append((ready.first or ready.then).popleft())
+        while queue and len(taken) < files and total < size:
+            taken.append(queue.popleft())
             total += taken[-1][1].entry.size or 0
         if not len(ready):
             self._ready.pop(site, None)
@@ -113,3 +118,7 @@ class Trail(Generic[Where]):
     def __repr__(self) -> str:
         ready = sum(map(len, self._ready.values()))
         return f"<Trail {sum(self._counts.values())} left, {self._names} told, {ready} ready>"
+
+
+def _most_first(counts: Mapping[str, int]) -> dict[str, int]:
+    return dict(sorted(counts.items(), key=lambda one: (-one[1], one[0])))

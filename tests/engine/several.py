@@ -6,12 +6,14 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncIterator, Sequence
+from contextlib import asynccontextmanager
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 from cluster.engine.passes import run_pass
 from cluster.engine.report import Report
-from cluster.model import Offered, Order, Sideways, join
+from cluster.model import Offer, Offered, Order, Sideways, join
+from cluster.origin.base import Body, Want
 from cluster.peer import client
 from cluster.peer.client import Bodies, Wish
 from tests.engine.world import FakeSibling, Told, World
@@ -26,6 +28,8 @@ class Neighbour(FakeSibling):
     def __init__(self, name: str, other: World) -> None:
         super().__init__(name)
         self._other = other
+        self.sends = asyncio.Event()  # bodies of small files
+        self.sends.set()
 
     def _look(self, directories: set[bytes]) -> None:
         now = self._other.clock.monotonic()
@@ -46,7 +50,20 @@ class Neighbour(FakeSibling):
     ) -> AsyncIterator[client.Told | Bodies]:
         self._look({wish.directory for wish in wishes})
         async for part in super().bundle(mirror, wishes, patience):
+            if isinstance(part, Bodies) and part.files:
+                await self.sends.wait()
             yield part
+            for place, _ in part.files if isinstance(part, Bodies) else ():
+                self._copied(mirror, join(wishes[place].directory, wishes[place].entry.name))
+
+    @asynccontextmanager
+    async def read(self, mirror: str, path: bytes, offer: Offer, want: Want) -> AsyncIterator[Body]:
+        async with super().read(mirror, path, offer, want) as body:
+            yield body
+        self._copied(mirror, path)
+
+    def _copied(self, mirror: str, path: bytes) -> None:
+        self._other.claims.uncopied(mirror).copied(path, self._other.clock.monotonic())
 
 
 class Publications(Told):

@@ -11,6 +11,7 @@ import pytest
 
 from cluster.engine.report import Report
 from cluster.model import Kind, split
+from cluster.peer import uncopied
 from cluster.plan.order import owner
 from tests.engine.several import Several
 
@@ -159,3 +160,44 @@ async def test_what_a_sibling_told_and_does_not_have_comes_in_its_stage(several:
     assert {report.outcome for report in reports} == {"complete"}
     several.worlds["kent"].equal()
     assert not liar.delivered
+
+
+def without_copies(
+    several: Several, monkeypatch: pytest.MonkeyPatch, *, idle: float
+) -> dict[str, asyncio.Task[Report]]:
+    """Passes of all, while nobody sends anything to siblings."""
+    monkeypatch.setattr(uncopied, "IDLE", idle)
+    monkeypatch.setattr(uncopied, "LEAST", 20_000)
+    monkeypatch.setattr(uncopied, "LONGEST", LONG)
+    for seen in several.seen.values():
+        for neighbour in seen.values():
+            neighbour.sends.clear()
+    return {name: asyncio.create_task(several.one_pass(name)) for name in several.names}
+
+
+async def test_nobody_fetches_far_ahead_of_what_the_others_copy(
+    several: Several, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    passes = without_copies(several, monkeypatch, idle=LONG)
+    everybody = [world.claims for world in several.worlds.values()]
+    await until(lambda: all(claims.uncopied("deb").waited for claims in everybody), list(passes.values()))
+    assert len(fetched(several)) < FOLDERS * FILES / 2
+    for seen in several.seen.values():
+        for neighbour in seen.values():
+            neighbour.sends.set()
+    for name, its_pass in passes.items():
+        assert (await its_pass).outcome == "complete"
+        several.worlds[name].equal()
+    assert len(several.read()) == FOLDERS * FILES
+
+
+async def test_siblings_that_copy_nothing_hold_nobody_up(
+    several: Several, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    passes = without_copies(several, monkeypatch, idle=0.2)
+    await until(lambda: len(fetched(several)) == FOLDERS * FILES, list(passes.values()))
+    for seen in several.seen.values():
+        for neighbour in seen.values():
+            neighbour.sends.set()
+    for its_pass in passes.values():
+        assert (await its_pass).outcome == "complete"

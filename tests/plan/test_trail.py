@@ -57,7 +57,10 @@ def test_what_this_site_would_inherit_is_asked_for_first() -> None:
     trail.left(b"b", "", "oslo", [wanted(b"4")], next_in_rank=True)
     trail.told("oslo", b"a", [b"2"])
     assert trail.ready() == {"oslo": 4}
-    assert names(trail.take("oslo", 3, 100)) == [b"3", b"4", b"1"]
+    assert trail.urgent() == {"oslo": 2}
+    assert names(trail.take("oslo", 3, 100)) == [b"3", b"4"]
+    assert trail.urgent() == {}
+    assert names(trail.take("oslo", 1, 100)) == [b"1"]
     assert names(trail.take("oslo", 3, 100)) == [b"2"]
     assert trail.ready() == {}
 

@@ -613,6 +613,7 @@ class Mirror:
     delete: Deletion = field(default_factory=Deletion)
     sideways: Sideways = field(default_factory=Sideways)
     last: tuple[str, ...] = ()  # patterns: published after everything else
+    lists: tuple[str, ...] = ()  # kinds of lists of everything that are published beside the tree
     repositories: tuple[Repository, ...] = ()
     attributes: Attributes = field(default_factory=Attributes)
     storage: Storage = field(default_factory=Storage)

@@ -229,10 +229,11 @@ def _layer(root: etree._Element, source: Source, problems: Problems) -> Layer:
 def _group(out: Layer, element: etree._Element, rule: Grammar, source: Source, problems: Problems) -> None:
     """The attributes and the children of one element, such as `<limits>`."""
     tag, where, label = str(element.tag), source.at(element), _label(element)
-    if tag in _ALWAYS:
+    silent = tag == "publish" and "lists" in element.attrib and "last" not in element.attrib
+    if tag in _ALWAYS and not (silent and not len(element)):
         _many(out, _ALWAYS[tag], where, label)
     for name, raw in _item(element, rule, source).fields.items():
-        if tag == "publish":
+        if tag == "publish" and name == "last":
             for word in [w for w in raw.text.split(" ") if w] or [""]:
                 pattern = Raw(word, raw.where, raw.label)
                 item = Item("last", {"pattern": pattern}, raw.where, raw.label)

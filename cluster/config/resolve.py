@@ -124,6 +124,7 @@ def mirror(
         order=settings["walk.order"].value,
         select=selection(settings, site),
         last=settings["publish.last"].value,
+        lists=settings["publish.lists"].value,
         downstreams=settings["downstream"].value,
         repositories=settings["repository"].value,
         sites=tuple(sorted(set(settings["sites"].value or sites))),

@@ -116,7 +116,7 @@ def _or(word: str, meaning: object, field: Field) -> Field:
 
 def _optional(field: Field) -> Field:
     """Shown as `-` where it is not set."""
-    return replace(field, show=lambda v: "-" if v is None or v == "" else field.show(v))
+    return replace(field, show=lambda v: "-" if v is None or v in ("", ()) else field.show(v))
 
 
 YES = Field(words.yes, lambda v: "yes" if v else "no")
@@ -171,6 +171,7 @@ FIELDS: Mapping[str, Field] = {
     "schedule.webhook": SECRET,
     "schedule.paused": YES,
     "walk.order": _choice(Order, *Order),
+    "publish.lists": _optional(Field(words.lists, " ".join)),
     "limits.connections": _whole(1, 64),
     "limits.bandwidth": _or("unlimited", None, RATE),
     "limits.shared": YES,
@@ -591,6 +592,7 @@ def built_in(key: str) -> object:
         "downstream": "downstreams",
         "walk.order": "order",
         "publish.last": "last",
+        "publish.lists": "lists",
         "repository": "repositories",
     }.get(key)
     if whole or not group:

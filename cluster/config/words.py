@@ -18,6 +18,7 @@ from cluster.model import checked_path
 from cluster.plan.pattern import Expression, Pattern, variables
 
 RSYNC = ("rsync", "rsyncs", "rsync+ssh")  # from a daemon, from one behind TLS, by ssh
+LISTED = ("ls-lR", "fullfiletimelist")  # lists of everything that are published
 READABLE = ("http", "https", "ftp", "ftps", "file", *RSYNC)  # origins that are read
 MAX_TEXT = 4000
 
@@ -102,6 +103,17 @@ def relative_path(text: str) -> bytes:
 def index(text: str) -> str:
     """The path of a list of the whole tree at its origin, or `auto`."""
     return text if text == "auto" else relative_path(text).decode()
+
+
+def lists(text: str) -> tuple[str, ...]:
+    """Kinds of lists that a mirror publishes."""
+    found = tuple(dict.fromkeys(text.split()))
+    if not found:
+        raise ValueError(f"is empty; write one or more of {', '.join(LISTED)}")
+    for word in found:
+        if word not in LISTED:
+            raise ValueError(f"{quoted(word)} is not one of {', '.join(LISTED)}")
+    return found
 
 
 def pattern(text: str) -> str:

@@ -12,6 +12,7 @@ from contextlib import AsyncExitStack
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
+from cluster.daemon.lists import list_held
 from cluster.daemon.parts import Events, log_report, require_folders, surroundings
 from cluster.daemon.sharing import Sharing
 from cluster.daemon.tracing import trace_pass
@@ -75,6 +76,7 @@ async def foreground_pass(
             log_report(report, scope)
             if not dry:
                 await trace_pass(site, mirror, scope, report, "by hand")
+                await list_held(site, mirror, scope, report)
             report.notes += _unheard(siblings, mirror)
             return report.as_json()
         except asyncio.CancelledError:

@@ -8,6 +8,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
 
+from cluster.daemon.lists import list_held
 from cluster.daemon.parts import Events, log_report, surroundings
 from cluster.daemon.tracing import trace_pass
 from cluster.engine.passes import run_pass
@@ -87,6 +88,7 @@ class Runner:
             del self._running[name]
         log_report(report, scope)
         await trace_pass(self._site, mirror, scope, report, self._reason(name))
+        await list_held(self._site, mirror, scope, report)
         for watcher in watchers:
             if not watcher.result.done():
                 watcher.result.set_result(report.as_json())

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import os
 from http import HTTPStatus
 from typing import Any
@@ -11,6 +12,7 @@ from aiohttp import web
 
 from cluster.errors import UnsafeName
 from cluster.model import Held, Mirror, checked_name, checked_path, href, shown
+from cluster.store import lists
 from cluster.store.mirror import Reader
 from cluster.web.context import Context
 from cluster.web.directory import JSON_PAGE, PAGE, Asked, directory_facts, origin_link, printable
@@ -80,8 +82,9 @@ class PublicTree:
     ) -> web.StreamResponse | tuple[int, Held]:
         found = await resolve(reader, path)
         if found is None:
-            trace = await own_trace(self._context.site, mirror, path)
-            return trace or await self._absent(request, mirror, reader, path)
+            ours = await own_trace(self._context.site, mirror, path)
+            ours = ours or await asyncio.to_thread(lists.opened, mirror, self._context.site, path)
+            return ours or await self._absent(request, mirror, reader, path)
         if found.directory:
             if not slash:
                 return _redirect(request, b"/".join(filter(None, (base, path))))

@@ -104,6 +104,10 @@ def test_an_absurd_word_is_nothing_or_one_line_that_names_its_element(folder, ki
 @pytest.mark.parametrize(
     ("inside", "error"),
     [
+        (
+            '<publish lists="ls-lR RECENT"/>',
+            "<publish lists>: 'RECENT' is not one of ls-lR, fullfiletimelist",
+        ),
         ('<publish last="pool/${arch"/>', "<publish last>: not a pattern: pool/${arch: '${' without '}'"),
         ('<select><exclude pattern="${a"/></select>', "<exclude>: ${a: '${' without '}'"),
         ('<select><exclude regex="^${a/"/></select>', "<exclude>: ^${a/: '${' without '}'"),

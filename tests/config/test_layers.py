@@ -117,7 +117,7 @@ FULL = f"""
 <delete hold-files="1" hold-share="2.5%" sightings="3" grace="1h30m" emptied-after="2h" trash="1d" window="2d"
         window-share="4%"/>
 <sideways trust="strict" enabled="no" patience="2.5s"/>
-<publish last="dists/** *.html"><last pattern="a b"/></publish>
+<publish last="dists/** *.html" lists="fullfiletimelist ls-lR"><last pattern="a b"/></publish>
 <attributes owner="mirror" group="100" modes="0640 750"/>
 <sites><site name="oslo"/><site name="kent"/></sites>
 <storage once="reflink"/>
@@ -192,6 +192,7 @@ def test_every_setting_reaches_the_model(folder):
         delete=Deletion(1, 0.025, 3, 5400, 7200, 86_400, 172_800, 0.04),
         sideways=Sideways(Trust.STRICT, False, 2.5),
         last=("dists/**", "*.html", "a b"),
+        lists=("fullfiletimelist", "ls-lR"),
         repositories=(
             Repository("apt", keyring=f"{beside}/keys/debian.gpg"),
             Repository("plain-digests", b"images"),
@@ -240,6 +241,7 @@ def test_the_same_settings_in_toml_mean_the_same(folder):
 walk.order = "backward"
 select = [{ include = "a b/**" }, { exclude = "*.iso", reason = "too large" }]
 publish.last = ["dists/**", "*.html", "a b"]
+publish.lists = "fullfiletimelist ls-lR"
 sideways = { trust = "strict", enabled = false, patience = "2.5s" }
 attributes = { owner = "mirror", group = 100, modes = "0640 750" }
 storage = { once = "reflink" }
@@ -315,3 +317,11 @@ def test_an_unknown_mirror_or_site_gets_a_suggestion(folder):
         explain(str(folder.root), "debain")
     with pytest.raises(UsageError, match=r"^'kant': no such site; did you mean kent\?$"):
         folder.load("kant")
+
+
+def test_asking_for_lists_says_nothing_of_what_is_published_last(folder):
+    folder.write("config/cluster.toml", 'name = "t"\n[defaults.mirror.publish]\nlast = ["dists/**"]\n')
+    folder.mirror("debian", '<publish lists="ls-lR"/>')
+    folder.site("oslo")
+    mirror = folder.load().mirrors["debian"]
+    assert (mirror.last, mirror.lists) == (("dists/**",), ("ls-lR",))

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import subprocess
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -13,7 +14,8 @@ from hypothesis import strategies as st
 
 from cluster.errors import IncompleteListing, NotAListing
 from cluster.listing import bulk
-from cluster.model import DAY, MINUTE, SECOND, Kind, Listing, Stamp
+from cluster.listing.bulk.write import LsLR, TimeList
+from cluster.model import DAY, MINUTE, SECOND, Held, Kind, Listing, Stamp
 
 NOW = 1_764_000_000 * SECOND  # 2025-11-24 16:00 UTC
 AT = 1_700_000_040  # 2023-11-14 22:14:00 UTC
@@ -265,3 +267,48 @@ def test_whatever_arrives_is_a_list_or_refused(lines: list[bytes]) -> None:
                 bulk.read(form.name, piece.rows, now=NOW, limit=100, path="x")
         except (NotAListing, IncompleteListing):
             continue
+
+
+def test_what_we_list_is_what_ls_prints(tree: Path) -> None:
+    """But for owners, the number of links, the size of a directory and the sum of blocks."""
+    form, text = LsLR(), b""
+    for folder, _, _ in sorted(os.walk(os.fsencode(tree))):
+        path = os.path.relpath(folder, os.fsencode(tree)).removeprefix(b".")
+        text += form.directory(path, [held(folder, name) for name in sorted(os.listdir(folder))])
+    ours, theirs = told(text), told(printed(tree, "ls", "-lR", "--time-style=long-iso"))
+    assert {d: [replace(e, uid=None, gid=None) for e in found.entries] for d, found in ours.items()} == {
+        d: [replace(e, uid=None, gid=None) for e in found.entries] for d, found in theirs.items()
+    }
+
+
+def held(folder: bytes, name: bytes) -> Held:
+    told = os.lstat(os.path.join(folder, name))
+    kinds = {0o4: Kind.DIRECTORY, 0o10: Kind.FILE, 0o12: Kind.SYMLINK}
+    kind = kinds[told.st_mode >> 12]
+    target = os.readlink(os.path.join(folder, name)) if kind is Kind.SYMLINK else None
+    mode = None if kind is Kind.SYMLINK else told.st_mode & 0o777
+    return Held(name, kind, told.st_size, mtime=Stamp(told.st_mtime_ns), mode=mode, target=target)
+
+
+HELD = st.builds(
+    Held,
+    NAME.filter(lambda name: not name.startswith(b" ")),
+    st.just(Kind.FILE),
+    st.integers(0, 2**50),
+    mtime=st.none() | st.builds(Stamp, st.integers(-(2**62), 2**62)),
+    mode=st.none() | st.integers(0, 0o777),
+)
+
+
+@given(st.lists(HELD, max_size=5, unique_by=lambda one: one.name))
+def test_what_we_list_is_read_as_it_is_held(names: list[Held]) -> None:
+    names.sort(key=lambda one: one.name)
+    found = told(LsLR().directory(b"", names))[b""]
+    assert [(e.name, e.size, e.mode) for e in found.entries] == [
+        (one.name, one.size, 0o777 if one.mode is None else one.mode) for one in names
+    ]
+    form = TimeList()
+    again = told(form.head + form.directory(b"", names) + form.tail)
+    assert [(e.name, e.size) for listing in again.values() for e in listing.entries] == [
+        (one.name, one.size) for one in names
+    ]

@@ -257,9 +257,11 @@ def print_budgets(budgets: list[dict[str, Any]], say: Say) -> None:
 def _remarks(facts: dict[str, Any]) -> list[str]:
     """What an operator wants to know of the whole mirror, a line each."""
     lines = [f"why: {facts['reason']}"] if facts.get("reason") else []
-    for one in facts.get("origins", ()):
+    origins = facts.get("origins", ())
+    for one in origins:
         if one["failures"]:
-            later = f"; others are asked before it until {when(one['again'])}" if one["again"] else ""
+            behind = one["again"] and len(origins) > 1
+            later = f"; others are asked before it until {when(one['again'])}" if behind else ""
             lines.append(f"origin {one['url']}: {one['error']}{later}")
         elif one["behind"] is not None:
             lines.append(f"origin {one['url']}: not followed since {when(one['behind'])}: {one['error']}")
@@ -290,7 +292,10 @@ def print_directory(facts: dict[str, Any], say: Say) -> None:
     """A directory for people: when it was compared, what it holds, what is missing from it and why."""
     compared, totals = facts["compared"], facts["totals"]
     say(f"{facts['mirror']} at {facts['site']}: {facts['path'] or '/'}")
-    say(f"  compared {when(compared['at'])} with {compared['origin'] or 'no origin yet'}")
+    if compared["at"] is None:
+        say("  never compared yet")
+    else:
+        say(f"  compared {when(compared['at'])} with {compared['origin'] or 'no origin yet'}")
     say(f"  {totals['files']} files, {totals['bytes']} bytes, {totals['directories']} directories below")
     if facts["held"]:
         say(f"  deletions of {facts['held']} files are held: `sideways deletions` shows them")

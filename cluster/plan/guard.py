@@ -95,7 +95,7 @@ def _root_emptied(due: Sequence[Candidate]) -> str:
     for candidate in due:
         emptied = candidate.emptied
         if emptied and b"/" not in candidate.path and (emptied.listed == 0 or emptied.names >= EMPTIED):
-            return f"the root of the mirror lost all {emptied.names} names"
+            return f"the root of the mirror lost all {emptied.names} names, which needs an operator's word"
     return ""
 
 
@@ -116,13 +116,13 @@ def _too_many_lately(files: int, stock: Stock, policy: Deletion) -> str:
     if files and together > policy.hold_files and together > _exact(policy.window_share) * of:
         return (
             f"{together} of {of} files ({_percent(together, of)}) within {policy.window / 86400:g} days, "
-            f"more than {float(_exact(policy.window_share) * 100):g} %"
+            f"more than window-share, {float(_exact(policy.window_share) * 100):g} %"
         )
     return ""
 
 
 def _limits(policy: Deletion) -> str:
-    return f"{policy.hold_files} files and {float(_exact(policy.hold_share) * 100):g} %"
+    return f"hold-files, {policy.hold_files}, and hold-share, {float(_exact(policy.hold_share) * 100):g} %"
 
 
 def _exact(share: float) -> Fraction:

@@ -61,7 +61,7 @@ class Walker:
         self.groups: dict[str, list[int]] = {}  # hard-link groups: [names at the origin, names seen]
         self.directories = 0
         self.entries = 0
-        self.looked_files = self.looked_skipped = 0  # recorded in what was visited because it was due
+        self.looked_files = self.looked_skipped = 0  # recorded in what was due: visited, or found gone
 
     def start(
         self,
@@ -344,6 +344,9 @@ class Walker:
         context, files = self._context, self._context.report.files
         if difference.missing or difference.waiting:
             visit.agrees = False
+        for name in difference.missing if self._due else ():
+            if view.held[name].kind is Kind.DIRECTORY:  # nobody visits what is below it
+                self.looked_files += (await context.store.totals(join(visit.path, name))).files
         files.unchanged += difference.unchanged
         files.skipped += len(difference.skipped)
         if difference.waiting:

@@ -104,6 +104,19 @@ async def test_what_the_sibling_has_just_fetched_is_looked_at_here_and_what_it_m
     assert b"pool/0/3" in world.memory.asked("listing")
 
 
+async def test_what_is_below_a_directory_that_is_gone_counts_once(world: World, beside: World) -> None:
+    for one in (world, beside):
+        one.mirror = replace(one.mirror, delete=Deletion(sightings=2, grace=0.0, emptied_after=0.0))
+    world.memory.remove(b"pool/0")
+    await goes(beside)
+    report = await world.run()
+    assert (report.followed, report.files.waiting, report.files.unchanged) == ("oslo", 20, 40)
+    await goes(beside)
+    report = await world.run()
+    assert (report.followed, report.files.deleted, report.files.unchanged) == ("oslo", 20, 40)
+    world.equal()
+
+
 async def test_that_a_sibling_lacks_something_is_no_reason_to_delete_it(world: World, beside: World) -> None:
     world.memory.remove(b"pool/0/3/file3")
     await goes(beside)

@@ -14,6 +14,8 @@ from cluster.config.expiry import ending
 from cluster.config.settings import MOMENTS, shown_rule
 from cluster.model import Cluster, Mirror, Once, OriginSpec, Rule, Site, shown
 from cluster.plan.unreached import unreached
+from cluster.repository.base import MAX_KEYRING
+from cluster.repository.keyring import problem
 
 MANY_RULES = 300  # of one mirror; more are not compared with each other
 NEVER_SHARED = frozenset(("ext2", "ext3", "ext4", "tmpfs", "vfat", "exfat", "jfs", "reiserfs"))
@@ -48,6 +50,16 @@ def warnings(cluster: Cluster, site: str | None = None, *, now: float = 0.0) -> 
             "running as root: files get their owners, but a mistake costs more; a user of its own is safer"
         )
     return list(dict.fromkeys(out))
+
+
+def _no_keyring(path: str, *, pem: bool) -> str:
+    """Why nothing can be checked with this file."""
+    try:
+        with open(path, "rb") as file:
+            keys = file.read(MAX_KEYRING + 1)
+    except OSError as error:
+        return f"cannot be read: {(error.strerror or str(error)).lower()}"
+    return "is larger than any" if len(keys) > MAX_KEYRING else problem(keys, pem=pem)
 
 
 def _ignored(root: str) -> Iterator[str]:
@@ -92,6 +104,8 @@ def _mirror(mirror: Mirror) -> Iterator[str]:
             yield f"{label}: no keyring: whoever can change the origin's files can change its digests as well"
         elif not os.path.isfile(repository.keyring):
             yield f"{label}: keyring {repository.keyring} is not on this machine"
+        elif wrong := _no_keyring(repository.keyring, pem=repository.type == "alpine"):
+            yield f"{label}: keyring {repository.keyring}: {wrong}"
     if all(origin.paused for origin in mirror.origins):
         yield "every origin is paused"
     yield from _strange(mirror)

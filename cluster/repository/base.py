@@ -15,6 +15,7 @@ from cluster.errors import Contradicted
 from cluster.model import shown, value
 
 MAX_ROOT = 64 * 2**20  # bytes of a root; 30 MB are seen (the first page of PyPI), InRelease has 0.2
+MAX_KEYRING = 64 * 2**20  # bytes; Debian's of all its developers has 30 MB, that of its archive 0.06
 MAX_SIZE = 2**50  # bytes that a file may be said to have; no file system holds more in one
 
 STRONG = frozenset({"sha256", "sha384", "sha512", "blake2b", "sha3_256", "sha3_512"})
@@ -122,6 +123,11 @@ class Format(Protocol):
     @property
     def name(self) -> str:
         """The type as descriptors call it: `apt`."""
+
+    @property
+    def dated(self) -> bool:
+        """Whether a root that says nothing of its age is as old as its file: mirrors of this type keep
+        times."""
 
     def root_part(self, path: bytes) -> bytes | None:
         """The name of the group that a file of this path belongs to, None for what is no part of a root."""

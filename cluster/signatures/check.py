@@ -6,9 +6,8 @@ import os
 
 from cluster.errors import BadSignature, Unverifiable
 from cluster.model import shown, value
+from cluster.repository.base import MAX_KEYRING
 from cluster.signatures import gpgv, rsa
-
-MAX_KEYRING = 16 * 2**20  # bytes; Debian's whole keyring of developers has 30, that of its archive 0.06
 
 
 @value

@@ -7,10 +7,7 @@ accepted.
 
 from __future__ import annotations
 
-import base64
-import binascii
 import os
-import re
 import subprocess
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
@@ -18,14 +15,10 @@ from contextlib import ExitStack, contextmanager
 from cluster.errors import BadSignature, Malformed, Unverifiable
 from cluster.model import shown
 from cluster.repository.cleartext import text_of
+from cluster.repository.keyring import binary
 
 PATIENCE = 60.0  # s; gpgv needs 0.01
 
-_ARMOR = re.compile(
-    rb"-----BEGIN PGP PUBLIC KEY BLOCK-----\r?\n(?:[^\n]*\r?\n)*?\s*\n(.*?)(?:\r?\n=[A-Za-z0-9+/]{4})?\s*\n"
-    rb"-----END PGP PUBLIC KEY BLOCK-----",
-    re.DOTALL,
-).findall
 _VERDICTS = frozenset({"NEWSIG", "GOODSIG", "BADSIG", "EXPSIG", "EXPKEYSIG", "REVKEYSIG", "ERRSIG"})
 _REASONS = {
     "BADSIG": "its signature is wrong: the content is not what was signed",
@@ -72,15 +65,10 @@ def _within(path: bytes, body: bytes) -> bytes | None:
 
 def _binary(path: bytes, keys: bytes) -> bytes:
     """Keys without their armor, which gpgv cannot read."""
-    if b"-----BEGIN PGP PUBLIC KEY BLOCK-----" not in keys:
-        return keys
     try:
-        blocks = [base64.b64decode(b"".join(block.split()), validate=True) for block in _ARMOR(keys)]
-    except binascii.Error:
-        blocks = []
-    if not blocks:
-        raise Unverifiable(shown(path), "the keyring's armored keys are damaged")
-    return b"".join(blocks)
+        return binary(keys)
+    except ValueError as error:
+        raise Unverifiable(shown(path), f"the keyring: {error}") from None
 
 
 @contextmanager

@@ -373,6 +373,23 @@ def test_what_is_valid_and_will_not_work_is_told(folder):
     assert any("running as root" in line for line in told) == (os.geteuid() == 0)
 
 
+def test_a_keyring_without_a_key_is_told(folder):
+    beside = folder.root / "config/mirrors"
+    (beside / "page.gpg").write_text("<html>404 Not Found</html>")
+    (beside / "alpine.pem").write_text("-----BEGIN PUBLIC KEY-----\nTUlJ\n-----END PUBLIC KEY-----\n")
+    kinds = {"apt": "page.gpg", "alpine": "alpine.pem", "yum": "none.gpg", "arch": "alpine.pem"}
+    below = [f'<repository type="{t}" path="{t}" keyring="{ring}"/>' for t, ring in kinds.items()]
+    folder.site("kent")
+    folder.mirror("m", "".join(below))
+    told = [line for line in warnings(folder.load(), "kent") if line.startswith("config/")]
+    label, junk = "config/mirrors/m.xml: ", "is no keyring: neither OpenPGP's packets nor armored keys"
+    assert told == [
+        f"{label}apt repository /apt: keyring {beside}/page.gpg: {junk}",
+        f"{label}yum repository /yum: keyring {beside}/none.gpg is not on this machine",
+        f"{label}arch repository /arch: keyring {beside}/alpine.pem: {junk}",
+    ]
+
+
 def test_what_sharing_an_origin_does_not_do_is_told(folder):
     folder.site("kent", peer=peer("kent"))
     folder.site("oslo")

@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, BinaryIO
 
 from cluster.engine.context import Context, Stage, Visit
 from cluster.errors import BadSignature, NotAListing, Vanished
-from cluster.model import SECOND, Entry, Facts, Held, Kind, Listing, join, shown, split
+from cluster.model import SECOND, Entry, Facts, Held, Kind, Listing, Stamp, join, shown, split
 from cluster.origin.base import Want
 from cluster.plan.compare import Evidence, Wanted, answer, fetched, validator
 from cluster.repository.base import MAX_ROOT, STRONG, Format, Group, Named, Order, Role, Root, to_read
@@ -84,6 +84,9 @@ class Candidates:
         if spec is not None and spec.keyring is not None and group.signatures:
             texts = await asyncio.to_thread(_signed, group, bodies, spec.keyring)
         root, *others = [form.read_root(path, text) for path, text in texts.items()]
+        if form.dated and root.order is None:
+            times = {join(directory, held.name): held.mtime for directory, held, _ in kept}
+            root, *others = [_dated(one, times[root.path]) for one in (root, *others)]
         for other in others:
             if (set(other.named), other.order) != (set(root.named), root.order):
                 raise Unsettled(f"{shown(other.path)} does not say what {shown(root.path)} says")
@@ -350,6 +353,12 @@ def _signed(group: Group, bodies: Mapping[bytes, bytes], keyring: str) -> dict[b
     if not texts:
         raise BadSignature(shown(group.read[0]), "there is no signature of it")
     return texts
+
+
+def _dated(root: Root, at: Stamp | None) -> Root:
+    """With the time that the origin tells of its file, where that is told to the second."""
+    exact = at is not None and at.precision <= SECOND
+    return replace(root, order=Order("mtime", at.ns // SECOND)) if at is not None and exact else root
 
 
 def _known(path: bytes, role: Role, turn: int, body: bytes) -> Name:

@@ -29,6 +29,7 @@ class Alpine:
     """Each APKINDEX is a root and its own index."""
 
     name = "alpine"
+    dated = True
 
     def root_part(self, path: bytes) -> bytes | None:
         return path if path.rpartition(b"/")[2] == _INDEX else None

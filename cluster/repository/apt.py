@@ -42,6 +42,7 @@ class Apt:
     """A tree with `dists/`, or a flat one: a Release beside its Packages."""
 
     name = "apt"
+    dated = False
 
     def root_part(self, path: bytes) -> bytes | None:
         """The suite's directory. A Release beside one Packages, as older archives have it, is no root."""

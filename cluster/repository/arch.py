@@ -1,7 +1,8 @@
 """pacman's repositories: `NAME.db`, a tar archive with a `desc` for each package, written by repo-add.
 
-The packages are beside it. A database says nothing of its own age. `NAME.files` holds the same packages with
-the names of their files; clients fetch either, so that both change together.
+The packages are beside it. A database says nothing of its own age; its newest package may leave it, so that
+`%BUILDDATE%` says nothing either. `NAME.files` holds the same packages with the names of their files; clients
+fetch either, so that both change together.
 """
 
 from __future__ import annotations
@@ -32,6 +33,7 @@ class Arch:
     """Each database is a root and its own index."""
 
     name = "arch"
+    dated = True
 
     def root_part(self, path: bytes) -> bytes | None:
         """The database's path without `.db`."""

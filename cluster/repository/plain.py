@@ -41,6 +41,7 @@ class Plain:
     """Each file of digests is a root of its own, and its own index."""
 
     name = "plain-digests"
+    dated = False
 
     def root_part(self, path: bytes) -> bytes | None:
         name = path.rpartition(b"/")[2]

@@ -32,6 +32,7 @@ class Pypi:
     """Each project's page is a root and its own index. The page of all projects names no files."""
 
     name = "pypi"
+    dated = False
 
     def root_part(self, path: bytes) -> bytes | None:
         match = _PAGE(path)

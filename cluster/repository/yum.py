@@ -37,6 +37,7 @@ class Yum:
     """Each `repodata/` is a repository of what is beside it, each `.treeinfo` a tree of what is beside it."""
 
     name = "yum"
+    dated = False
 
     def root_part(self, path: bytes) -> bytes | None:
         directory, _, name = path.rpartition(b"/")

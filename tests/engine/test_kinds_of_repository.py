@@ -12,6 +12,7 @@ import pytest
 
 from cluster.engine import repositories
 from cluster.model import Repository
+from cluster.origin.memory import EPOCH
 from tests.engine.world import World
 from tests.repository import made
 from tests.signatures import keys
@@ -144,3 +145,26 @@ async def test_a_keyring_judges_what_is_signed_and_leaves_out_what_nobody_signs(
             assert words in " ".join(map(str, report.errors))
             assert (world.public / "os/repodata/repomd.xml").exists() == (signer is kent)
             assert (world.public / "os/.treeinfo").exists()
+
+
+@pytest.mark.parametrize("type_", ["arch", "alpine"])
+async def test_a_root_without_a_word_of_its_age_is_as_old_as_its_file(world: World, type_: str) -> None:
+    files = _made(world, type_)
+    root = KINDS[type_][3].encode()
+    parts = [path.encode() for path in files if path.startswith(KINDS[type_][3].rpartition(".")[0])]
+
+    def changed(seconds: int) -> None:
+        for path in {root, *parts}:
+            body = gzip.compress(gzip.decompress(files[path.decode()]), mtime=abs(seconds))
+            world.memory.put(path, body, mtime=EPOCH + seconds * 10**9)
+
+    changed(100)
+    assert (await world.run()).outcome == "complete"
+    before = (world.public / root.decode()).read_bytes()
+    changed(-100)
+    report = await world.run()
+    assert report.outcome == "incomplete" and "rollback: mtime" in report.errors[0], report.errors
+    assert (world.public / root.decode()).read_bytes() == before
+    changed(200)
+    assert (await world.run()).outcome == "complete"
+    assert (world.public / root.decode()).read_bytes() != before

@@ -162,12 +162,15 @@ def snapshot(root: Path) -> dict[str, tuple[int, ...]]:
     return seen
 
 
-def require_copy(name: str, tree: Tree, copy: Path, *, exact: bool = True) -> None:
-    """Raises Unusable unless `copy` has every file of the tree, byte for byte; `exact`: and nothing else."""
+def require_copy(name: str, tree: Tree, copy: Path, *, exact: bool = True, links: bool = True) -> None:
+    """Raises Unusable unless `copy` has every file of the tree, byte for byte; `exact`: and nothing else.
+    Without `links` it need not have what is one."""
     found = 0
-    for folder, _, files in os.walk(tree.root, followlinks=True):
+    for folder, _, files in os.walk(tree.root, followlinks=links):
         inside = os.path.relpath(folder, tree.root)
         for file in files:
+            if not links and os.path.islink(os.path.join(folder, file)):
+                continue
             path = os.path.normpath(os.path.join(inside, file))
             if not _equal(tree.root / path, copy / path):
                 raise Unusable(f"{name}: {path}: missing or different in the copy")

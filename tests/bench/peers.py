@@ -7,8 +7,13 @@ import shutil
 import subprocess
 from collections.abc import Callable
 from pathlib import Path
+from urllib.parse import urlsplit
 
 from tests.bench.measure import Command
+
+OBSCURED = "3yy-3L9IR0B7XccrdQp9g8WpoOa6qeEgmA"  # `rclone obscure anonymous`: it takes no other form
+
+LINKS = ("/dists/stable", "/dists/stable/**", "latest-*")  # of the archive among our trees
 
 
 def _lftp(url: str, copy: Path) -> Command:
@@ -33,9 +38,20 @@ def _rsync(url: str, copy: Path) -> Command:
     return ["rsync", "-a", "--delete", "--no-motd", url, f"{copy}/"]
 
 
+def _rclone_ftp(url: str, copy: Path) -> Command:
+    """Links are beyond it: it takes them for files of no size. It is spared those of our trees."""
+    parts = urlsplit(url)
+    where = ["--ftp-host", str(parts.hostname), "--ftp-port", str(parts.port), "--ftp-user", "anonymous"]
+    settings = ["--config", "/dev/null", "--transfers", "8", "--checkers", "16", "--retries", "1", "-q"]
+    spared = [word for name in LINKS for word in ("--exclude", name)]
+    return ["rclone", "sync", *settings, "--create-empty-src-dirs", *spared, *where, "--ftp-pass", OBSCURED,
+            ":ftp:", str(copy)]  # fmt: skip
+
+
 # Those that read the same nginx as we do, and rsync, which reads a daemon of its own.
 BY_HTTP: dict[str, Callable[[str, Path], Command]] = {"lftp": _lftp, "rclone": _rclone, "wget2": _wget2}
 BY_RSYNC: dict[str, Callable[[str, Path], Command]] = {"rsync": _rsync}
+BY_FTP: dict[str, Callable[[str, Path], Command]] = {"lftp": _lftp, "rclone": _rclone_ftp}
 ALL = BY_HTTP | BY_RSYNC
 
 

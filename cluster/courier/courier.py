@@ -8,9 +8,10 @@ from typing import TYPE_CHECKING, Self, cast
 
 from cluster.courier import wire
 from cluster.courier.process import Process
+from cluster.origin.base import PlainFtp
 
 if TYPE_CHECKING:
-    from cluster.origin.base import Plain
+    from cluster.origin.base import Loan, Plain
 
 
 class Courier:
@@ -24,18 +25,14 @@ class Courier:
         return f"<Courier {self._process.pid}>"
 
     @classmethod
-    async def start(cls, plain: Plain, folder: int) -> Self:
+    async def start(cls, lent: Loan, folder: int) -> Self:
         """One for what the origin lent; `folder` is an open directory. Raises OSError."""
-        process = await Process.start("program", folder)
-        settings = (
-            plain.addresses,
-            plain.bind,
-            plain.head,
-            plain.tail,
-            plain.connect,
-            plain.silence,
-            plain.tls,
-        )
+        settings: wire.Settings | wire.FtpSettings
+        if isinstance(lent, PlainFtp):
+            program, settings = "ftp_program", _ftp_settings(lent)
+        else:
+            program, settings = "program", _settings(lent)
+        process = await Process.start(program, folder)
         try:
             await process.send(wire.frame(settings))
         except BaseException:
@@ -56,3 +53,12 @@ class Courier:
     async def close(self) -> None:
         """See `Process.close`."""
         await self._process.close()
+
+
+def _settings(lent: Plain) -> wire.Settings:
+    return lent.addresses, lent.bind, lent.head, lent.tail, lent.connect, lent.silence, lent.tls
+
+
+def _ftp_settings(lent: PlainFtp) -> wire.FtpSettings:
+    (address,) = lent.addresses
+    return address, lent.bind, lent.user, lent.password, lent.utf8, lent.extended, lent.silence

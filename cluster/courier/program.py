@@ -1,23 +1,19 @@
 """The courier's process: asks for small files over few connections, several in flight on each; writes them.
 
-One thread, no event loop of asyncio, nothing but the standard library: a file costs the system calls and a
-few microseconds beside them. It takes only the plain answer: 200, one Content-Length that is the listed
-size, nothing folded, nothing chunked. Whatever else comes is the caller's affair, who asks again by itself.
+It takes only the plain answer: 200, one Content-Length that is the listed size, nothing folded, nothing
+chunked. Whatever else comes is the caller's affair, who asks again by itself (`desk`).
 """
 
 import contextlib
-import errno
 import select
-import signal
 import socket
 import time
 from collections import deque
-from collections.abc import Iterable
 from typing import TYPE_CHECKING, cast
 
 from cluster.courier import wire
+from cluster.courier.desk import APIECE, BARREN, READ, SPOILT, Desk, Order, serve
 from cluster.courier.head import MAX_HEADER, Head, Odd, may_begin
-from cluster.store import small
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -27,30 +23,6 @@ if TYPE_CHECKING:
 LEAST, DEPTH = 16, 64  # requests in flight on a connection that has answered one: so many, later more,
 AHEAD = 2**19  # with so many bytes of files: a far origin sends as much in one round trip
 GAIN = 3  # plain answers that allow for one more
-APIECE = 8  # files that are worth one connection more
-TRIES = 3  # connections that a file may see break before it is asked for alone
-READ = 2**18  # bytes taken at once
-TOGETHER = 64  # files of one report,
-LATEST = 0.2  # s; or whatever there is by then, if only a sign that something arrives
-BARREN = 8  # connections in a row that ended without an answer: the origin is as good as gone,
-SPOILT = 16  # and so it is where more than one in so many answers ends its connection: each costs the others
-
-
-class Order:
-    """One file that is to be fetched."""
-
-    __slots__ = ("errand", "looks", "number", "size", "target", "temporary", "tries")
-
-    def __init__(self, errand: int, prefix: bytes, file: wire.File) -> None:
-        self.errand = errand
-        self.number, self.target, self.size, self.looks = file
-        self.temporary = small.name(prefix, self.number)
-        self.tries = 0
-
-
-def _kept(listed: int | None) -> int | None:
-    """A listed time (ns), as far as it can be kept: as in `store.appearance`."""
-    return None if listed is None else max(-(2**63) + 1, min(listed, 2**63 - 1))
 
 
 class Connection:
@@ -84,101 +56,40 @@ class Connection:
         self.socket.close()
 
 
-class Courier:
+class Courier(Desk):
     """The whole of it: errands in, reports out."""
 
     def __init__(self, home: socket.socket, folder: int, settings: wire.Settings) -> None:
-        self.home, self.folder = home, folder
+        super().__init__(home, folder)
         self.addresses, self.bind, self.head, self.tail, self.connect, self.silence, tls = settings
         self.tls = None if tls is None else _tls(*tls)
-        self.most = 1
-        self.todo: deque[Order] = deque()
         self.connections: dict[int, Connection] = {}
-        self.frames = wire.Frames()
-        self.poll = select.epoll()
-        self.poll.register(home, select.EPOLLIN)
-        self.reports: dict[int, wire.Report] = {}
-        self.gathered = 0
-        self.reported = time.monotonic()
         self.address = 0  # the first of the origin's to which connections can be made, as far as we know
-        self.barren = 0  # connections in a row that ended without an answer
-        self.spoilt = 0  # connections that an odd answer ended
-        self.arrived = 0
-        self.over: int | None = None  # why nothing is asked for any more
-        self.heard = False  # something has arrived since the last report
-        self.requests = self.discarded = 0  # not yet reported
 
-    def run(self) -> None:
-        """Until whoever sent us is gone."""
-        while True:
-            self.assign()
-            for descriptor, events in self.poll.poll(self.pause()):
-                if descriptor == self.home.fileno():
-                    if not self.listen():
-                        return
-                elif (connection := self.connections.get(descriptor)) is not None:
-                    self.serve(connection, events)
-            self.expire()
-            if (self.gathered or self.heard) and self.due():
-                self.report()
+    def happened(self, descriptor: int, events: int) -> None:
+        connection = self.connections.get(descriptor)
+        if connection is not None:
+            self.serve(connection, events)
 
-    def due(self) -> bool:
-        """Whether to tell now what was gathered: enough, old enough, or nothing more is under way."""
-        if self.gathered >= TOGETHER or time.monotonic() - self.reported >= LATEST:
-            return True
-        return not self.todo and not any(c.asked for c in self.connections.values())
+    def busy(self) -> bool:
+        return any(c.asked for c in self.connections.values())
 
-    def pause(self) -> float:
-        """Seconds until something may be overdue."""
+    def overdue(self) -> float | None:
         waiting = [
             c.since + (self.connect if c.connecting else self.silence)
             for c in self.connections.values()
             if c.asked or c.connecting
         ]
-        if not waiting:
-            return 0.0 if self.todo or self.gathered else -1
-        if self.gathered or self.heard:
-            return LATEST
-        return max(0.0, min(waiting) - time.monotonic()) + 0.01
+        return min(waiting) - time.monotonic() if waiting else None
 
-    # -- with whoever sent us
-
-    def listen(self) -> bool:
-        data = wire.receive(self.home)
-        for errand in self.frames.feed(data):
-            number, prefix, self.most, files = cast("wire.Errand", errand)
-            self.todo.extend(Order(number, prefix, file) for file in files)
-            for connection in list(self.connections.values())[self.most :]:
-                self.back(connection)
-                self.forget(connection)  # fewer are lent now than before
-        if self.over is not None:
-            self.give_up(self.over)
-        return bool(data)
-
-    def _report_of(self, order: Order) -> wire.Report:
-        self.gathered += 1
-        return self.reports.setdefault(order.errand, (order.errand, [], [], [], 0, 0))
-
-    def alone(self, orders: Iterable[Order], reason: int) -> None:
-        for order in orders:
-            self._report_of(order)[2].append((order.number, reason))
-
-    def report(self) -> None:
-        """Waits while it is not read: then nothing more is fetched either."""
-        frames = []
-        for errand, arrived, alone, failed, *_ in self.reports.values():
-            frames.append(wire.frame((errand, arrived, alone, failed, self.requests, self.discarded)))
-            self.requests = self.discarded = 0
-        if not frames:
-            frames.append(wire.frame((wire.SIGN, [], [], [], 0, 0)))
-        self.home.sendall(b"".join(frames))
-        self.reports, self.gathered, self.reported = {}, 0, time.monotonic()
-        self.heard = False
+    def shrink(self) -> None:
+        for connection in list(self.connections.values())[self.most :]:
+            self.back(connection)
+            self.forget(connection)
 
     # -- with the origin
 
     def assign(self) -> None:
-        """Give every connection its share of what is to be done; open more of them as long as that helps."""
         worth = min(self.most, -(-len(self.todo) // APIECE))
         while len(self.connections) < worth and self.barren < BARREN and self.open():
             pass
@@ -188,12 +99,6 @@ class Courier:
             depth = self.depth if connection.proven else 1
             if self.todo and not connection.connecting and connection.has_room(depth):
                 self.ask(connection, depth)
-
-    def give_up(self, reason: int) -> None:
-        """Nothing more is asked for, also of what comes to be done later."""
-        self.over = reason
-        self.alone(self.todo, reason)
-        self.todo.clear()
 
     @property
     def depth(self) -> int:
@@ -337,7 +242,7 @@ class Courier:
                 at = end + 4
             if len(received) - at < order.size:
                 return at
-            self.write(order, head, memoryview(received)[at : at + order.size])
+            self.write(order, memoryview(received)[at : at + order.size], head.etag, head.modified)
             at += order.size
             self.next(connection)
             if not head.keep:
@@ -351,19 +256,6 @@ class Courier:
         connection.head, connection.skip = None, None
         connection.proven, self.address, self.barren = True, connection.address, 0
         connection.since = time.monotonic()
-
-    def write(self, order: Order, head: Head, body: memoryview) -> None:
-        mode, uid, gid, listed = order.looks
-        mtime = head.modified * 10**9 if head.modified is not None else _kept(listed)
-        try:
-            inode, on_disk, sha256 = small.write(
-                self.folder, order.temporary, (mode, uid, gid, mtime, None), body
-            )
-        except OSError as error:
-            self._report_of(order)[3].append((order.number, error.errno or errno.EIO))
-            return
-        self.arrived += 1
-        self._report_of(order)[1].append((order.number, inode, on_disk, sha256, head.etag, head.modified))
 
     # -- what goes wrong
 
@@ -396,12 +288,10 @@ class Courier:
         self.forget(connection)
 
     def back(self, connection: Connection) -> None:
-        """What was asked for and not answered is to be done again."""
-        lost = [order for order in connection.asked if order.tries >= TRIES]
-        self.todo.extendleft(order for order in reversed(connection.asked) if order.tries < TRIES)
+        """What was asked for on it is to be done again."""
+        self.again(connection.asked)
         connection.asked.clear()
         connection.ahead = 0
-        self.alone(lost, wire.ODD)
 
     def forget(self, connection: Connection) -> None:
         if connection.head is not None:
@@ -412,7 +302,6 @@ class Courier:
         connection.close()
 
     def expire(self) -> None:
-        """An answer that is not complete in time is somebody else's affair."""
         now = time.monotonic()
         for connection in list(self.connections.values()):
             within = self.connect if connection.connecting else self.silence
@@ -439,17 +328,5 @@ def _tls(host: str, authorities: str | None) -> "Callable[[socket.socket], Secur
 
 
 def main(descriptor: int, folder: int) -> None:
-    """Ends with the one who started it, whose end of the socket is closed then, however it died.
-
-    A terminal's interrupt and a service's stop reach the whole group: what is under way is finished.
-    """
-    signal.signal(signal.SIGINT, signal.SIG_IGN)
-    signal.signal(signal.SIGTERM, signal.SIG_IGN)
-    with socket.socket(fileno=descriptor) as home, contextlib.suppress(OSError):
-        size = home.recv(wire.LENGTH.size, socket.MSG_WAITALL)
-        if len(size) < wire.LENGTH.size:
-            return
-        (length,) = wire.LENGTH.unpack(size)
-        settings = home.recv(length, socket.MSG_WAITALL)
-        if len(settings) == length:
-            Courier(home, folder, cast("wire.Settings", wire.value(settings))).run()
+    """See `desk.serve`."""
+    serve(descriptor, lambda home, settings: Courier(home, folder, cast("wire.Settings", settings)))

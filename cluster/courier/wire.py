@@ -5,6 +5,8 @@ writes them: both ends are one interpreter on one machine, and nothing else is a
 from an origin is ever unmarshalled.
 
     settings     addresses, bind, head, tail, connect, silence, tls (`origin.base.Plain`)
+    FTP settings family, host and port; bind, user, password, whether names are UTF-8, whether EPSV is known,
+                 silence (`origin.base.PlainFtp`)
     errand       (its number, prefix of its temporaries, connections that may be open, its files)
     a file       (number, target, size, (mode, uid, gid, mtime to set where the origin tells none))
     report       (errand, arrived, alone, failed, requests, discarded)
@@ -31,6 +33,7 @@ SIGN = 0
 
 Tls = tuple[str, str | None]
 Settings = tuple[tuple[tuple[int, str, int], ...], str | None, bytes, bytes, float, float, Tls | None]
+FtpSettings = tuple[tuple[int, str, int], str | None, bytes, bytes, bool, bool, float]
 File = tuple[int, bytes, int, tuple[int, int, int, int | None]]
 Errand = tuple[int, bytes, int, list[File]]
 Arrived = tuple[int, int, int, bytes, str | None, int | None]

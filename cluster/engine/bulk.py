@@ -17,7 +17,8 @@ from typing import TYPE_CHECKING, cast
 from cluster.courier import wire
 from cluster.engine.context import SMALL, Context, Job, slices
 from cluster.errors import DiskFull, StoreError
-from cluster.model import SECOND, Facts, Stamp, href
+from cluster.model import SECOND, Facts, Stamp
+from cluster.plan.compare import young
 from cluster.store.small import Order, name
 from cluster.store.temporaries import new_prefix
 from cluster.store.tree import Staged
@@ -26,13 +27,14 @@ if TYPE_CHECKING:
     from cluster.courier.courier import Courier
     from cluster.engine.pace import Pace
     from cluster.engine.transfer import Transfer
-    from cluster.origin.base import Lending, Plain
+    from cluster.origin.base import Lending, Loan
 
 WORTH = 16  # files of a directory that are worth a process (30 ms, 16 MB)
 SLICE, LEAST_SLICE = 256, 2**18  # files of one errand, and bytes that make one in any case
 WAITING, WAITING_BYTES = 1024, 16 * 2**20  # files that are on their errands at once
 ROOM = (64 * 2**20, 4096)  # bytes and files for which the disk is asked at once
-CONNECTIONS = 4  # at most, and half of what the origin allows: listings tell what there is to fetch
+CONNECTIONS = 4  # at most, and half of what the origin allows: listings tell what there is to fetch. Where
+# each carries one file at a time, three quarters, however many those are
 _log = logging.getLogger(__name__)
 
 
@@ -61,11 +63,15 @@ class Bulk:
         self._pace = pace
         self._usable = context.origin.properties.lends and not context.dry
         self._origin = cast("Lending", context.origin)
-        self._most = max(1, min(CONNECTIONS, context.mirror.limits.connections // 2))
+        allowed, properties = context.mirror.limits.connections, context.origin.properties
+        self._most = max(
+            1, min(CONNECTIONS, allowed // 2) if properties.in_flight else allowed - allowed // 4
+        )
+        self._young = not properties.tells_times  # are to be asked for alone
         self._largest = min(SMALL, context.mirror.limits.file_size)
-        self._lent: Plain | None = None
+        self._lent: Loan | None = None
         self._courier: Courier | None = None
-        self._settings: Plain | None = None  # what the courier was started with
+        self._settings: Loan | None = None  # what the courier was started with
         self._errands: dict[int, _Errand] = {}
         self._number = 0
         self._files = self._bytes = 0  # under way
@@ -115,7 +121,9 @@ class Bulk:
 
     def _fits(self, job: Job) -> bool:
         size = job.entry.size
-        return size is not None and size <= self._largest and not job.wanted.ask
+        if size is None or size > self._largest or job.wanted.ask:
+            return False
+        return not (self._young and young(job.entry.mtime, job.visit.listed_at))
 
     async def _send(self, jobs: list[Job]) -> bool:
         """False where the courier cannot go."""
@@ -132,7 +140,7 @@ class Bulk:
         if sent is None:
             return False
         prefix = new_prefix()
-        courier, connections = sent  # as they are now: nothing is waited for until the errand is noted
+        courier, lent = sent  # as they are now: nothing is waited for until the errand is noted
         self._number += 1
         self._errands[self._number] = _Errand(jobs, prefix, set(range(len(jobs))))
         self._files += len(jobs)
@@ -140,9 +148,9 @@ class Bulk:
         for job in jobs:
             job.started = True
         self._begun(jobs)
-        files = [self._file(number, job) for number, job in enumerate(jobs)]
+        files = [self._file(lent, number, job) for number, job in enumerate(jobs)]
         with contextlib.suppress(OSError):  # the reader notices that the process is gone
-            await courier.send((self._number, prefix, connections, files))
+            await courier.send((self._number, prefix, lent.connections, files))
         return True
 
     async def _require(self, size: int, files: int) -> None:
@@ -168,17 +176,17 @@ class Bulk:
             and not (self._lent is not None and self._origin.wanted())
         )
 
-    def _file(self, number: int, job: Job) -> wire.File:
+    def _file(self, lent: Loan, number: int, job: Job) -> wire.File:
         entry = job.entry
         key = (entry.mode, entry.uid, entry.gid)
         looks = self._looks.get(key)
         if looks is None:
             looks = self._looks[key] = self._context.store.looks(self._transfer.listed(job))
         listed = entry.mtime.ns if entry.mtime is not None else None
-        return number, href(job.path).encode("ascii"), entry.size or 0, (*looks[:3], listed)
+        return number, lent.target(job.path), entry.size or 0, (*looks[:3], listed)
 
-    async def _ready(self) -> tuple[Courier, int] | None:
-        """Connections, how many, and who is to use them."""
+    async def _ready(self) -> tuple[Courier, Loan] | None:
+        """Connections, and who is to use them."""
         while self._usable:
             if self._lent is None:
                 self._lent = await self._origin.lend(self._most)
@@ -189,12 +197,12 @@ class Bulk:
             elif self._settings != _settings(self._lent):
                 await self._dismiss()  # nothing is under way: it was not lent anything
             else:
-                return self._courier, self._lent.connections
+                return self._courier, self._lent
         if not self._errands:
             self._give_back()
         return None
 
-    async def _start(self, lent: Plain) -> None:
+    async def _start(self, lent: Loan) -> None:
         from cluster.courier.courier import Courier
 
         try:
@@ -315,7 +323,7 @@ class Bulk:
             self._room.notify_all()
 
 
-def _settings(lent: Plain) -> Plain:
+def _settings(lent: Loan) -> Loan:
     """All of it but what may change from one errand to the next: name servers change the order."""
     return replace(lent, connections=0, addresses=tuple(sorted(lent.addresses)))
 

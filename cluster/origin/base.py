@@ -8,11 +8,11 @@ from __future__ import annotations
 
 from collections.abc import AsyncGenerator, AsyncIterator, Callable, Sequence
 from contextlib import AbstractAsyncContextManager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Protocol, runtime_checkable
 
 from cluster.errors import OriginError
-from cluster.model import Facts, Listing, Stamp, value
+from cluster.model import Facts, Listing, Stamp, href, value
 from cluster.plan.listed import Known
 
 
@@ -26,6 +26,8 @@ class Properties:
     hard_links: bool = False
     network: bool = True
     lends: bool = False  # see Lending
+    in_flight: bool = True  # several files may be asked for at once on a connection that is lent
+    tells_times: bool = True  # a body comes with the time of the file as it is then
     batches: bool = False  # see Batching
     scheme: str = ""
 
@@ -143,16 +145,45 @@ class Plain:
     silence: float
     tls: tuple[str, str | None] | None = None
 
+    def target(self, path: bytes) -> bytes:
+        """How a file is named in a request."""
+        return href(path).encode("ascii")
+
+
+@value
+class PlainFtp:
+    """The same for an FTP server, which is reached at `addresses`, one of them, and lets in `user`.
+
+    Files lie below `folder`, and are named by their bytes. `utf8`: the server wants to be told that these are
+    UTF-8; `extended`: it knows EPSV. `silence` is seconds.
+    """
+
+    addresses: tuple[tuple[int, str, int], ...]
+    bind: str | None
+    user: bytes
+    password: bytes = field(compare=False)  # and so in no message
+    folder: bytes
+    utf8: bool
+    extended: bool
+    connections: int
+    silence: float
+
+    def target(self, path: bytes) -> bytes:
+        return self.folder + path
+
+
+Loan = Plain | PlainFtp
+
 
 class Lending(Protocol):
     """An origin that can be asked for small files by a program beside ours."""
 
-    async def lend(self, most: int) -> Plain | None:
+    async def lend(self, most: int) -> Loan | None:
         """Up to `most` of its connections, until they are given `back`; None where this origin, at this time,
         is asked in the ordinary way only. Waits until one is free, not for more."""
         ...
 
-    def back(self, lent: Plain) -> None:
+    def back(self, lent: Loan) -> None:
         """Its connections are closed, or idle."""
         ...
 

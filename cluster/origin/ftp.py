@@ -12,7 +12,7 @@ from zoneinfo import ZoneInfo
 from cluster.errors import IncompleteListing, Refused
 from cluster.model import Facts, Kind, Limits, Listing, OriginSpec, Rejected, href, join
 from cluster.origin import ftp_file, ftp_listing, ftp_times
-from cluster.origin.base import Body, Properties, Traffic, Want
+from cluster.origin.base import Body, Loan, PlainFtp, Properties, Traffic, Want
 from cluster.origin.ftp_control import Control
 from cluster.origin.ftp_pool import Pool
 from cluster.origin.ftp_session import FtpSession
@@ -45,7 +45,15 @@ class FtpOrigin:
         self._session = FtpSession(spec, limits, self.traffic, resolver=resolver, patience=patience)
         self._pool = Pool(self._session, max(1, limits.connections))
         scheme = "ftps" if self._session.secured else "ftp"
-        self.properties = Properties(exact_sizes=True, modes=True, symlinks=True, scheme=scheme)
+        self.properties = Properties(
+            exact_sizes=True,
+            modes=True,
+            symlinks=True,
+            lends=limits.connections > 1 and not self._session.secured,
+            in_flight=False,
+            tells_times=False,
+            scheme=scheme,
+        )
         self._limits, self._timezone = limits, spec.timezone
         self._young: set[bytes] = set()  # files that may be changed again without a sign of it in their time
 
@@ -107,6 +115,18 @@ class FtpOrigin:
         """Open a file. A resumption that the origin does not honour begins again at 0 (`Body.start`)."""
         young = path in self._young
         return ftp_file.Download(self._session, self._pool, path, want, young=young)
+
+    async def lend(self, most: int) -> PlainFtp | None:
+        """See `Lending`. Who borrows opens connections of their own; as many fewer are open here."""
+        lent = self._session.plain(most)
+        held = self._pool.lend(most) if lent is not None else 0
+        return replace(lent, connections=held) if lent is not None and held else None
+
+    def back(self, lent: Loan) -> None:
+        self._pool.back()
+
+    def wanted(self) -> bool:
+        return False  # one at least is never lent
 
     async def close(self) -> None:
         self._pool.close()

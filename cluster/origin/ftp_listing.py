@@ -25,8 +25,8 @@ from cluster.listing.ftp import read_list, read_mlsd
 from cluster.model import Listing, href
 from cluster.origin.ftp_control import Control
 from cluster.origin.ftp_data import Transfer, passive
-from cluster.origin.ftp_refusals import UNKNOWN, admits_failure, is_forbidden, unwelcome
-from cluster.origin.ftp_replies import Reply
+from cluster.origin.ftp_refusals import admits_failure, is_forbidden, unwelcome
+from cluster.origin.ftp_replies import UNKNOWN, Reply
 from cluster.origin.ftp_session import FtpSession
 
 MAX_LISTING = 64 * 2**20  # bytes: 250 000 rows of 250 (HAZARDS section 5)

@@ -16,17 +16,21 @@ from cluster.origin.ftp_session import FtpSession
 T = TypeVar("T")
 
 IDLE = 45.0  # s after which a connection that nobody used is not trusted any more: some drop it after 60
+RETURNED = 3.0  # s after which what was given back is closed: the courier leaves what it has no use for
 
 
 class Pool:
-    """At most `most` connections at once; fewer, once the server has said 421 to one more than it lets in.
+    """At most `allowed` connections at once; fewer, once the server has said 421 to one more than it lets in.
 
-    Who takes one gives it back or drops it. First come, first served.
+    Who takes one gives it back or drops it. First come, first served. What is lent is opened by somebody
+    else, who may keep it open for RETURNED s when it is given back.
     """
 
-    def __init__(self, session: FtpSession, most: int) -> None:
-        self.most = most
+    def __init__(self, session: FtpSession, allowed: int) -> None:
+        self.allowed = allowed
         self.open = 0  # or being opened
+        self._lent = 0
+        self._returned: asyncio.TimerHandle | None = None
         self._session = session
         self._idle: list[Control] = []
         self._waiting: deque[asyncio.Future[None]] = deque()
@@ -34,6 +38,34 @@ class Pool:
 
     def __repr__(self) -> str:
         return f"<Pool {self.open} of {self.most}, {len(self._idle)} idle, {len(self._waiting)} waiting>"
+
+    @property
+    def most(self) -> int:
+        """Connections that may be open here now."""
+        return max(1, self.allowed - self._lent)
+
+    def lend(self, most: int) -> int:
+        """Up to so many are somebody else's from now on; one stays here in any case. How many."""
+        self._forget_returned()
+        self._lent = max(0, min(most, self.allowed - 1))
+        while self._idle and self.open > self.most:
+            self.drop(self._idle.pop(0))
+        return self._lent
+
+    def back(self) -> None:
+        """Nothing is lent any more."""
+        self._forget_returned()
+        self._returned = asyncio.get_running_loop().call_later(RETURNED, self._all_here)
+
+    def _forget_returned(self) -> None:
+        if self._returned is not None:
+            self._returned.cancel()
+            self._returned = None
+
+    def _all_here(self) -> None:
+        self._lent = 0
+        for _ in range(self.most - self.open):
+            self._admit()
 
     async def run(self, path: bytes, work: Callable[[Control], Awaitable[T]]) -> tuple[T, Control]:
         """What `work` makes of a connection, which the caller then holds. A connection that was kept, and is
@@ -53,7 +85,7 @@ class Pool:
 
     def give(self, control: Control) -> None:
         """Hand it back; it is kept if it can be asked something else."""
-        if not control.quiet or not self._usable:
+        if not control.quiet or not self._usable or self.open > self.most:
             self.drop(control)
             return
         control.since = time.monotonic()
@@ -69,6 +101,7 @@ class Pool:
 
     def close(self) -> None:
         self._usable = False
+        self._forget_returned()
         while self._idle:
             self.drop(self._idle.pop())
 
@@ -102,7 +135,7 @@ class Pool:
         except Lost as lost:
             self.open -= 1
             if lost.dismissed and self.open:
-                self.most = self.open
+                self.allowed = self.open + self._lent
                 return None
             self._admit()
             raise Unreachable(href(path), str(lost)) from None

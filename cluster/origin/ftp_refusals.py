@@ -12,9 +12,7 @@ import re
 
 from cluster.errors import Changed, OriginError, Refused, Unreachable, Vanished
 from cluster.model import href
-from cluster.origin.ftp_replies import Reply
-
-UNKNOWN = frozenset((500, 501, 502, 503, 504, 202))  # the command, not what it was about
+from cluster.origin.ftp_replies import UNKNOWN, Reply
 
 _FORBIDDEN = re.compile(
     rb"permission|denied|access|not allowed|forbidden|prohibited|restricted", re.IGNORECASE

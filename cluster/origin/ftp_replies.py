@@ -1,6 +1,7 @@
 """What an FTP server says on its control connection, read from bytes. No I/O.
 
-RFC 959 section 4.2 (replies), RFC 2389 (FEAT), RFC 2428 (EPSV), RFC 3659 (MDTM, SIZE, MLST).
+RFC 959 section 4.2 (replies), RFC 2389 (FEAT), RFC 2428 (EPSV), RFC 3659 (SIZE). Imports little: the courier,
+a program that must be there within 30 ms, reads replies as well.
 """
 
 from __future__ import annotations
@@ -8,12 +9,11 @@ from __future__ import annotations
 import re
 from typing import NamedTuple
 
-from cluster.listing.ftp.mlsd import modified as time_val
-from cluster.model import Stamp, shown
-
 MAX_LINE = 8192  # bytes; a path of 4095 bytes in quotes, every one of them doubled, fits
 MAX_LINES = 1000  # of one reply: banners of 200 lines are seen (HAZARDS 89)
 MAX_REPLY = 256 * 2**10  # bytes
+LOWEST_PORT = 1024  # below are services, not data connections (CVE-2020-8284)
+UNKNOWN = frozenset((500, 501, 502, 503, 504, 202))  # the command, not what it was about
 MAX_SHOWN = 160  # bytes of a server's own words in a message
 
 _CODED = re.compile(rb"([1-5][0-9][0-9])(?:([ -])(.*))?", re.DOTALL).fullmatch
@@ -43,7 +43,7 @@ class Reply(NamedTuple):
     def __str__(self) -> str:
         """For people: one short line."""
         words = next((line for line in reversed(self.lines) if line.strip()), b"").strip()
-        return f"{self.code} {shown(words[:MAX_SHOWN])}".rstrip()
+        return f"{self.code} {_shown(words)}".rstrip()
 
 
 class Replies:
@@ -83,7 +83,7 @@ class Replies:
         coded = _CODED(line)
         if not self._code:
             if coded is None:
-                raise Nonsense(f"not a reply: {shown(line[:MAX_SHOWN])!r}")
+                raise Nonsense(f"not a reply: {_shown(line)!r}")
             if coded[2] == b"-":
                 self._code, self._lines = coded[1], [coded[3] or b""]
                 return None
@@ -100,13 +100,14 @@ class Replies:
 
 
 def passive_port(reply: Reply) -> int | None:
-    """The port of a 229 or a 227. The address in a 227 may be anybody's, and is not used (HAZARDS 84)."""
-    words = b" ".join(reply.lines)
+    """The port of a 229 or a 227, if one can be connected to for data. The address in a 227 may be anybody's,
+    and is not used (HAZARDS 84)."""
+    words, port = b" ".join(reply.lines), 0
     if reply.code == 229 and (extended := _EPSV(words)):
-        return int(extended[2])
-    if reply.code == 227 and (plain := _PASV(words)):
-        return int(plain[1]) * 256 + int(plain[2])
-    return None
+        port = int(extended[2])
+    elif reply.code == 227 and (plain := _PASV(words)):
+        port = int(plain[1]) * 256 + int(plain[2])
+    return port if LOWEST_PORT <= port <= 65535 else None
 
 
 def working_directory(reply: Reply) -> bytes | None:
@@ -129,6 +130,7 @@ def size_of(reply: Reply) -> int | None:
     return int(word) if reply.code == 213 and word.isdigit() and len(word) <= 19 else None
 
 
-def modified(reply: Reply) -> Stamp | None:
-    """The time of a 213 to MDTM, which is UTC (RFC 3659 section 2.3)."""
-    return time_val(reply.last.strip()) if reply.code == 213 else None
+def _shown(words: bytes) -> str:
+    from cluster.model import shown  # 20 ms
+
+    return shown(words[:MAX_SHOWN])

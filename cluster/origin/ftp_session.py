@@ -19,6 +19,7 @@ from yarl import URL
 
 from cluster.errors import OriginError, Refused, Unreachable
 from cluster.model import href
+from cluster.origin.base import PlainFtp
 from cluster.origin.ftp_control import Control, Lost, sendable
 from cluster.origin.ftp_refusals import unwelcome
 from cluster.origin.ftp_replies import Reply, features, working_directory
@@ -89,6 +90,7 @@ class FtpSession:
         self._resolver = GuardedResolver(resolver or SystemResolver(), self._guard, self.patience.connect)
         self._tls: ssl.SSLContext | None = None
         self._login: tuple[str, str] | None = None
+        self._reached: tuple[int, str, int] | None = None  # where it let somebody in: family, host, port
 
     def __repr__(self) -> str:
         return f"<FtpSession {self.host}:{self.port} {self.traffic.requests} requests>"
@@ -125,6 +127,23 @@ class FtpSession:
             raise
         return control
 
+    def plain(self, connections: int) -> PlainFtp | None:
+        """How small files are asked for by the courier, where the server has let us in."""
+        if self._reached is None or not self.manners.learnt or self.secured:
+            return None
+        user, password = self._credentials(b"")
+        return PlainFtp(
+            addresses=(self._reached,),
+            bind=self._spec.bind,
+            user=user.encode(),
+            password=password.encode(),
+            folder=self.absolute(b"").rstrip(b"/") + b"/",
+            utf8=b"UTF8" in self.manners.offers,
+            extended=self.manners.extended,
+            connections=connections,
+            silence=self.deadline.within,
+        )
+
     def close(self) -> None:
         self.deadline.close()
 
@@ -159,13 +178,16 @@ class FtpSession:
         for address in found:
             try:
                 async with asyncio.timeout(self.patience.connect):
-                    return await self._dialled(address)
+                    control = await self._dialled(address)
             except TimeoutError:
                 problem = f"no connection in {self.patience.connect:g} s"
             except ssl.SSLCertVerificationError as error:
                 raise Refused(href(path), f"{self.host}: {worded(error)}") from None
             except OSError as error:
                 problem = worded(error) if isinstance(error, ssl.SSLError) else connecting(error)
+            else:
+                self._reached = (int(address["family"]), address["host"], address["port"])
+                return control
         raise Unreachable(href(path), f"cannot connect to {self.host}:{self.port}: {problem}")
 
     async def _dialled(self, address: ResolveResult) -> Control:

@@ -12,15 +12,20 @@ from itertools import islice
 from zoneinfo import ZoneInfo
 
 from cluster.listing import learnt, localised, shifted
+from cluster.listing.ftp.mlsd import modified as time_val
 from cluster.model import SECOND, Entry, Kind, Listing, Stamp, join
 from cluster.origin.ftp_control import Asked, Control, sendable
-from cluster.origin.ftp_refusals import UNKNOWN
-from cluster.origin.ftp_replies import Reply, modified, size_of
+from cluster.origin.ftp_replies import UNKNOWN, Reply, size_of
 from cluster.origin.ftp_session import FtpSession
-from cluster.plan.compare import SKEW
+from cluster.plan import compare
 
 WINDOW = 64  # commands
 SAMPLES = 8  # files of which row and MDTM are laid beside each other to learn the zone of the rows
+
+
+def modified(reply: Reply) -> Stamp | None:
+    """The time of a 213 to MDTM, which is UTC (RFC 3659 section 2.3)."""
+    return time_val(reply.last.strip()) if reply.code == 213 else None
 
 
 def coarse(entry: Entry) -> bool:
@@ -37,7 +42,7 @@ def young(listing: Listing, now: int) -> Iterator[bytes]:
     """Names of files that were changed in the second in which they were listed (`now`, ns), as far as clocks
     can be trusted: of these, a read must tell the time as it is then (`plan.compare.validator`)."""
     for e in listing.entries:
-        if e.kind is Kind.FILE and e.mtime is not None and e.mtime.ns + e.mtime.precision > now - SKEW:
+        if e.kind is Kind.FILE and compare.young(e.mtime, now):
             yield e.name
 
 

@@ -13,7 +13,7 @@ from cluster.errors import OriginError, Refused
 from cluster.listing import parse
 from cluster.model import Facts, Kind, Limits, Listing, OriginSpec, Stamp, href, join
 from cluster.origin import http_file
-from cluster.origin.base import Body, Plain, Properties, Traffic, Want
+from cluster.origin.base import Body, Loan, Plain, Properties, Traffic, Want
 from cluster.origin.http_dial import Dialer
 from cluster.origin.http_headers import facts_of
 from cluster.origin.http_listing import page
@@ -109,7 +109,7 @@ class HttpOrigin:
                 self._give(held)
         return lent
 
-    def back(self, lent: Plain) -> None:
+    def back(self, lent: Loan) -> None:
         self._give(lent.connections)
 
     def wanted(self) -> bool:

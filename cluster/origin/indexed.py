@@ -46,8 +46,8 @@ from cluster.origin.base import (
     Brought,
     Copyable,
     Lending,
+    Loan,
     Origin,
-    Plain,
     Traffic,
     Want,
 )
@@ -114,11 +114,11 @@ class Indexed:
         """See `Copyable`: where the adapter is on this machine (`properties.network` is False)."""
         return cast("Copyable", self.inner).open(path)
 
-    async def lend(self, most: int) -> Plain | None:
+    async def lend(self, most: int) -> Loan | None:
         """See `Lending`."""
         return await cast("Lending", self.inner).lend(most)
 
-    def back(self, lent: Plain) -> None:
+    def back(self, lent: Loan) -> None:
         cast("Lending", self.inner).back(lent)
 
     def wanted(self) -> bool:

@@ -14,7 +14,7 @@ from typing import cast
 
 from cluster.errors import Unreachable
 from cluster.model import Facts, Limits, Listing, href
-from cluster.origin.base import Batch, Batching, Body, Brought, Copyable, Lending, Origin, Plain, Want
+from cluster.origin.base import Batch, Batching, Body, Brought, Copyable, Lending, Loan, Origin, Want
 
 BURST = 1.0  # s of the rate that may have been saved up
 PART_HOLDS = 0.2  # s after which it is looked again whether siblings leave anything of a bandwidth
@@ -249,7 +249,7 @@ class Limited:
         """See `Copyable`: where the adapter is on this machine (`properties.network` is False)."""
         return cast("Copyable", self.inner).open(path)
 
-    async def lend(self, most: int) -> Plain | None:
+    async def lend(self, most: int) -> Loan | None:
         """See `Lending`. An origin whose bytes are counted lends nothing; where there is more than one slot,
         one is kept for others."""
         slots = self.slots
@@ -257,7 +257,7 @@ class Limited:
             return None
         await self.admitted()
         held = 1 + slots.take_free(min(most, slots.capacity - 1) - 1)
-        lent: Plain | None = None
+        lent: Loan | None = None
         try:
             lent = await cast("Lending", self.inner).lend(held)
         finally:
@@ -268,7 +268,7 @@ class Limited:
                 slots.give()
         return lent
 
-    def back(self, lent: Plain) -> None:
+    def back(self, lent: Loan) -> None:
         cast("Lending", self.inner).back(lent)
         self.slots.moved(-lent.connections, -self._wishes.pop(id(lent)))
         for _ in range(lent.connections):

@@ -11,7 +11,7 @@ from types import TracebackType
 from typing import cast
 
 from cluster.model import Facts, Listing, href
-from cluster.origin.base import Batch, Batching, Body, Brought, Copyable, Lending, Origin, Plain, Want
+from cluster.origin.base import Batch, Batching, Body, Brought, Copyable, Lending, Loan, Origin, Want
 
 log = logging.getLogger("sideways.origin")
 
@@ -59,11 +59,11 @@ class Logged:
         """See `Copyable`: where the adapter is on this machine (`properties.network` is False)."""
         return cast("Copyable", self.inner).open(path)
 
-    async def lend(self, most: int) -> Plain | None:
+    async def lend(self, most: int) -> Loan | None:
         """See `Lending`. Where each request is to be told, nothing is lent."""
         return None if log.isEnabledFor(logging.DEBUG) else await cast("Lending", self.inner).lend(most)
 
-    def back(self, lent: Plain) -> None:
+    def back(self, lent: Loan) -> None:
         cast("Lending", self.inner).back(lent)
 
     def wanted(self) -> bool:

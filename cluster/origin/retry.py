@@ -17,7 +17,7 @@ from typing import TypeVar, cast
 
 from cluster.errors import OriginError, Unreachable
 from cluster.model import Facts, Listing, href
-from cluster.origin.base import Batch, Batching, Body, Brought, Copyable, Lending, Origin, Plain, Want
+from cluster.origin.base import Batch, Batching, Body, Brought, Copyable, Lending, Loan, Origin, Want
 
 T = TypeVar("T")
 
@@ -88,13 +88,13 @@ class Retrying:
         """See `Copyable`: where the adapter is on this machine (`properties.network` is False)."""
         return cast("Copyable", self.inner).open(path)
 
-    async def lend(self, most: int) -> Plain | None:
+    async def lend(self, most: int) -> Loan | None:
         """See `Lending`. A host that wants to be left alone lends nothing."""
         if self._quiet.remaining(self._host, self._clock()):
             return None
         return await cast("Lending", self.inner).lend(most)
 
-    def back(self, lent: Plain) -> None:
+    def back(self, lent: Loan) -> None:
         cast("Lending", self.inner).back(lent)
 
     def wanted(self) -> bool:

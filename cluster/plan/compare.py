@@ -69,6 +69,12 @@ SKEW = 2 * SECOND  # between an origin's clock and ours, at most, where both are
 YOUNG = ""  # the validator of what was read within the second of its own Last-Modified
 
 
+def young(mtime: Stamp | None, listed_at: int) -> bool:
+    """Whether what is read now may change once more without a sign of it in its time, as far as clocks can be
+    trusted. `listed_at`: ns."""
+    return mtime is not None and mtime.ns + mtime.precision > listed_at - SKEW
+
+
 def validator(facts: Facts, listed_at: int) -> str | None:
     """What can prove later that a file is still the one that was read after `listed_at` (ns). A time that
     lies further ahead than clocks differ is an old file's."""

@@ -18,7 +18,10 @@ from types import TracebackType
 from typing import Any, Self
 
 from cluster.courier import wire
-from cluster.courier.program import Courier
+from cluster.courier.desk import Desk
+from cluster.courier.ftp_program import FtpCourier
+from cluster.courier.line import Line
+from cluster.courier.program import Connection, Courier
 from cluster.store.small import name
 
 MTIME = 1_600_000_000 * 10**9
@@ -70,10 +73,16 @@ class Errands:
         self._directory = os.open(self.folder, os.O_RDONLY | os.O_DIRECTORY)
         self._home, self._theirs = socket.socketpair()
         self._home.setblocking(False)
-        self.program = Courier(self._theirs, self._directory, self._settings)
+        self.program: Any = self._made()
         self._thread = threading.Thread(target=self._run, daemon=True)
         self._thread.start()
         return self
+
+    def _made(self) -> Desk:
+        return Courier(self._theirs, self._directory, self._settings)
+
+    def _connections(self) -> Sequence[Connection | Line]:
+        return list(self.program.connections.values())
 
     def _run(self) -> None:
         try:
@@ -89,7 +98,7 @@ class Errands:
         self._home.close()
         await asyncio.to_thread(self._thread.join, PATIENCE)
         alive = self._thread.is_alive()
-        for connection in self.program.connections.values():
+        for connection in self._connections():
             connection.close()
         os.close(self._directory)
         if kind is None:
@@ -152,6 +161,25 @@ class Errands:
         if modified is not None:
             assert on_disk == modified * 10**9
         return body
+
+
+class FtpErrands(Errands):
+    """The same for an FTP server."""
+
+    def __init__(self, port: int, folder: Path, *, extended: bool = True, **settings: Any) -> None:
+        super().__init__(port, folder, **settings)
+        addresses, bind, *_, silence, _ = self._settings
+        self._ftp = (addresses[0], bind, b"guest", b"word", True, extended, silence)
+
+    def log_in(self, user: str, password: str) -> None:
+        """As this one, from now on."""
+        self._ftp = (*self._ftp[:2], user.encode(), password.encode(), *self._ftp[4:])
+
+    def _made(self) -> Desk:
+        return FtpCourier(self._theirs, self._directory, self._ftp)
+
+    def _connections(self) -> Sequence[Connection | Line]:
+        return list(self.program.lines.values())
 
 
 async def fetched(errands: Errands, *files: tuple[str, int]) -> Outcome:

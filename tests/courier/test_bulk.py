@@ -33,6 +33,7 @@ from cluster.origin.http_session import HttpSession
 from cluster.origin.limit import Hosts, Limited
 from cluster.origin.open import Shared, open_origin
 from cluster.peer.claims import Claims
+from cluster.store.effects import Effects
 from cluster.store.mirror import MirrorStore
 from tests.courier.errands import PATIENCE
 from tests.engine.world import World
@@ -731,7 +732,7 @@ PARTS: list[tuple[type, str]] = [
     (MirrorStore, "room_for"),
     (MirrorStore, "looks"),
     (MirrorStore, "publish_all"),
-    (MirrorStore, "_effect"),
+    (Effects, "_effect"),
     (MirrorStore, "stage_small"),
     (HttpSession, "plain"),
     (Transfer, "listed"),

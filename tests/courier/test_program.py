@@ -13,8 +13,9 @@ from pathlib import Path
 import pytest
 
 from cluster.courier import program, wire
+from cluster.courier.desk import BARREN, TRIES
 from cluster.courier.head import MAX_HEADER, SKIPPED
-from cluster.courier.program import BARREN, DEPTH, GAIN, LEAST, TRIES
+from cluster.courier.program import DEPTH, GAIN, LEAST
 from cluster.store import small
 from tests.courier.errands import MTIME, Errands, fetched
 from tests.origin.hostile import (

@@ -14,10 +14,11 @@ from operator import itemgetter
 
 from cluster.engine.context import IN_LINE, Context
 from cluster.errors import PeerError, PeerLacks
-from cluster.model import Claim
+from cluster.model import Claim, Entry
 from cluster.peer.client import Sibling
 from cluster.peer.pace import LEAST, WINDOW
 from cluster.plan.order import yields
+from cluster.plan.source import same_row
 from cluster.plan.steal import Piece, SeenClaim
 from cluster.store.growing import Growing
 
@@ -176,24 +177,28 @@ class Beside:
             _seen(known, claim, _advanced(known, claim, now), now)
             for known in self.up()
             for claim in known._claims
-            if claim.etag in (None, self._growing.etag)
+            if self._is_ours(claim)
         ]
 
-    def foreign(self, now: float) -> str | None:
-        """A sibling that ranks before us and is fetching another version of this file."""
+    def foreign(self, entry: Entry, now: float) -> str | None:
+        """A sibling that ranks before us and is fetching what is listed as ours is, under another name. What
+        is listed otherwise is an older version, or a newer one."""
         patience, path, own = self._context.mirror.sideways.patience, self._growing.path, self._context.site
         for known in self.up():
-            claims = self._claims_of(known, now, foreign=True)
+            claims = [
+                _seen(known, claim, at, now)
+                for claim, at in self._said(known, now)
+                if not self._is_ours(claim) and same_row(entry, claim.row)
+            ]
             if any(now - claim.seen < patience for claim in claims) and yields(path, own, known.name):
                 return known.name
         return None
 
-    def _claims_of(self, known: Known, now: float, *, foreign: bool = False) -> list[SeenClaim]:
-        return [
-            _seen(known, claim, at, now)
-            for claim, at in self._said(known, now)
-            if foreign is (claim.etag not in (None, self._growing.etag))
-        ]
+    def _is_ours(self, claim: Claim) -> bool:
+        return claim.etag in (None, self._growing.etag)
+
+    def _claims_of(self, known: Known, now: float) -> list[SeenClaim]:
+        return [_seen(known, claim, at, now) for claim, at in self._said(known, now) if self._is_ours(claim)]
 
     def _said(self, known: Known, now: float) -> list[tuple[Claim, float]]:
         """Its claims on this file, as it said on its line, or else in its last answer; and when each was last

@@ -97,7 +97,7 @@ class Chain:
         self._changed.clear()
         now = self._context.clock.monotonic()
         self._beside.listen(now)
-        if (other := self._beside.foreign(now)) is not None:
+        if (other := self._beside.foreign(self._job.entry, now)) is not None:
             raise Foreign(other)
         heads = self._heads(now)
         if self._fetching is not None:

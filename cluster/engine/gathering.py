@@ -53,9 +53,9 @@ def pause_after(error: OriginError, tries: int, most: int) -> float:
 
 
 class Foreign(Exception):
-    """A sibling that ranks before us fetches another version of the file, as the origin named it there: of an
-    origin that is several servers, each may have a name of its own for one version. Two sites would then
-    fetch all of it."""
+    """A sibling that ranks before us fetches what is listed alike, and is another version as the origin named
+    it there: of an origin that is several servers, each may have a name of its own for one version. Two sites
+    would then fetch all of it."""
 
 
 @dataclass(slots=True)
@@ -108,7 +108,7 @@ class Gathering:
         self._changed.clear()
         now = self._context.clock.monotonic()
         self._beside.listen(now)
-        if (other := self._beside.foreign(now)) is not None:
+        if (other := self._beside.foreign(self._job.entry, now)) is not None:
             raise Foreign(other)
         self._give_way(now)
         self._take_sideways()

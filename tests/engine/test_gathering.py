@@ -697,6 +697,37 @@ async def test_of_two_to_whom_the_origin_names_a_version_differently_one_waits_f
         assert len(world.memory.asked("facts")) == 1
 
 
+@pytest.mark.parametrize("older", [len(BIG) - 1, len(BIG) + RANGE])
+async def test_who_still_fetches_the_version_before_makes_nobody_fetch_all_of_the_new_one(
+    world: World, older: int
+) -> None:
+    """The file changed at the origin while a sibling that ranks before us was at its parts."""
+    path = next(b"iso/%d" % i for i in range(99) if owner(b"iso/%d" % i, ["kent", "oslo"]) == "oslo")
+    world.memory.put(path, BIG)
+    sibling = world.sibling()
+    came = 0
+
+    async def fetching() -> None:
+        nonlocal came
+        came += 1
+        stale = Claim(path[4:], row(older), came, first=0, end=RANGE, etag='"before"')
+        sibling.part_claims, sibling.claims = [stale], {path: stale}
+
+    wants: list[Want] = []
+    real = world.memory.read
+
+    def read(path: bytes, want: Want) -> AbstractAsyncContextManager[Body]:
+        wants.append(want)
+        return real(path, want)
+
+    sibling.on_parts = fetching
+    world.memory.read = read  # type: ignore[method-assign, assignment]
+    report = await world.run()
+    world.equal()
+    assert (report.outcome, report.bytes_origin) == ("complete", len(BIG))
+    assert all(want.stop is not None for want in wants)
+
+
 async def test_what_has_not_begun_may_wait_in_line_for_longer_than_patience(big: World) -> None:
     big.mirror = replace(big.mirror, sideways=Sideways(patience=0.3))
     sibling, began = big.sibling(), time.monotonic()

@@ -154,9 +154,10 @@ def nginx(
     extra: str = "",
     http: str = "",
     limit: int = 0,
+    user: str = "root",
 ) -> Iterator[Server]:
     """nginx with autoindex. `extra` goes into its `server` block, `http` into the one around it; `limit` is
-    bytes/s per connection."""
+    bytes/s per connection. Its workers are `user`, where that can be chosen."""
 
     def command(folder: Path, port: int) -> list[str]:
         log = f"{folder}/access.log facts" if access_log else "off"
@@ -165,7 +166,7 @@ def nginx(
             for kind in ("client_body", "proxy", "fastcgi", "uwsgi", "scgi")
         )
         (folder / "nginx.conf").write_text(f"""
-{"user root;" if os.geteuid() == 0 else ""}
+{f"user {user};" if os.geteuid() == 0 else ""}
 daemon off;
 worker_processes 1;
 pid {folder}/nginx.pid;

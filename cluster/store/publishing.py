@@ -98,7 +98,7 @@ def settled(
             touched.add(change.directory)
             if outcome.kind is Kind.DIRECTORY:
                 path = join(change.directory, outcome.name)
-                if own.get(path, outcome) is None:
+                if path not in attributes:  # not what was recorded before: it may be hidden or shown by this
                     own[path] = outcome
     failed, not_synced = _settle(tree, {path: own.get(path) for path in touched}, staged_in(following))
     concluded: list[Outcome] = [

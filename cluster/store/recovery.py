@@ -11,6 +11,7 @@ import contextlib
 import logging
 import os
 import sqlite3
+from collections.abc import Mapping
 from dataclasses import replace
 
 from cluster.errors import StoreError
@@ -77,7 +78,11 @@ def roll_forward(connection: sqlite3.Connection, ids: rows.Ids, tree: Tree, now:
     touched: set[bytes] = set()
     for identity, batch in intents.open_intents(connection):
         directories = {one.directory for one in batch}
-        found = {directory: _settled(connection, tree, directory) for directory in directories}
+        own = {one.path: one.held for one in batch if one.held.kind is Kind.DIRECTORY}
+        for path in own.keys() - directories:
+            with contextlib.suppress(StoreError):  # it was not made, and is not recorded then
+                tree.settle({path: own[path]})
+        found = {directory: _settled(connection, tree, directory, own) for directory in directories}
         done = [one for one in batch if _happened(one, found[one.directory], tree)]
         with schema.transaction(connection, durable=True):
             records = [_as_found(one, found[one.directory][one.held.name]) for one in done]
@@ -97,12 +102,15 @@ def roll_forward(connection: sqlite3.Connection, ids: rows.Ids, tree: Tree, now:
     return touched
 
 
-def _settled(connection: sqlite3.Connection, tree: Tree, directory: bytes) -> dict[bytes, Stat]:
-    """What is in a directory, now that it is durable. Nothing, where it cannot be made so."""
+def _settled(
+    connection: sqlite3.Connection, tree: Tree, directory: bytes, own: Mapping[bytes, Held]
+) -> dict[bytes, Stat]:
+    """What is in a directory, now that it is durable. Nothing, where it cannot be made so. `own` are the
+    records of those whose own attributes were to change."""
     try:
         names = tree.scan(directory)
         if names is not None:
-            tree.settle({directory: rows.held(connection, directory)})
+            tree.settle({directory: own.get(directory) or rows.held(connection, directory)})
     except StoreError as error:
         _log.warning("%s: could not be examined after a crash: %s", shown(directory) or "/", error)
         return {}

@@ -466,3 +466,36 @@ async def test_what_fails_after_its_caller_was_cancelled_is_no_complaint_of_the_
     del caller
     gc.collect()
     assert told == []
+
+
+HIDDEN, OPEN = 0o750, 0o755
+
+
+@pytest.mark.parametrize(("before", "after"), [(HIDDEN, OPEN), (OPEN, HIDDEN)], ids=["shown", "hidden"])
+@pytest.mark.parametrize("crash", [False, True], ids=["", "crash"])
+async def test_a_directory_and_what_is_in_it_change_in_one_batch(world, monkeypatch, before, after, crash):
+    """A release shows a directory on disk too, and one that is hidden is not left open (HAZARDS 26)."""
+    old = folder(b"a", mode=before, private=before == HIDDEN)
+    new = replace(old, mode=after, private=after == HIDDEN)
+    async with world.store() as store:
+        assert await store.publish([Change(b"", old)], {}, NOW) == [None]
+        await put(store, {b"a/file": b"1"})
+        batch = [
+            Change(b"", new, previous=await store.held(b"a"), attributes=True),
+            *await changes(store, {b"a/file": b"2"}),
+            Change(b"a", folder(b"below", mode=after)),
+        ]
+        if crash:
+            monkeypatch.setattr(publishing, "conclude", lambda *_: 1 / 0)
+            with pytest.raises(ZeroDivisionError):
+                await store.publish(batch, {}, NOW)
+            monkeypatch.undo()
+            (world.public / "a").chmod(before)  # as if it had not come so far
+            (world.public / "a/below").chmod(before)
+        else:
+            assert await store.publish(batch, {}, NOW) == [None] * 3
+    async with world.store() as store:
+        held = await store.held(b"a")
+        assert (held.mode, held.private) == (after, after == HIDDEN)
+        modes = [(world.public / name).stat().st_mode & 0o777 for name in ("a", "a/below")]
+        assert modes == [after, after] and (world.public / "a/file").read_bytes() == b"2"

@@ -44,9 +44,13 @@ class Server:
     access_log: Path | None = None
     notes: dict[str, str] = field(default_factory=dict)
 
-    def requests(self) -> list[Request]:
-        """Every request that the access log shows so far."""
+    def requests(self, least: int = 0) -> list[Request]:
+        """Every request that the access log shows so far; when there are `least`, since servers write it
+        after they answer."""
         assert self.access_log is not None, "this server was started without an access log"
+        deadline = time.monotonic() + 4 * PATIENCE
+        while self.access_log.read_bytes().count(b"\n") < least and time.monotonic() < deadline:
+            time.sleep(0.02)
         rows = []
         for line in self.access_log.read_text("utf-8", "backslashreplace").splitlines():
             status, sent, method, target = line.split(" ", 3)
@@ -365,7 +369,9 @@ def _unpacked(name: str) -> list[str]:
     if not found.exists():
         pytest.fail(f"{found}: not there; run make setup", pytrace=False)
     if os.geteuid() != 0:
-        pytest.skip(f"{found.name} can only be run by root")
+        pytest.skip(
+            f"{found.name} becomes its guests' user and locks them into a folder: only root can run it"
+        )
     libraries = UNPACKED / "usr/lib/x86_64-linux-gnu"
     machine = next((UNPACKED / "usr/lib").glob("*-linux-gnu*"), libraries)
     return ["env", f"LD_LIBRARY_PATH={machine}", str(found)]

@@ -500,7 +500,7 @@ async def test_no_file_is_asked_for_over_connections_that_were_given_back(
 async def test_two_mirrors_of_one_host_do_not_starve_each_other(
     tmp_path: Path, connections: tuple[int, int]
 ) -> None:
-    """While one of them fetches a long directory, the other one gets through."""
+    """While one of them fetches a long directory, the other one gets through: by the order of requests."""
     for name in ("one", "two"):
         (tmp_path / name).mkdir()
     one, two = Net(tmp_path / "one"), Net(tmp_path / "two")
@@ -511,6 +511,18 @@ async def test_two_mirrors_of_one_host_do_not_starve_each_other(
         server.answers["/one/"] = server.answers["/"]
         for i in range(3000):
             server.answers[f"/one/f{i}"] = server.answers.pop(f"/f{i}")
+
+        def when_both_run(body: Answer) -> Answer:
+            async def answer(_: Request, writer: asyncio.StreamWriter) -> None:
+                while not two.opened:  # noqa: ASYNC110
+                    await asyncio.sleep(0.01)
+                assert isinstance(body, bytes)
+                writer.write(body)
+
+            return answer
+
+        for i in range(200, 3000):
+            server.answers[f"/one/f{i}"] = when_both_run(server.answers[f"/one/f{i}"])
         trees[1].many(40)
         server.answers["/two/"] = server.answers["/"]
         for i in range(40):
@@ -523,8 +535,9 @@ async def test_two_mirrors_of_one_host_do_not_starve_each_other(
             await asyncio.sleep(0.01)
         async with asyncio.timeout(PATIENCE):
             assert (await two.run()).outcome == "complete"
-            assert not long.done(), "the other one had to wait for all of it"
             assert (await long).outcome == "complete"
+        order = [r.target[:5] for r in server.requests if not r.target.endswith("/")]
+        assert "/one/" in order[order.index("/two/") :][40:], "the other one had to wait for all of it"
         for made in trees:
             made.equal()
         one.clean()

@@ -154,6 +154,8 @@ ORIGIN: Mapping[str, Field] = {
     "user": _optional(Field(words.account)),
 }
 NAMED = ("url", "method", "command")  # what makes an origin this one and no other: never a default
+PROXIED = ("http", "https", "rsync", "rsyncs")
+BOUND = ("http", "https", "ftp", "ftps", "rsync", "rsync+ssh")  # rsync-ssl knows no address to come from
 LIMITED = ("time", "space", "memory", "processes", "user")  # of a command
 
 FIELDS: Mapping[str, Field] = {
@@ -531,11 +533,20 @@ def _origin(item: Item, root: str, problems: Problems) -> dict[str, Setting]:
     if bytes_only and "index" in out:
         said = out["index"]
         problems.add(said.where, said.label, "an origin for bytes alone is not asked what there is")
-    ftp = "url" in out and out["url"].value.startswith(("ftp:", "ftps:"))
-    if ftp and "proxy" in out and out["proxy"].value:
-        said = out["proxy"]
-        problems.add(said.where, said.label, "an FTP origin is not asked through a proxy; write none")
+    if "url" in out:
+        _reached(out, problems)
     return out
+
+
+def _reached(out: dict[str, Setting], problems: Problems) -> None:
+    """What its method cannot do for an origin is not said of it in vain."""
+    scheme = out["url"].value.partition(":")[0]
+    able = {"proxy": (PROXIED, "asked through a proxy; write none"), "bind": (BOUND, "asked from an address")}
+    for name, (schemes, how) in able.items():
+        if name in out and out[name].value and scheme not in schemes:
+            said = out[name]
+            listed = f"{', '.join(schemes[:-1])} and {schemes[-1]}"
+            problems.add(said.where, said.label, f"only origins by {listed} can be {how}")
 
 
 def _method(out: dict[str, Setting], item: Item, problems: Problems) -> None:

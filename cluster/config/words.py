@@ -215,7 +215,10 @@ def origin_url(text: str) -> str:
         folder = unquote_to_bytes(parts.path)
         if parts.netloc not in ("", "localhost") or not folder.startswith(b"/") or b"\0" in folder:
             raise ValueError(f"{quoted(text)} is not a folder of this machine; write file:///path/of/folder")
-    if b".." in unquote_to_bytes(parts.path).split(b"/"):
+    path = unquote_to_bytes(parts.path)
+    if parts.scheme in ("ftp", "ftps") and any(end in path for end in (b"\r", b"\n", b"\0")):
+        raise ValueError(f"{_safe(text)}: no FTP command can hold a line end or %00")
+    if b".." in path.split(b"/"):
         raise ValueError(f"{quoted(text)}: '..' is not allowed in an origin")
     return text if text.endswith("/") else text + "/"
 

@@ -138,6 +138,11 @@ def test_a_mistake_in_a_descriptor_is_one_line(folder, inside, line):
     assert line is None or error == start + line
 
 
+PROXY = "only origins by http, https, rsync and rsyncs can be asked through a proxy; write none"
+NO_COMMAND = "no FTP command can hold a line end or %00"
+BIND = "only origins by http, https, ftp, ftps, rsync and rsync+ssh can be asked from an address"
+
+
 @pytest.mark.parametrize(
     ("origin", "line"),
     [
@@ -196,8 +201,17 @@ def test_a_mistake_in_a_descriptor_is_one_line(folder, inside, line):
         ),
         (
             '<origin url="ftp://a/" proxy="http://p:3128"/>',
-            "3: <origin proxy>: an FTP origin is not asked through a proxy; write none",
+            f"3: <origin proxy>: {PROXY}",
         ),
+        ('<origin url="ftps://a/" proxy="http://p:3128"/>', f"3: <origin proxy>: {PROXY}"),
+        ('<origin url="rsync+ssh://a/b/" proxy="http://p:3128"/>', f"3: <origin proxy>: {PROXY}"),
+        ('<origin url="file:///a/" proxy="http://p:3128"/>', f"3: <origin proxy>: {PROXY}"),
+        ('<origin url="rsyncs://a/m/" bind="192.0.2.7"/>', f"3: <origin bind>: {BIND}"),
+        ('<origin url="file:///a/" bind="192.0.2.7"/>', f"3: <origin bind>: {BIND}"),
+        ('<origin method="command" command="/x" bind="192.0.2.7"/>', f"3: <origin bind>: {BIND}"),
+        ('<origin url="ftp://a/%0D%0A"/>', f"3: <origin url>: 'ftp://a/%0D%0A': {NO_COMMAND}"),
+        ('<origin url="ftp://a/b%0ADELE%20c/"/>', f"3: <origin url>: 'ftp://a/b%0ADELE%20c/': {NO_COMMAND}"),
+        ('<origin url="ftps://a/%00/"/>', f"3: <origin url>: 'ftps://a/%00/': {NO_COMMAND}"),
         (
             '<origin url="https://a/"/><origin url="https://a"/>',
             "3: <origin url>: the same as the origin in line 3",

@@ -7,6 +7,8 @@ import os
 import shutil
 import subprocess
 import time
+from collections.abc import Mapping
+from collections.abc import Set as AbstractSet
 from pathlib import Path
 from typing import Self
 
@@ -34,6 +36,11 @@ class AptArchive(Changing):
         (dists / "Release").write_bytes(text)
         (dists / "InRelease").write_bytes(self.signer.inline(text))
         (dists / "Release.gpg").write_bytes(self.signer.detached(text, "--armor"))
+
+    def _whole(self, files: Mapping[str, bytes], lacking: AbstractSet[str]) -> bool:
+        """An index is there under its name by digest as well as under its own: apt asks for the first."""
+        there = {body for path, body in files.items() if path not in lacking}
+        return all("/binary-all/" in path and files[path] in there for path in lacking)
 
     @staticmethod
     def _date(dists: Path) -> bytes:

@@ -10,7 +10,8 @@ import time
 import urllib.error
 import urllib.request
 from abc import ABC, abstractmethod
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
+from collections.abc import Set as AbstractSet
 from pathlib import Path
 from typing import ClassVar, Protocol, Self
 
@@ -100,18 +101,22 @@ class Changing(ABC):
         new, old = _files(self.work), _files(self.served)
         changed = [path for path, body in new.items() if old.get(path) != body]
         self.chance.shuffle(changed)
-        for path in changed:
+        for number, path in enumerate(changed, 1):
             place = self.served / path
             place.parent.mkdir(parents=True, exist_ok=True)
             beside = self.top / "one"
             beside.write_bytes(new[path])
-            if path == changed[-1]:
+            if self._whole(new, set(changed[number:])):
                 self.complete.add(self.newest)
             os.replace(beside, place)
             pause()
         for path in old.keys() - new.keys():
             (self.served / path).unlink()
             pause()
+
+    def _whole(self, files: Mapping[str, bytes], lacking: AbstractSet[str]) -> bool:
+        """Whether clients find all of `files` at an origin where these are lacking."""
+        return not lacking
 
     # -- the judges; "" where they find nothing wrong
 

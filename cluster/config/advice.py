@@ -91,6 +91,8 @@ def _mirror(mirror: Mirror) -> Iterator[str]:
                 yield f"origin {origin.url}: {what} file {file} is not on this machine"
         if origin.command is not None and not os.access(origin.command.arguments[0], os.X_OK):
             yield f"origin {origin.url}: {origin.command.arguments[0]} is not a program on this machine"
+        if origin.command is not None and not _is_user(origin.command.user):
+            yield f"origin {origin.url}: there is no user {origin.command.user} on this machine"
     for downstream in mirror.downstreams:
         for key in ("key", "hosts", "secret"):
             path = getattr(downstream, key)
@@ -111,6 +113,14 @@ def _mirror(mirror: Mirror) -> Iterator[str]:
     yield from _strange(mirror)
     for rules in (mirror.select, *(rules for _, rules in mirror.elsewhere)):
         yield from _selection(mirror, rules)
+
+
+def _is_user(name: str | None) -> bool:
+    """Whether this machine knows a user, by name or number; None is whoever asks."""
+    try:
+        return name is None or bool(pwd.getpwuid(int(name)) if name.isdigit() else pwd.getpwnam(name))
+    except (KeyError, OverflowError):
+        return False
 
 
 def _strange(mirror: Mirror) -> Iterator[str]:

@@ -3,7 +3,7 @@
 Without a shell, in a session of its own, with an environment that is otherwise bare and a folder of its own
 as the current one. util-linux sets the limits: `prlimit` of memory, files and processes, `setpriv` that it
 gains no privileges, ends with this process and is another user. Time and space are watched from here, and
-whoever exceeds them is killed with its whole group. What moves to another session is not found by that.
+whoever exceeds them is killed with its whole group, and whatever of it has moved to another session.
 """
 
 from __future__ import annotations
@@ -12,7 +12,6 @@ import asyncio
 import contextlib
 import logging
 import os
-import pwd
 import shutil
 import stat
 import time
@@ -23,6 +22,7 @@ from functools import partial
 from cluster.child import drained, end_group
 from cluster.errors import SourceMissing
 from cluster.model import CommandSpec, shown
+from cluster.origin.command_left import account, end_strays, linked_away, reachable, ticks, too_full
 
 MERCY = 5.0  # s between SIGTERM and SIGKILL
 LINGER = 1.0  # s that what it left behind may still hold its output open
@@ -41,7 +41,8 @@ async def run(spec: CommandSpec, told: dict[str, str]) -> None:
     try:
         command = [*_limited(spec), *spec.arguments]
         _made(spec)
-    except (OSError, KeyError) as error:
+        was_folder = not os.path.islink(spec.folder)
+    except OSError as error:
         raise SourceMissing("", f"{name}: cannot be started: {error}") from error
     kept = bytearray()
     problem = ""
@@ -60,13 +61,15 @@ async def run(spec: CommandSpec, told: dict[str, str]) -> None:
     code = process.returncode
     if not problem and code:
         problem = f"ended by signal {-code}" if code < 0 else f"exit status {code}"
+    if was_folder and linked_away(spec.folder):
+        problem = problem or "has put a link in the place of its folder"
     if problem:
         last = f": {lines[-1][:300]}" if lines else ""
         raise SourceMissing("", f"{name}: {problem}{last}")
 
 
 def _limited(spec: CommandSpec) -> list[str]:
-    """What sets the limits and becomes the program. Raises KeyError, OSError."""
+    """What sets the limits and becomes the program. Raises OSError."""
     setpriv, prlimit = shutil.which("setpriv"), shutil.which("prlimit")
     if setpriv is None or prlimit is None:
         raise OSError("setpriv and prlimit (util-linux) are not installed")
@@ -74,7 +77,7 @@ def _limited(spec: CommandSpec) -> list[str]:
     out = [prlimit, *(f"--{what}={value}" for what, value in limits.items() if value is not None), "--"]
     out += [setpriv, "--no-new-privs", "--pdeathsig", "KILL"]
     if spec.user is not None:
-        user = pwd.getpwnam(spec.user)
+        user = account(spec.user)
         out += ["--reuid", str(user.pw_uid), "--regid", str(user.pw_gid), "--init-groups"]
     return [*out, "--"]
 
@@ -82,7 +85,8 @@ def _limited(spec: CommandSpec) -> list[str]:
 def _made(spec: CommandSpec) -> None:
     os.makedirs(spec.folder, mode=0o755, exist_ok=True)
     if spec.user is not None:
-        user = pwd.getpwnam(spec.user)
+        user = account(spec.user)
+        reachable(spec.folder, user)
         os.chown(spec.folder, user.pw_uid, user.pw_gid)
 
 
@@ -103,6 +107,7 @@ async def _started(
 ) -> AsyncIterator[asyncio.subprocess.Process]:
     """The process for as long as the block; nobody of its group is left behind it."""
     ours, theirs = os.pipe()
+    began = ticks()
     try:
         process = await asyncio.create_subprocess_exec(
             *command,
@@ -126,17 +131,20 @@ async def _started(
         with contextlib.suppress(PermissionError):
             await end_group(process, MERCY)
         await process.wait()
+        end_strays(folder, began)
         reading.cancel()
         await asyncio.gather(reading, return_exceptions=True)
 
 
 async def _watched(process: asyncio.subprocess.Process, spec: CommandSpec) -> str:
-    """Wait for its end. What is wrong where it takes more space than it may."""
+    """Wait for its end. What is wrong where it takes more space than it may, or than there is."""
     ended = asyncio.create_task(process.wait())
     pause = LOOK
     try:
         while not ended.done():
             await asyncio.wait((ended,), timeout=pause)
+            if full := too_full(spec.folder):
+                return full
             if spec.space is not None:
                 began = time.monotonic()
                 used = await asyncio.to_thread(space_used, spec.folder)

@@ -14,8 +14,11 @@ import pytest
 
 from cluster.errors import SourceMissing
 from cluster.model import CommandSpec, Limits, OriginSpec
+from cluster.origin import command_run
 from cluster.origin.command import CommandOrigin
+from cluster.origin.command_left import too_full
 from cluster.origin.open import Shared, open_origin
+from tests.store.trees import mounted
 
 
 @pytest.fixture
@@ -63,7 +66,13 @@ async def test_what_a_program_leaves_in_its_folder_is_the_origin_and_it_runs_onc
         ("bytearray(2**30)", {"memory": 2**29}, "exit status 1: MemoryError"),
         ("open('x', 'wb').write(bytes(2**20))", {"space": 2**16}, "exit status 1"),
         ("pass", {}, "is empty"),
-        ("open('x', 'w')", {"user": "no-such-user"}, "cannot be started"),
+        ("open('x', 'w')", {"user": "no-such-user"}, "there is no user no-such-user on this machine"),
+        ("import os; os.kill(os.getpid(), 19)", {"time": 1.0}, "not done after 1 s"),
+        (
+            "import os; f = os.environ['HOME']; os.rmdir(f); os.symlink('/etc', f)",
+            {},
+            "has put a link in the place of its folder",
+        ),
     ],
 )
 async def test_a_program_that_fails_or_goes_beyond_a_limit_proves_nothing(
@@ -173,3 +182,82 @@ async def test_an_origin_of_this_method_is_opened_by_its_name(spec: CommandSpec)
         assert opened.url == "command:fetch" and not opened.properties.network
     finally:
         await opened.close()
+
+
+@pytest.mark.parametrize("program", ["/no/such/program", "/etc/passwd", "/tmp"])
+async def test_what_is_no_program_is_one_line(spec: CommandSpec, program: str) -> None:
+    made = CommandOrigin(OriginSpec("command:x", command=replace(spec, arguments=(program,))), Limits())
+    try:
+        with pytest.raises(SourceMissing, match=f"failed to execute {program}"):
+            await made.listing(b"")
+    finally:
+        await made.close()
+
+
+async def test_a_daemon_that_it_leaves_is_ended(spec: CommandSpec) -> None:
+    """In a session of its own, as `git gc --auto` is; one that began before it is somebody else's."""
+    other = await asyncio.create_subprocess_exec(
+        sys.executable,
+        "-c",
+        "import time; time.sleep(1000)",
+        env={"SIDEWAYS_STAGING": f"{spec.folder}x"},
+    )
+    program = """
+import os, subprocess, sys
+stray = subprocess.Popen([sys.executable, "-c", "import time; time.sleep(1000)"], start_new_session=True)
+open("stray", "w").write(str(stray.pid))
+"""
+    made = origin(spec, program)
+    try:
+        await made.listing(b"")
+        await gone(int((Path(spec.folder) / "stray").read_text()))
+        assert other.returncode is None
+    finally:
+        other.kill()
+        await other.wait()
+        await made.close()
+
+
+async def test_much_output_is_read_and_not_kept(spec: CommandSpec) -> None:
+    program = """
+import os
+for _ in range(4096):
+    os.write(1, bytes(65536) + b"\\n")
+raise SystemExit("at the end")
+"""
+    made = origin(spec, program)
+    try:
+        with pytest.raises(SourceMissing, match="exit status 1: at the end"):
+            await made.listing(b"")
+    finally:
+        await made.close()
+
+
+async def test_a_disk_that_it_fills_ends_it(spec: CommandSpec, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(command_run, "LOOK", 0.1)
+    monkeypatch.setattr(command_run, "too_full", lambda folder: f"5 bytes are free where {folder} is")
+    made = origin(spec, "import time; time.sleep(1000)")
+    try:
+        with pytest.raises(SourceMissing, match="5 bytes are free"):
+            await made.listing(b"")
+    finally:
+        await made.close()
+
+
+def test_a_disk_is_full_before_nothing_is_left() -> None:
+    with mounted("size=4m") as disk:
+        assert too_full(str(disk)) == ""
+        (disk / "x").write_bytes(bytes(4 * 2**20 - 2**14))
+        assert "bytes are free where" in too_full(str(disk))
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="only root can be another user")
+async def test_a_user_who_cannot_reach_the_folder_is_told_what_is_in_the_way(spec: CommandSpec) -> None:
+    with tempfile.TemporaryDirectory(dir="/tmp") as top:
+        command = replace(spec, arguments=("/bin/true",), user="65534", folder=f"{top}/commands/m")
+        made = CommandOrigin(OriginSpec("command:true", command=command), Limits())
+        try:
+            with pytest.raises(SourceMissing, match=f"cannot reach {top}/commands/m: {top} is closed to it"):
+                await made.listing(b"")
+        finally:
+            await made.close()

@@ -11,7 +11,16 @@ from cluster import __version__
 from cluster.engine.report import Report
 from cluster.errors import StoreError
 from cluster.model import Mirror, Site, Told, join, shown
-from cluster.plan.tracing import DIRECTORY, MASTER, MAX_TRACE, Passed, file_name, serial_of, trace
+from cluster.plan.tracing import (
+    DIRECTORY,
+    MASTER,
+    MAX_TRACE,
+    Passed,
+    architectures,
+    file_name,
+    serial_of,
+    trace,
+)
 from cluster.store import traces
 from cluster.store.mirror import Reader
 
@@ -29,6 +38,7 @@ async def trace_pass(site: Site, mirror: Mirror, scope: bytes, report: Report, t
         try:
             taken = await reader.held(join(DIRECTORY, name)) is not None
             serial = await _serial(reader)
+            known = architectures(await reader.having(b"dists", b"Packages", b"Sources"))
         finally:
             await reader.close()
         if taken:
@@ -40,6 +50,7 @@ async def trace_pass(site: Site, mirror: Mirror, scope: bytes, report: Report, t
             received=report.bytes_origin + report.bytes_sideways,
             trigger=trigger,
             serial=serial,
+            architectures=known,
         )
         text = trace(mirror, site, passed, f"Sideways {__version__}")
         await asyncio.to_thread(traces.write, mirror, site, text)

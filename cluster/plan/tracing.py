@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import re
 import time
+from collections.abc import Iterable
 from email.utils import formatdate
 from urllib.parse import urlsplit
 
@@ -17,6 +18,7 @@ DIRECTORY = b"project/trace"
 MASTER = b"project/trace/master"  # the archive's own
 MAX_TRACE = 64 * 2**10  # bytes of the archive's own that are looked at; it has a few hundred
 
+_INDEXES = re.compile(rb"dists/.*/(?:binary-)?((?<=/)source|(?<=binary-)[a-z0-9][a-z0-9-]{0,40})").fullmatch
 _SERIAL = re.compile(rb"^Archive serial: *([0-9]{1,20}) *$", re.MULTILINE | re.IGNORECASE)
 
 
@@ -30,6 +32,7 @@ class Passed:
     received: int  # bytes of files, from wherever they came
     trigger: str = ""
     serial: str = ""  # of the archive, as its own trace file has it
+    architectures: tuple[str, ...] = ()
 
 
 def file_name(mirror: Mirror, site: Site) -> bytes:
@@ -41,6 +44,11 @@ def serial_of(master: bytes) -> str:
     """The archive's serial in its own trace file; empty where there is none."""
     found = _SERIAL.search(master)
     return found[1].decode() if found else ""
+
+
+def architectures(directories: Iterable[bytes]) -> tuple[str, ...]:
+    """Those of an archive, by the directories of its indexes: `dists/**/binary-ARCH`, and `source`."""
+    return tuple(sorted({found[1].decode() for path in directories if (found := _INDEXES(path))}))
 
 
 def trace(mirror: Mirror, site: Site, passed: Passed, creator: str) -> bytes:
@@ -60,6 +68,7 @@ def trace(mirror: Mirror, site: Site, passed: Passed, creator: str) -> bytes:
             ("Country", site.country),
             ("Location", site.location),
             ("Throughput", site.throughput),
+            ("Architectures", " ".join(passed.architectures)),
             ("Upstream-mirror", urlsplit(passed.origin).hostname or ""),
         ]
     if mirror.trace.level is Told.FULL:

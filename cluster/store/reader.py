@@ -106,6 +106,10 @@ class Reader:
     async def held(self, path: bytes) -> Held | None:
         return await self._ask(lambda c: rows.held(c, path))
 
+    async def having(self, directory: bytes, *prefixes: bytes) -> list[bytes]:
+        """Directories below this one that have a file whose name begins so."""
+        return await self._ask(lambda c: _having(c, directory, prefixes))
+
     async def totals(self, directory: bytes = b"") -> Totals:
         """What lies below a directory."""
         return await self._ask(lambda c: digest.totals(c, directory))
@@ -295,6 +299,17 @@ def closing_on_error(connection: sqlite3.Connection) -> Iterator[None]:
     except BaseException:
         connection.close()
         raise
+
+
+def _having(connection: sqlite3.Connection, directory: bytes, prefixes: Sequence[bytes]) -> list[bytes]:
+    found: set[bytes] = set()
+    for prefix in prefixes:
+        query = f"""SELECT d.path FROM directories d WHERE d.path >= ? AND d.path < ? AND EXISTS
+                    (SELECT 1 FROM entries e WHERE e.directory = d.id AND e.name >= ? AND e.name < ?
+                     AND e.kind = {rows.FILE} AND e.unknown = 0)"""  # noqa: S608
+        values = *rows.below(directory), prefix, prefix + b"\xff"
+        found.update(path for (path,) in connection.execute(query, values))
+    return sorted(found)
 
 
 def _directory(connection: sqlite3.Connection, directory: bytes) -> dict[bytes, Held] | None:

@@ -46,12 +46,17 @@ def status(one: ClusterOf, path: str) -> int:
 
 
 async def test_a_pass_leaves_a_trace_beside_the_tree(one: ClusterOf, source: Path) -> None:
+    for index in ("binary-amd64/Packages.xz", "binary-arm64/Release", "source/Sources.gz", "i18n/Packages"):
+        (source / "dists/sid/main" / index).parent.mkdir(parents=True)
+        (source / "dists/sid/main" / index).write_bytes(b"x")
+    one.ledger.tree(source)
     one.mirror("m", f"file://{source}/", extra=f'<trace level="full" name="{NAME}"/>')
     await one.start()
     await one.passes("m")
     text = get(one, f"/m/project/trace/{NAME}").decode()
     size = sum(path.stat().st_size for path in source.rglob("*") if path.is_file())
     assert "\nArchive serial: 2026112201\nCreator: Sideways " in text
+    assert "\nArchitectures: amd64 source\n" in text
     assert f"\nTotal bytes received: {size}\n" in text and "\nTrigger: " in text
     public = Path(one.site("kent").data, "m/project/trace")
     assert os.listdir(public) == ["master"]

@@ -7,7 +7,7 @@ from dataclasses import replace
 import pytest
 
 from cluster.model import Mirror, OriginSpec, Site, Told, Trace
-from cluster.plan.tracing import Passed, file_name, serial_of, trace
+from cluster.plan.tracing import Passed, architectures, file_name, serial_of, trace
 
 SITE = Site(
     "kent",
@@ -22,7 +22,9 @@ SITE = Site(
     throughput="10Gb",
 )
 MIRROR = Mirror("debian", "/debian", (OriginSpec("https://o.example/d/"),), trace=Trace(Told.FULL))
-PASSED = Passed(1_795_314_963.4, 100.0, "https://o.example/d/", 123_400, "sync:all", "2026112201")
+PASSED = Passed(
+    1_795_314_963.4, 100.0, "https://o.example/d/", 123_400, "sync:all", "2026112201", ("amd64", "source")
+)
 
 FULL = """\
 Sun Nov 22 02:36:03 UTC 2026
@@ -36,6 +38,7 @@ Sponsor: Kent
 Country: GB
 Location: Canterbury
 Throughput: 10Gb
+Architectures: amd64 source
 Upstream-mirror: o.example
 Trigger: sync:all
 Total bytes received: 123400
@@ -48,7 +51,7 @@ def test_a_full_trace_has_debians_fields_in_debians_order() -> None:
     assert trace(MIRROR, SITE, PASSED, "Sideways 1").decode() == FULL
 
 
-@pytest.mark.parametrize(("level", "lines"), [(Told.DATE, 2), (Told.TERSE, 12), (Told.FULL, 16)])
+@pytest.mark.parametrize(("level", "lines"), [(Told.DATE, 2), (Told.TERSE, 13), (Told.FULL, 17)])
 def test_a_shorter_trace_is_the_beginning_of_a_longer_one(level: Told, lines: int) -> None:
     text = trace(replace(MIRROR, trace=Trace(level)), SITE, PASSED, "Sideways 1").decode()
     assert text == "".join(FULL.splitlines(keepends=True)[:lines])
@@ -85,3 +88,21 @@ def test_the_file_is_called_as_the_site_is_known() -> None:
 )
 def test_the_serial_is_the_archives_own(master: bytes, serial: str) -> None:
     assert serial_of(master) == serial
+
+
+def test_architectures_are_those_that_have_indexes() -> None:
+    main = b"dists/stable/main/"
+    told = [
+        main + b"binary-amd64",
+        b"dists/sid/main/binary-amd64",
+        b"dists/bookworm/updates/main/binary-arm64",
+    ]
+    told += [main + b"source", main + b"debian-installer/binary-kfreebsd-i386"]
+    others = [
+        main + b"i18n",
+        main + b"Contents-source",
+        b"pool/main/binary-x",
+        main + b"binary-",
+        main + b"binary-\xe9",
+    ]
+    assert architectures([*told, *others]) == ("amd64", "arm64", "kfreebsd-i386", "source")

@@ -15,7 +15,7 @@ from dataclasses import dataclass, field
 from typing import Self
 
 from cluster.engine.clock import Clock
-from cluster.errors import StoreError
+from cluster.errors import DiskFull, StoreError
 from cluster.model import Held
 from cluster.store.mirror import Batch, MirrorStore
 from cluster.store.tree import Change
@@ -42,7 +42,7 @@ class _Batch:
 
 class Batcher:
     """Start with `async with`; leaving it publishes the rest, unless it is left by an error. A pass that is
-    stopped has PATIENCE for it."""
+    stopped has PATIENCE for it, and so has one on a disk that is full: what has come need not come again."""
 
     def __init__(
         self, store: MirrorStore, clock: Clock, renew: Callable[[Iterable[Change]], None], every: float = 1.0
@@ -74,7 +74,7 @@ class Batcher:
         try:
             if kind is None:
                 await self.flush()
-            elif issubclass(kind, asyncio.CancelledError):
+            elif issubclass(kind, asyncio.CancelledError | DiskFull):  # renames need no room
                 with contextlib.suppress(TimeoutError, StoreError, OSError):
                     async with asyncio.timeout(PATIENCE):
                         await self.flush()

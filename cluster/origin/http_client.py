@@ -72,7 +72,9 @@ def classified(path: bytes, error: Exception, received: int | None = None) -> Or
     if isinstance(error, aiohttp.ClientConnectorCertificateError):
         return Refused(name, f"its certificate is not valid: {worded(error.certificate_error)}")
     if isinstance(cause, ssl.SSLError) and not isinstance(cause, ssl.SSLEOFError | ssl.SSLZeroReturnError):
-        return Refused(name, f"no secure connection: {worded(cause)}")
+        plain = getattr(cause, "reason", "") == "WRONG_VERSION_NUMBER"
+        why = "what answers there speaks no TLS" if plain else worded(cause)
+        return Refused(name, f"no secure connection: {why}")
     if isinstance(error, aiohttp.InvalidURL):
         return Refused(name, "the URL is not one that may be asked")
     if isinstance(error, aiohttp.ClientHttpProxyError):

@@ -110,5 +110,6 @@ def _said(ended: Ended) -> str:
         return f"cannot connect: {os.strerror(int(connected[1]))} (rsync exit {ended.code})"
     lines = _complaints(ended) or ended.said.splitlines() or [""]
     first = next((line for line in lines if "@ERROR" in line), lines[0]).strip()
+    first = first.removeprefix("Password: ")  # rsync asks for it where it was given none
     text = "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in first)
     return f"{text[:MAX_SAID]} (rsync exit {ended.code})".strip()

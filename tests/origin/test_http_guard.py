@@ -20,6 +20,7 @@ from cluster.origin.http_guard import literal, public
 from cluster.origin.http_session import Patience
 from tests.origin.conformance import received
 from tests.origin.hostile import Hostile, Request, ok, redirect
+from tests.servers import nginx
 
 
 class Names(AbstractResolver):
@@ -406,6 +407,15 @@ async def test_78_anything_else_fails_closed(tmp_path: Path, wrong: str) -> None
         # A server that only speaks TLS 1.0 hangs up, which may hide its alert.
         assert isinstance(caught.value, Refused) or wrong == "old", caught.value
         assert server.requests == []
+
+
+async def test_78_a_port_that_speaks_no_tls_is_said_to_be_one(tmp_path: Path) -> None:
+    with nginx(tmp_path) as server:
+        url = server.url.replace("http:", "https:")
+        origin = HttpOrigin(OriginSpec(url, private=True), Limits(timeout=30))
+        with pytest.raises(OriginError, match="what answers there speaks no TLS"):
+            await origin.listing(b"")
+        await origin.close()
 
 
 async def test_78_an_authority_file_that_is_not_one_is_refused(tmp_path: Path) -> None:

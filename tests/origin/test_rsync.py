@@ -486,6 +486,13 @@ async def test_credentials_that_do_not_work_are_said_without_them(
     assert "wrong" not in str(raised.value)
 
 
+async def test_a_server_that_wants_a_password_says_so_in_one_plain_line(root: Path, tmp_path: Path) -> None:
+    with rsyncd(root, extra=protected(tmp_path, "horse")) as server:
+        async with opened(server.url) as origin:
+            with pytest.raises(Refused, match=r"^/: @ERROR: auth failed on module m \(rsync exit 5\)$"):
+                await origin.listing(b"")
+
+
 SSH = """#!/bin/sh
 echo "$@" >> {log}
 while [ "${{1#-}}" != "$1" ]; do

@@ -751,7 +751,7 @@ PARTS: list[tuple[type, str]] = [
     (Transfer, "listed"),
     (Transfer, "arrived"),
     (Transfer, "publish_all"),
-    (Transfer, "settle"),
+    (Transfer, "_settle"),
     (Claims, "start"),
     (Claims, "progress"),
     (Batcher, "add_all"),

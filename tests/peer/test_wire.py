@@ -286,6 +286,40 @@ def test_every_limit_holds_exactly(within, beyond):
         codec.unpack(beyond)
 
 
+columns = st.integers(0, 60).flatmap(
+    lambda count: st.one_of(
+        st.lists(kind, min_size=count, max_size=count)
+        for kind in (
+            st.binary(min_size=32, max_size=32),
+            st.integers(2**8, 2**16 - 1),
+            st.integers(2**16, 2**32 - 1),
+            st.integers(2**32, 2**63 - 1),
+            st.none() | st.integers(0, 2**40) | st.binary(max_size=33),
+        )
+    )
+)
+
+
+@given(st.lists(columns | st.lists(columns, max_size=3), max_size=4), st.data())
+def test_columns_are_read_whole_or_not_at_all(value, data):
+    """Values of one kind that follow each other are passed over together, across the ends of arrays too."""
+    packed = msgpack.packb(value)
+    assert codec.unpack(packed) == value
+    cut = data.draw(st.integers(0, len(packed) - 1))
+    with pytest.raises(WireError, match=r"cut off|ends at byte"):
+        codec.unpack(packed[:cut])
+    with pytest.raises(WireError, match="ends at byte"):
+        codec.unpack(packed + packed[-1:])
+
+
+@pytest.mark.parametrize("beyond", [b"\xcf" + b"\x80" + bytes(7), b"\xcf" + b"\xff" * 8])
+def test_a_number_that_is_too_large_is_found_in_a_column(beyond):
+    column = b"\xdc\x00\x40" + b"\xcf" + (2**62).to_bytes(8) * 1
+    column += (b"\xcf" + (2**62).to_bytes(8)) * 62 + beyond
+    with pytest.raises(WireError, match="2\\*\\*63"):
+        codec.unpack(column)
+
+
 def test_names_that_do_not_come_after_the_page_before_are_refused():
     assert wire.page_read(page_of(entry(name=b"b")), b"a").held
     with pytest.raises(WireError, match="not ascending"):

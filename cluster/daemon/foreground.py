@@ -28,6 +28,8 @@ from cluster.scheduler.hooks import Ended, around
 from cluster.store.mirror import Reader
 
 if TYPE_CHECKING:
+    from cluster.peer.lines import Lines
+    from cluster.peer.server import PeerServer
     from cluster.peer.siblings import Siblings
 
 LOOKED_FOR = (
@@ -112,6 +114,14 @@ async def _hooked(site: Site, mirror: Mirror, scope: bytes, run: Callable[[], Aw
     return outcome
 
 
+def _answering() -> tuple[type[Lines], type[PeerServer]]:
+    """Loads what a site without siblings has no use for: 50 ms of a command that takes 600."""
+    from cluster.peer.lines import Lines
+    from cluster.peer.server import PeerServer
+
+    return Lines, PeerServer
+
+
 async def _siblings(
     stack: AsyncExitStack,
     cluster: Cluster,
@@ -123,20 +133,18 @@ async def _siblings(
     """The siblings, and our own answers to them; None where this site has no key (yet)."""
     if site.peer is None or not os.path.exists(keys.key_path(site.state)):
         return None
-    # A site without siblings has no use for a server: 50 ms of a command that takes 600.
-    from cluster.peer.lines import Lines
-    from cluster.peer.server import PeerServer
     from cluster.peer.siblings import Siblings
 
     siblings = Siblings(site, cluster, time.monotonic)
     siblings.start()
     stack.push_async_callback(siblings.stop)
+    lines_class, server_class = await asyncio.to_thread(_answering)  # while the siblings are being asked
 
     async def open_reader(name: str) -> Reader:
         return await Reader.open(name, site)
 
-    lines = Lines(site, cluster, siblings, claims, time.monotonic, listings=listings)
-    server = PeerServer(
+    lines = lines_class(site, cluster, siblings, claims, time.monotonic, listings=listings)
+    server = server_class(
         site,
         cluster,
         claims=claims,

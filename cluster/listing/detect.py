@@ -5,12 +5,9 @@ from __future__ import annotations
 import re
 
 from cluster.errors import NotAListing, TooLarge
-from cluster.listing.html import html_listing
-from cluster.listing.json_pages import json_listing
 from cluster.listing.names import Place
 from cluster.listing.rows import Rows
 from cluster.listing.shapes import shaped
-from cluster.listing.xml_pages import xml_listing
 from cluster.model import Listing
 
 MAX_BODY = 64 * 2**20  # decoded; HAZARDS section 5
@@ -40,15 +37,24 @@ def parse(
     body_start = body[:256].lstrip(b"\xef\xbb\xbf \t\r\n")
     rows = Rows(Place(url), path, limit)
     if served.endswith("json") or (not served and body_start[:1] in (b"[", b"{")):
+        from cluster.listing.json_pages import json_listing
+
         return json_listing(body, rows, served)
     if body_start.startswith(b"<?xml") or served.endswith("/xml"):
+        from cluster.listing.xml_pages import xml_listing
+
         found = xml_listing(body, rows)
         if found:
             return found
     if not body_start:
         raise NotAListing(path, "an empty page")
     _bounded(body, path, limit)
-    return shaped(body, rows) or html_listing(body, rows)
+    found = shaped(body, rows)
+    if found is None:  # most passes never come here: what reads all other pages takes a while to load
+        from cluster.listing.html import html_listing
+
+        found = html_listing(body, rows)
+    return found
 
 
 def _bounded(body: bytes, path: str, limit: int) -> None:

@@ -130,7 +130,7 @@ class Selection:
         """The rule by which a name is left out, or None. A directory is kept while an earlier `include`
         may match something below it.
         """
-        at, hope = self._decide(path, entry)
+        at, hope = self._decide(path, entry) if self._rules else (-1, False)
         if at < 0:
             return None
         self._used[at] = True

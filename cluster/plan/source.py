@@ -68,9 +68,7 @@ def as_listed(size: int | None, mtime: Stamp | None, held: Offer | Held) -> bool
 
 def finer(listed: Stamp | None, told: Stamp | None) -> Stamp | None:
     """The time of a file: a sibling's where it is the listed one, told more exactly."""
-    if told is None or listed is None or told == listed or not told.agrees(listed):
-        return listed
-    return told
+    return told if told is not None and listed is not None and told.agrees(listed) else listed
 
 
 def same_row(entry: Entry, row: Row) -> bool:

@@ -134,7 +134,7 @@ def disk_time(mtime: Stamp | None) -> int | None:
 
 
 def _bounded(ns: int) -> int:
-    return max(-_NS, min(ns, _NS))
+    return ns if -_NS <= ns <= _NS else max(-_NS, min(ns, _NS))
 
 
 def _number(kind: str, name: str) -> int:

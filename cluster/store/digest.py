@@ -25,6 +25,7 @@ from cluster.store import rows
 from cluster.store.records import Totals
 
 _BEGIN = b"sideways directory 1\n"
+_NO_DIGEST = bytes(32)
 EMPTY = hashlib.sha256(_BEGIN).digest()
 
 
@@ -38,17 +39,16 @@ def directory_digest(entries: Iterable[Held], below: Mapping[bytes, bytes]) -> b
 
 def _digest(parts: Iterable[rows.Content], below: Mapping[bytes, bytes]) -> bytes:
     """The same of what stands in a directory, sorted by name."""
-    digest = hashlib.sha256(_BEGIN)
+    told = [_BEGIN]
     for name, kind, size, sha256, target in parts:
-        head = len(name).to_bytes(2) + name
         if kind == rows.FILE:
-            digest.update(b"%bf%b%b" % (head, size.to_bytes(8), sha256 or bytes(32)))
+            told += len(name).to_bytes(2), name, b"f", size.to_bytes(8), sha256 or _NO_DIGEST
         elif kind == rows.DIRECTORY:
-            digest.update(b"%bd%b" % (head, below.get(name, EMPTY)))
+            told += len(name).to_bytes(2), name, b"d", below.get(name, EMPTY)
         elif kind == rows.SYMLINK:
             to = target or b""
-            digest.update(b"%bl%b%b" % (head, len(to).to_bytes(2), to))
-    return digest.digest()
+            told += len(name).to_bytes(2), name, b"l", len(to).to_bytes(2), to
+    return hashlib.sha256(b"".join(told)).digest()
 
 
 @dataclass(slots=True)

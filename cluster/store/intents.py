@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import enum
 import sqlite3
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 
 import msgpack  # type: ignore[import-untyped]
 
@@ -122,6 +122,8 @@ def record(
     """
     _put(connection, ids, [(directory, packed) for directory, _, packed, _ in published])
     _put(connection, ids, [(directory, rows.pack(held)) for directory, held in quiet])
+    directories = {directory for directory, _, _, _ in published}
+    have = _with_blocks(connection, {ids.of(directory): directory for directory in directories})
     block_rows, gone, news = [], [], []
     sources = {held.source for _, held, _, _ in published}
     texts = {source: rows.text(source) for source in sources}
@@ -129,24 +131,21 @@ def record(
         path = join(directory, name)
         if blocks:
             block_rows.append((ids.of(directory), name, blocks))
-        elif blocks is not None:
+        elif blocks is not None and directory in have:
             gone.append((ids.of(directory), name))
         if code == rows.DIRECTORY:
             ids.of(path)
         news.append((now, PUBLISH, path, code, size, sha256, texts[held.source]))
-    have = _with_blocks(connection, {directory for directory, _ in gone})
-    connection.executemany(
-        "DELETE FROM blocks WHERE directory = ? AND name = ?", [one for one in gone if one[0] in have]
-    )
+    connection.executemany("DELETE FROM blocks WHERE directory = ? AND name = ?", gone)
     connection.executemany("INSERT OR REPLACE INTO blocks VALUES (?, ?, ?)", block_rows)
     journal(connection, news)
-    rows.mark_changed(connection, {directory for directory, _, _, _ in published})
+    rows.mark_changed(connection, directories)
 
 
-def _with_blocks(connection: sqlite3.Connection, directories: Iterable[int]) -> set[int]:
-    """Those of these directories in which block hashes of anything are recorded."""
+def _with_blocks(connection: sqlite3.Connection, directories: Mapping[int, bytes]) -> set[bytes]:
+    """Those of these directories (path by id) in which block hashes of anything are recorded."""
     query = "SELECT 1 FROM blocks WHERE directory = ? LIMIT 1"
-    return {one for one in directories if connection.execute(query, (one,)).fetchone()}
+    return {path for one, path in directories.items() if connection.execute(query, (one,)).fetchone()}
 
 
 def journal(connection: sqlite3.Connection, news: Iterable[tuple[object, ...]]) -> None:
@@ -179,7 +178,8 @@ def doubt(connection: sqlite3.Connection, directory: int, names: Iterable[bytes]
 
 def _put(connection: sqlite3.Connection, ids: rows.Ids, records: Sequence[tuple[bytes, rows.Packed]]) -> None:
     """By the directory above; the record of the root itself has no name."""
-    found = [(ids.of(directory) if packed[0] else ABOVE, *packed) for directory, packed in records]
+    known = {directory: ids.of(directory) for directory in {directory for directory, _ in records}}
+    found = [(known[directory] if packed[0] else ABOVE, *packed) for directory, packed in records]
     connection.executemany("INSERT OR REPLACE INTO entries VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?)", found)
     rows.void_looks(connection, {row[0] for row in found} - {ABOVE})
 

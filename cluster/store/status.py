@@ -271,8 +271,7 @@ class StatusFiles:
             entries = status.get("entries")
             if isinstance(entries, Encoded):
                 file.write(_json(status | {"entries": []}).encode().removesuffix(b"]}"))
-                for number, entry in enumerate(entries):
-                    file.write(b"," + entry if number else entry)
+                file.write(b",".join(entries))
                 file.write(b"]}")
             else:
                 file.write(_json(status).encode())

@@ -15,7 +15,7 @@ from typing import Any
 
 import msgpack  # type: ignore[import-untyped]
 
-from cluster.errors import UsageError
+from cluster.errors import Contradicted, UsageError
 from cluster.model import href, join, shown, split, value
 from cluster.repository.base import Group, Order, Role, Signature
 from cluster.store import rows
@@ -200,26 +200,28 @@ def propose(connection: sqlite3.Connection, new: State, names: Iterable[Name]) -
 
 
 def add(connection: sqlite3.Connection, state: int, names: Iterable[Name]) -> None:
-    """More names. The SHA-256 of what was named so before, by another algorithm, is known by then."""
-    connection.executemany(
-        """INSERT OR IGNORE INTO named VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, coalesce(?9,
-             (SELECT sha256 FROM named WHERE directory = ?2 AND name = ?3 AND algorithm = ?7 AND digest = ?8
-              AND sha256 IS NOT NULL LIMIT 1)), ?10)""",
-        [
-            (
-                state,
-                *split(one.path),
-                int(one.role),
-                one.turn,
-                one.size,
-                one.algorithm,
-                one.digest,
-                one.sha256,
-                one.optional,
-            )
-            for one in names
-        ],
-    )
+    """More names. The SHA-256 of what was named so before, by another algorithm, is known by then. Raises
+    Contradicted for one that this state names otherwise already."""
+    for one in names:
+        place = state, *split(one.path)
+        told = int(one.role), one.turn, one.size, one.algorithm, one.digest, one.sha256, one.optional
+        if connection.execute(_ADD, (*place, *told)).rowcount == 0:
+            _same(connection, place, one)
+
+
+_ADD = """INSERT OR IGNORE INTO named VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, coalesce(?9,
+            (SELECT sha256 FROM named WHERE directory = ?2 AND name = ?3 AND algorithm = ?7 AND digest = ?8
+             AND sha256 IS NOT NULL LIMIT 1)), ?10)"""
+
+
+def _same(connection: sqlite3.Connection, place: tuple[int, bytes, bytes], one: Name) -> None:
+    """Raises Contradicted."""
+    query = "SELECT size, algorithm, digest FROM named WHERE state = ? AND directory = ? AND name = ?"
+    size, algorithm, digest = connection.execute(query, place).fetchone()
+    if None not in (size, one.size) and size != one.size:
+        raise Contradicted(shown(one.path), f"named with {size} bytes and with {one.size} bytes")
+    if algorithm == one.algorithm and digest != one.digest:
+        raise Contradicted(shown(one.path), f"named with two {algorithm} digests")
 
 
 def leave_out(connection: sqlite3.Connection, state: int, path: bytes) -> None:

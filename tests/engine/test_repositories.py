@@ -330,3 +330,38 @@ async def test_names_by_digest_that_the_origin_does_not_have_yet_belong_to_the_s
     world.memory.put(name, late.data, mtime=late.mtime)
     assert (await world.run()).outcome == "complete"
     world.equal()
+
+
+def _stanza(path: bytes, sha256: bytes, size: int = 5) -> bytes:
+    return b"Package: x\nFilename: %s\nSize: %d\nSHA256: %s\n" % (path, size, sha256)
+
+
+@pytest.mark.parametrize(
+    "hostile",
+    [
+        [_stanza(b"pool/one_1_all.deb", b"b" * 64, len(b"one 1" * 99))],
+        [_stanza(b"pool/one_1_all.deb", hashlib.sha256(b"one 1" * 99).hexdigest().encode(), 6)],
+        [_stanza(b"pool/../../../x.deb", b"a" * 64)],
+        [_stanza(b"/etc/x.deb", b"a" * 64)],
+        [_stanza(b"pool/x.deb", b"a" * 40)],
+        [_stanza(b"pool/x.deb", b"a" * 64, 2**63)],
+        [_stanza(b"dists/stable/main/binary-all/Packages", b"a" * 64)],
+    ],
+    ids=["digests", "sizes", "outside", "absolute", "short", "huge", "itself"],
+)
+async def test_a_hostile_index_is_refused_as_a_whole(
+    world: World, suite: Suite, monkeypatch: pytest.MonkeyPatch, hostile: list[bytes]
+) -> None:
+    await world.run()
+    before = client(world.public)
+    honest = suite._paragraphs
+    monkeypatch.setattr(suite, "_paragraphs", lambda: iter([*honest(), *hostile]))
+    suite.update("two")
+    report = await world.run()
+    assert (report.outcome, report.published) == ("incomplete", 0), report
+    assert any(word in report.errors[0] for word in ("named with", "Packages", "x.deb")), report.errors
+    assert client(world.public) == before
+    monkeypatch.undo()
+    monkeypatch.setattr(repositories, "PAUSES", (0.0, 0.0))
+    suite.update("two")
+    assert (await world.run()).outcome == "complete"

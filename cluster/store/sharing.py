@@ -104,9 +104,9 @@ class Sharing:
         return Shared(Staged(name, complete, complete.inode, digest.blocks), held.size)
 
     def _may_link(self, source: Source, held: Held, found: os.stat_result, avoid: int) -> bool:
-        """Whether the new name would look exactly like the file. What the origin itself links is left to its
-        own groups."""
-        if self._once is not Once.YES or held.link is not None or source.held.link is not None:
+        """Whether the new name would look exactly like the file. What the origin itself links shares its file
+        with its own group only."""
+        if self._once is not Once.YES or held.link != source.held.link:
             return False
         mode, uid, gid, mtime, _ = self._temporaries.order(held)
         owner = (os.geteuid() if uid == -1 else uid, os.getegid() if gid == -1 else gid)

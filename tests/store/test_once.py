@@ -114,6 +114,15 @@ async def test_a_file_that_looks_otherwise_is_copied(world: World, facts: dict[s
         assert in_the_way(world) == []
 
 
+async def test_names_that_the_origin_links_are_linked(world: World) -> None:
+    """As `by-hash/` is linked with its indexes."""
+    async with opened(world) as (store, once):
+        await put(store, {b"one": BODY}, link="7:1")
+        assert await stage(once, b"two", copy=False, link="7:2") is None
+        await publish(store, b"two", await stage(once, b"two", copy=False, link="7:1"))
+        assert shape(world, b"two").st_nlink == 2
+
+
 async def test_reflink_alone_never_links(world: World) -> None:
     async with opened(world, Once.REFLINK) as (store, once):
         await put(store, {b"one": BODY})

@@ -144,3 +144,6 @@ def log_report(report: Report, scope: bytes) -> None:
         report.requests_origin,
         report.seconds,
     )
+    if report.plan:
+        why = next((note for note in report.notes if note.startswith("deletions held: ")), "deletions held")
+        log.warning("%s: %s; plan=%s", report.mirror, why, report.plan)

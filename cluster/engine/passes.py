@@ -501,6 +501,10 @@ class _Pass:
         now = int(self._around.clock.now())
         plan = await self._store.plan(context.record, self._mirror.delete, now, spared)
         files.waiting += plan.waiting
+        if plan.waiting and not self._scope and plan.waiting == (await self._store.totals()).files:
+            self._report.notes.append(
+                f"the origin lists nothing of what is here: all {plan.waiting} files wait"
+            )
         if plan.held_because:
             files.held, self._report.plan = plan.files, plan.hash
             self._report.notes.append(f"deletions held: {plan.held_because}")

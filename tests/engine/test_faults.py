@@ -210,6 +210,19 @@ async def test_27_an_empty_root_is_for_the_operator_only(world: World) -> None:
     assert len(world.bodies()) == 40
 
 
+async def test_27_an_emptied_root_is_said_while_its_files_still_wait(world: World) -> None:
+    world.mirror = replace(world.mirror, delete=replace(world.mirror.delete, sightings=3))
+    some(world)
+    await world.run()
+    world.memory.remove(b"pool/1")
+    report = await world.run()
+    assert report.files.waiting and not report.notes
+    world.memory.remove(b"pool")
+    report = await world.run()
+    assert (report.outcome, report.files.waiting) == ("complete", 40)
+    assert report.notes == ["the origin lists nothing of what is here: all 40 files wait"]
+
+
 async def test_27_an_emptied_directory_waits_for_a_second_listing_an_hour_later(world: World) -> None:
     world.mirror = replace(world.mirror, delete=replace(world.mirror.delete, emptied_after=3600.0))
     some(world, 100)

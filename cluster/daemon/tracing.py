@@ -13,11 +13,16 @@ from cluster.errors import StoreError
 from cluster.model import Mirror, Site, Told, join, shown
 from cluster.plan.tracing import (
     DIRECTORY,
+    HIERARCHY,
+    LISTED,
     MASTER,
+    MAX_HIERARCHY,
     MAX_TRACE,
     Passed,
     architectures,
     file_name,
+    hierarchy,
+    names,
     serial_of,
     trace,
 )
@@ -37,8 +42,10 @@ async def trace_pass(site: Site, mirror: Mirror, scope: bytes, report: Report, t
         reader = await Reader.open(mirror.name, site)
         try:
             taken = await reader.held(join(DIRECTORY, name)) is not None
-            serial = await _serial(reader)
+            serial = serial_of(await _head(reader, MASTER, MAX_TRACE))
             known = architectures(await reader.having(b"dists", b"Packages", b"Sources"))
+            above = await _head(reader, join(DIRECTORY, HIERARCHY), MAX_HIERARCHY)
+            traces_here = (await reader.directory(DIRECTORY) or {}).values()
         finally:
             await reader.close()
         if taken:
@@ -53,17 +60,20 @@ async def trace_pass(site: Site, mirror: Mirror, scope: bytes, report: Report, t
             architectures=known,
         )
         text = trace(mirror, site, passed, f"Sideways {__version__}")
-        await asyncio.to_thread(traces.write, mirror, site, text)
+        lists = {HIERARCHY: hierarchy(above, mirror, site, passed), LISTED: names(traces_here, name)}
+        for each, content in {name: text, **lists}.items():
+            await asyncio.to_thread(traces.write, mirror, site, each, content)
     except StoreError as error:
         log.warning("%s: no trace file: %s", mirror.name, error)
 
 
-async def _serial(reader: Reader) -> str:
-    opened = await reader.open_file(MASTER)
+async def _head(reader: Reader, path: bytes, size: int) -> bytes:
+    """The first bytes of a file of the tree; nothing where it is not there."""
+    opened = await reader.open_file(path)
     if opened is None:
-        return ""
+        return b""
     descriptor, _ = opened
     try:
-        return serial_of(await asyncio.to_thread(os.pread, descriptor, MAX_TRACE, 0))
+        return await asyncio.to_thread(os.pread, descriptor, size, 0)
     finally:
         os.close(descriptor)

@@ -12,10 +12,13 @@ from collections.abc import Iterable
 from email.utils import formatdate
 from urllib.parse import urlsplit
 
-from cluster.model import Mirror, Site, Told, value
+from cluster.model import Held, Kind, Mirror, Site, Told, value
 
 DIRECTORY = b"project/trace"
 MASTER = b"project/trace/master"  # the archive's own
+HIERARCHY = b"_hierarchy"  # a line for each mirror from the archive down to this one
+LISTED = b"_traces"  # the names of all trace files, the oldest first
+MAX_HIERARCHY = 2**20  # bytes of the upstream's that are taken over; a line has a hundred
 MAX_TRACE = 64 * 2**10  # bytes of the archive's own that are looked at; it has a few hundred
 
 _INDEXES = re.compile(rb"dists/.*/(?:binary-)?((?<=/)source|(?<=binary-)[a-z0-9][a-z0-9-]{0,40})").fullmatch
@@ -81,6 +84,24 @@ def trace(mirror: Mirror, site: Site, passed: Passed, creator: str) -> bytes:
             fields.append(("Average rate", f"{round(passed.received / passed.seconds)} B/s"))
     lines += [f"{name}: {text}" for name, text in fields if text]
     return "\n".join([*lines, ""]).encode()
+
+
+def hierarchy(above: bytes, mirror: Mirror, site: Site, passed: Passed) -> bytes:
+    """The upstream's list of the mirrors above, and this one: the file's name, the site's, its host, the
+    upstream's host, as ftpsync has them."""
+    own, host = file_name(mirror, site), urlsplit(site.public_url).hostname or site.name
+    lines = [line for line in above.splitlines() if line.strip() and line.split()[0] != own]
+    upstream = urlsplit(passed.origin).hostname or "unknown"
+    return b"\n".join([*lines, b" ".join([own, own, host.encode(), upstream.encode()]), b""])
+
+
+def names(traces: Iterable[Held], own: bytes) -> bytes:
+    """The names of trace files, the oldest first, this site's last."""
+    files = (one for one in traces if one.kind is Kind.FILE and not one.name.startswith(b"_"))
+    known = sorted(
+        (one.mtime.ns if one.mtime is not None else 0, one.name) for one in files if one.name != own
+    )
+    return b"".join(name + b"\n" for name in [*(name for _, name in known if b"\n" not in name), own])
 
 
 def _date(seconds: float) -> str:

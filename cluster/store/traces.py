@@ -1,4 +1,5 @@
-"""The site's own trace files, `STATE/trace/MIRROR/NAME`: beside the tree, which is the origin's alone."""
+"""The site's own trace files and its lists of them, `STATE/trace/MIRROR/NAME`: beside the tree, which is the
+origin's alone."""
 
 from __future__ import annotations
 
@@ -9,12 +10,11 @@ import tempfile
 
 from cluster.errors import StoreError
 from cluster.model import Held, Kind, Mirror, Site, Stamp, Told
-from cluster.plan.tracing import file_name
 
 
-def write(mirror: Mirror, site: Site, text: bytes) -> None:
-    """Replace it; it is never seen half written. Blocking. Raises StoreError."""
-    path = _path(mirror, site)
+def write(mirror: Mirror, site: Site, name: bytes, text: bytes) -> None:
+    """Replace one; it is never seen half written. Blocking. Raises StoreError."""
+    path = _path(mirror, site, name)
     folder = os.path.dirname(path)
     try:
         os.makedirs(folder, exist_ok=True)
@@ -34,13 +34,13 @@ def write(mirror: Mirror, site: Site, text: bytes) -> None:
         raise StoreError(f"{path}: {error.strerror}") from error
 
 
-def opened(mirror: Mirror, site: Site) -> tuple[int, Held] | None:
+def opened(mirror: Mirror, site: Site, name: bytes) -> tuple[int, Held] | None:
     """An open descriptor of it, which the caller closes, and what there is to say of it; None where the
     mirror has none (yet). Blocking."""
     if mirror.trace.level is Told.NONE:
         return None
     try:
-        descriptor = os.open(_path(mirror, site), os.O_RDONLY | os.O_NOFOLLOW | os.O_CLOEXEC)
+        descriptor = os.open(_path(mirror, site, name), os.O_RDONLY | os.O_NOFOLLOW | os.O_CLOEXEC)
     except OSError:
         return None
     told = os.fstat(descriptor)
@@ -48,7 +48,7 @@ def opened(mirror: Mirror, site: Site) -> tuple[int, Held] | None:
         os.close(descriptor)
         return None
     held = Held(
-        file_name(mirror, site),
+        name,
         Kind.FILE,
         told.st_size,
         mtime=Stamp(told.st_mtime_ns),
@@ -59,5 +59,5 @@ def opened(mirror: Mirror, site: Site) -> tuple[int, Held] | None:
     return descriptor, held
 
 
-def _path(mirror: Mirror, site: Site) -> str:
-    return os.path.join(site.state, "trace", mirror.name, os.fsdecode(file_name(mirror, site)))
+def _path(mirror: Mirror, site: Site, name: bytes) -> str:
+    return os.path.join(site.state, "trace", mirror.name, os.fsdecode(name))

@@ -20,7 +20,7 @@ from cluster.web.files import send_file
 from cluster.web.overview import index_facts
 from cluster.web.pages import Pages, wants_json
 from cluster.web.resolve import Found, resolve
-from cluster.web.trace import own_trace
+from cluster.web.trace import own_list, own_trace
 
 CHECKING = "The copy here is not what was recorded, and is being checked."
 
@@ -80,6 +80,8 @@ class PublicTree:
     async def _find(
         self, request: web.Request, reader: Reader, mirror: Mirror, base: bytes, path: bytes, slash: bool
     ) -> web.StreamResponse | tuple[int, Held]:
+        if not slash and (listed := await own_list(self._context.site, mirror, path)):
+            return listed
         found = await resolve(reader, path)
         if found is None:
             ours = await own_trace(self._context.site, mirror, path)

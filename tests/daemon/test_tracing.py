@@ -7,6 +7,7 @@ import os
 import urllib.error
 import urllib.request
 from pathlib import Path
+from urllib.parse import urlsplit
 
 import pytest
 
@@ -62,9 +63,12 @@ async def test_a_pass_leaves_a_trace_beside_the_tree(one: ClusterOf, source: Pat
     assert os.listdir(public) == ["master"]
     listed = json.loads(get(one, "/m/project/trace/?json"))["entries"]
     assert [(entry["name"], entry["source"]) for entry in listed] == [
+        ("_hierarchy", "this site"),
+        ("_traces", "this site"),
         (NAME, "this site"),
         ("master", "origin"),
     ]
+    assert get(one, "/m/project/trace/_traces").decode() == f"master\n{NAME}\n"
     assert f'href="{NAME}"' in get(one, "/m/project/trace/").decode()
 
 
@@ -76,7 +80,20 @@ async def test_a_file_of_the_origin_with_that_name_is_what_users_get(one: Cluste
     await one.passes("m")
     assert get(one, f"/m/project/trace/{NAME}") == b"the origin's own\n"
     listed = json.loads(get(one, "/m/project/trace/?json"))["entries"]
-    assert [entry["source"] for entry in listed] == ["origin", "origin"]
+    assert {entry["name"]: entry["source"] for entry in listed}[NAME] == "origin"
+
+
+async def test_the_list_of_mirrors_goes_on_from_the_upstreams(one: ClusterOf, source: Path) -> None:
+    above = "ftp.example ftp.example a.example unknown\n"
+    (source / "project/trace/_hierarchy").write_text(above)
+    one.ledger.tree(source)
+    one.mirror("m", f"file://{source}/", extra=f'<trace level="date" name="{NAME}"/>')
+    await one.start()
+    await one.passes("m")
+    await one.passes("m")
+    host = urlsplit(one.site("kent").public_url).hostname
+    assert get(one, "/m/project/trace/_hierarchy").decode() == f"{above}{NAME} {NAME} {host} unknown\n"
+    assert (Path(one.site("kent").data) / "m/project/trace/_hierarchy").read_text() == above
 
 
 async def test_without_the_descriptors_word_there_is_no_trace(one: ClusterOf, source: Path) -> None:

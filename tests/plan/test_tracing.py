@@ -6,8 +6,8 @@ from dataclasses import replace
 
 import pytest
 
-from cluster.model import Mirror, OriginSpec, Site, Told, Trace
-from cluster.plan.tracing import Passed, architectures, file_name, serial_of, trace
+from cluster.model import Held, Kind, Mirror, OriginSpec, Site, Stamp, Told, Trace
+from cluster.plan.tracing import Passed, architectures, file_name, hierarchy, names, serial_of, trace
 
 SITE = Site(
     "kent",
@@ -106,3 +106,18 @@ def test_architectures_are_those_that_have_indexes() -> None:
         main + b"binary-\xe9",
     ]
     assert architectures([*told, *others]) == ("amd64", "arm64", "kfreebsd-i386", "source")
+
+
+def test_the_hierarchy_names_each_mirror_once() -> None:
+    above = b"a a a.example unknown\n\nmirror.kent.example old old old\n"
+    line = b"mirror.kent.example mirror.kent.example mirror.kent.example o.example\n"
+    assert hierarchy(above, MIRROR, SITE, PASSED) == b"a a a.example unknown\n" + line
+    assert hierarchy(b"", MIRROR, SITE, PASSED) == line
+
+
+def test_trace_files_are_listed_by_age_and_ours_last() -> None:
+    files = [
+        Held(name, Kind.FILE, 1, mtime=Stamp(ns))
+        for name, ns in ((b"b", 1), (b"a", 2), (b"_x", 0), (b"own", 0))
+    ]
+    assert names([*files, Held(b"folder", Kind.DIRECTORY, 0)], b"own") == b"b\na\nown\n"

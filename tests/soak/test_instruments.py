@@ -22,8 +22,9 @@ OLD = '"5f5e36e8-64"'  # of 100 bytes, made in 2020
 KENT, OSLO, YORK = ("1000000.0 0.0 kent", "1000010.0 0.0 oslo", "1000020.0 0.0 york")
 
 
-def line(who: str, sent: int = 100, version: str = OLD, status: int = 200) -> str:
-    return f"{who} {status} {sent} {version} GET /d/f"
+def line(who: str, sent: int = 100, version: str = OLD, first: int | None = None) -> str:
+    part = "200" if first is None else "206", "" if first is None else f"bytes={first}-{first + sent - 1}"
+    return f"{who} {part[0]} {sent} {version} GET {part[1]} /d/f"
 
 
 def told(*lines: str, deaths: list[Trouble] | None = None, troubles: list[Trouble] | None = None) -> Account:
@@ -40,12 +41,19 @@ def test_what_is_sent_once_is_1() -> None:
 
 
 def test_parts_of_one_version_count_together() -> None:
-    assert told(line(KENT, 60, status=206), line(OSLO, 40, status=206)).dup == 1.0
-    assert told(line(KENT, 60, status=206), line(OSLO, 90, status=206)).dup == 1.5
+    assert told(line(KENT, 60, first=0), line(OSLO, 40, first=60)).dup == 1.0
+    assert told(line(KENT, 60, first=0), line(OSLO, 90, first=10)).dup == 1.5
+    assert told(line(KENT, 60, first=0), line(OSLO, 60, first=0)).dup == 2.0
+
+
+def test_of_parts_only_who_had_the_same_could_have_given_it() -> None:
+    apart = trouble(999_990, 1_000_030, "kent", "york")
+    lines = [line(KENT, 50, first=0), line(OSLO, 50, first=50), line(YORK, 50, first=0)]
+    assert told(*lines, troubles=[apart]).inexcusable == 0
 
 
 def test_listings_and_answers_without_a_body_do_not_count() -> None:
-    lines = [line(KENT), line(OSLO, 0), f"{OSLO} 200 5000 - GET /d/", f"{OSLO} 404 150 - GET /x"]
+    lines = [line(KENT), line(OSLO, 0), f"{OSLO} 200 5000 - GET  /d/", f"{OSLO} 404 150 - GET  /x"]
     assert told(*lines).sent == 100
 
 
@@ -54,7 +62,7 @@ def test_what_comes_again_while_a_sibling_was_within_reach_is_told_apart() -> No
     assert (found.dup, found.inexcusable) == (2.0, 100)
     for apart in (trouble(1_000_000, 1_000_009, "kent", "oslo"), trouble(999_999, 1_000_005, "kent")):
         found = told(line(KENT), line(OSLO), troubles=[apart])
-        assert (found.dup, found.inexcusable) == (2.0, 0)
+        assert (found.dup, found.inexcusable, found.apart) == (2.0, 0, 0), "it was over a moment ago"
     for elsewhere in (trouble(1_000_000, 1_000_009, "kent", "york"), trouble(1, 2, "kent")):
         assert told(line(KENT), line(OSLO), troubles=[elsewhere]).inexcusable == 100
 
@@ -62,7 +70,24 @@ def test_what_comes_again_while_a_sibling_was_within_reach_is_told_apart() -> No
 def test_one_within_reach_is_enough() -> None:
     apart = [trouble(999_990, 1_000_030, "kent", "york"), trouble(999_990, 1_000_030, "kent", "oslo")]
     found = told(line(KENT), line(OSLO), line(YORK), troubles=apart)
-    assert (found.dup, found.inexcusable) == (3.0, 200)
+    assert (found.dup, found.inexcusable) == (2.0, 100), "of the three, york could have had it from oslo"
+
+
+def test_what_nobody_within_reach_can_have_had_is_counted_by_itself() -> None:
+    cut = trouble(1_000_000, 1_000_011, "kent", "oslo")
+    found = told(line(KENT), line(OSLO), troubles=[cut])
+    assert (found.dup, found.apart, found.inexcusable) == (1.0, 100, 0)
+    third = trouble(1, 2, "york")  # it was there all the time, and could have handed it on
+    assert told(line(KENT), line(OSLO), troubles=[cut, third]).dup == 2.0
+    for away in (trouble(1_000_001, 1_000_002, "kent", "york"), trouble(1_000_009, 1_000_011, "york")):
+        assert told(line(KENT), line(OSLO), troubles=[cut, away]).dup == 1.0
+    soon = "1000001.5 0.0 oslo"
+    assert told(line(KENT), line(soon), troubles=[cut, third]).dup == 1.0
+
+
+def test_who_asks_again_for_what_it_had_is_not_excused() -> None:
+    found = told(line(KENT), line("1000010.0 0.0 kent"), troubles=[trouble(1_000_000, 1_000_020, "oslo")])
+    assert (found.dup, found.inexcusable) == (2.0, 100)
 
 
 def test_what_was_on_its_way_to_a_site_that_died_is_forgiven() -> None:

@@ -169,6 +169,8 @@ class Fetcher:
         origin = context.origin.properties
         if not _is_large(want) or want.ask or not origin.network or origin.batches:
             return False
+        if steal.is_medium(want.entry.size or 0) and not context.claims.heard.passing(context.mirror.name):
+            return False
         shared = sideways.enabled and sideways.trust is Trust.SIBLINGS
         return shared and any(sibling.up for sibling in context.carrying(path, want.entry))
 

@@ -35,6 +35,7 @@ from cluster.store.growing import Growing
 ORIGIN_AT_ONCE = 2  # pieces, of one file or of two: what is on its way is lost with the site
 SIDEWAYS_AT_ONCE = 3
 UNCOPIED = 2  # pieces that are here or on their way here, and at no sibling, until another one is begun
+MEDIUM = 2  # times as many, where a piece is a block
 BEGINNINGS = 4  # in so many steps a piece is read that is still on its way to a sibling
 TICK = 0.1  # s between two looks at what siblings say on their lines
 CONTEST = 0.05  # s after which a claim on a piece of somebody else's share is looked at again
@@ -86,7 +87,9 @@ class Gathering:
         self._spread = context.claims.arriving.spread(context.mirror.name)
         self._failed: BaseException | None = None
         self._renewed = (-1, 0.0)  # claims: bytes from the origin by then, when next (monotonic)
-        self._at_once = min(ORIGIN_AT_ONCE, max(1, context.mirror.limits.connections))
+        more = MEDIUM if steal.is_medium(growing.size) else 1
+        self._uncopied = more * UNCOPIED
+        self._at_once = min(more * ORIGIN_AT_ONCE, max(1, context.mirror.limits.connections))
 
     async def run(self) -> None:
         """Return when every piece is here. Raises OriginError (Changed where it is not the version that was
@@ -166,7 +169,7 @@ class Gathering:
         files = self._context.claims.arriving.count(self._context.mirror.name)
         at_once = max(1, self._at_once // max(1, files))
         while (busy := sum(f.site == "" for f in self._fetching.values())) < at_once:
-            if busy + self._spread.alone(now) >= UNCOPIED:
+            if busy + self._spread.alone(now) >= self._uncopied:
                 return
             shares: dict[str, list[Piece]] = {site: [] for site in sites}
             for piece in self._missing():

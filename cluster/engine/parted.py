@@ -13,6 +13,7 @@ from cluster.engine.gathering import Foreign, Gathering
 from cluster.errors import Changed, OriginError
 from cluster.model import SECOND, Facts, Held, href
 from cluster.plan.chain import is_proof, version_named
+from cluster.plan.steal import is_medium
 from cluster.store.growing import Growing
 from cluster.store.tree import Staged
 
@@ -51,6 +52,8 @@ class Parted:
         young = facts.mtime is not None and not facts.mtime.over(asked)
         if young or not _is_named(facts) or (facts.size or 0) > self._context.mirror.limits.file_size:
             return False  # in the second of its own Last-Modified a name may stand for two versions
+        if is_medium(facts.size or 0) and not _in_ranges(facts):
+            return False  # little is gained by a chain
         for _ in range(MIXED):
             growing = await self._context.store.beginnings.grow(
                 job.path, facts.size or 0, version_named(facts) or ""
@@ -104,7 +107,7 @@ class Parted:
 
     async def _arrived(self, job: Job, facts: Facts, growing: Growing) -> bytes | None:
         """Wait until all of it is here; the SHA-256 that it must have, where that is known."""
-        if facts.ranges and is_proof(growing.etag):
+        if _in_ranges(facts):
             await Gathering(self._context, job, growing).run()
             return None
         return await Chain(self._context, job, growing).run()
@@ -116,6 +119,11 @@ class Parted:
         if not others:
             return held
         return replace(held, source=others[0], verified=f"parts from {', '.join(sorted(sources))}")
+
+
+def _in_ranges(facts: Facts) -> bool:
+    """Whether the origin sends parts of a version that it names beyond doubt."""
+    return facts.ranges and is_proof(version_named(facts) or "")
 
 
 def _is_named(facts: Facts) -> bool:

@@ -17,7 +17,7 @@ from cluster.model import Order, Trust, value
 from cluster.plan.compare import Wanted
 from cluster.plan.order import owner
 from cluster.plan.source import FromSibling
-from cluster.plan.steal import LARGE
+from cluster.plan.steal import RANGE
 from cluster.plan.trail import Trail
 
 GATHER = 0.05  # s in which what siblings tell makes one question
@@ -183,4 +183,6 @@ class _Directory:
 def _may_come(want: Wanted) -> bool:
     """Whether a sibling can have it as a whole, and no other name of ours has to be looked at."""
     entry = want.entry
-    return entry.size is not None and entry.size <= LARGE and entry.mtime is not None and entry.link is None
+    return (
+        entry.size is not None and entry.size <= 2 * RANGE and entry.mtime is not None and entry.link is None
+    )

@@ -416,7 +416,8 @@ class Transfer:
             return
         self.here.note(ready)
         for job, staged in ready if not here else ():
-            if staged.held.source == "origin" and staged.held.size <= steal.LARGE:
+            parted = self._context.claims.arriving.has(self._context.mirror.name, job.path)
+            if staged.held.source == "origin" and not parted:
                 self.abreast.came(job.path, staged.held.size)
         changes = [Change(job.visit.path, staged.held, job.wanted.previous, staged) for job, staged in ready]
         attributes = {visit.path: visit.own for job, _ in ready if (visit := job.visit).own is not None}

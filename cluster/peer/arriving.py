@@ -109,6 +109,10 @@ class Arriving:
         """How many files of a mirror arrive so."""
         return len(self._files.get(mirror, {}))
 
+    def has(self, mirror: str, path: bytes) -> bool:
+        """Whether this file arrives so."""
+        return path in self._files.get(mirror, {})
+
     def of(self, mirror: str, version: Version) -> Growing | None:
         """What arrives of exactly this version."""
         growing = self._files.get(mirror, {}).get(version.path)

@@ -10,7 +10,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 
 LEAST = 4 * 2**20  # bytes that may be here alone in any case: the next answers to questions
-AHEAD = 1.0  # s: beside these, what siblings read here in so many
+AHEAD = 0.5  # s: or what siblings read here in so many
 IDLE = 3.0  # s after which siblings that have read nothing are not about to; a batch may take 2 to the disk
 LONGEST = 30.0  # s that one pass waits for all siblings together
 TICK = 0.1  # s: whoever waits looks at least so often

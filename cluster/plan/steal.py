@@ -16,7 +16,8 @@ from cluster.model import join, split, value
 from cluster.plan.order import SPLIT, owner, ranking, yields
 
 RANGE = 64 * 2**20
-LARGE = 2 * RANGE  # files above this are fetched by ranges, where the origin allows it
+LARGE = 24 * 2**20  # files above this are fetched by ranges, where the origin allows it: those of up to
+# two ranges by single blocks, since one of them may be much of what a site that dies has to itself
 BLOCK = 8 * 2**20  # what has a hash of its own: a prefix is verified in whole blocks
 HURRY = 10.0  # s that a sibling may still need for a piece without anybody else's fetching it
 SLOWER = 3.0  # times what it would take us
@@ -96,12 +97,18 @@ Claims = Callable[[bytes], Sequence[SeenClaim]]  # those of siblings on one path
 
 
 def pieces(path: bytes, size: int | None, *, ranges: bool) -> tuple[Piece, ...]:
-    """A file as it is fetched: whole, or in ranges of 64 MiB where it is larger than 128 MiB and the origin
-    allows ranges. Every byte is in exactly one of them.
+    """A file as it is fetched: whole, or, where it is larger than 24 MiB and the origin allows ranges, in
+    blocks of 8 MiB, above 128 MiB in ranges of 64 MiB. Every byte is in exactly one of them.
     """
     if not ranges or size is None or size <= LARGE:
         return (Piece(path, size or 0),)
-    return tuple(Piece(path, min(RANGE, size - at), at, part=True) for at in range(0, size, RANGE))
+    step = BLOCK if is_medium(size) else RANGE
+    return tuple(Piece(path, min(step, size - at), at, part=True) for at in range(0, size, step))
+
+
+def is_medium(size: int) -> bool:
+    """Whether it is a file that one site alone fetches as a whole, and several in pieces of one block."""
+    return LARGE < size <= 2 * RANGE
 
 
 def piece_owner(piece: Piece, beside: int, sites: Iterable[str]) -> str:

@@ -728,6 +728,36 @@ async def test_who_still_fetches_the_version_before_makes_nobody_fetch_all_of_th
     assert all(want.stop is not None for want in wants)
 
 
+@pytest.mark.parametrize("parts", [True, False])
+@pytest.mark.parametrize("passing", [True, False])
+async def test_a_file_of_medium_size_comes_in_blocks_while_a_sibling_works_on_the_mirror(
+    world: World, monkeypatch: pytest.MonkeyPatch, passing: bool, parts: bool
+) -> None:
+    """And else as a whole, also where the origin sends no parts: never in a chain."""
+    monkeypatch.setattr(steal, "LARGE", RANGE)
+    medium = BIG[: 2 * RANGE]
+    world.memory.put(PATH, medium)
+    if not parts:
+        facts_are(world, ranges=False)
+    sibling = world.sibling()
+    if passing:
+        world.claims.heard.begin(sibling.name)
+        world.claims.heard.claimed(sibling.name, "deb", b"far", [Claim(b"away", row(5), 1)], 0.0)
+    wants: list[Want] = []
+    real = world.memory.read
+
+    def read(path: bytes, want: Want) -> AbstractAsyncContextManager[Body]:
+        wants.append(want)
+        return real(path, want)
+
+    world.memory.read = read  # type: ignore[method-assign, assignment]
+    report = await world.run()
+    world.equal()
+    assert (report.outcome, report.bytes_origin) == ("complete", len(medium))
+    sizes = [(want.stop or len(medium)) - want.start for want in wants]
+    assert sizes == ([BLOCK] * 8 if passing and parts else [len(medium)])
+
+
 async def test_what_has_not_begun_may_wait_in_line_for_longer_than_patience(big: World) -> None:
     big.mirror = replace(big.mirror, sideways=Sideways(patience=0.3))
     sibling, began = big.sibling(), time.monotonic()

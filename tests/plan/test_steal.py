@@ -69,6 +69,18 @@ def test_every_byte_of_a_file_is_in_exactly_one_piece(size, ranges):
     assert len(parts) == 1 or all(0 < p.size <= RANGE and p.start % BLOCK == 0 for p in parts)
 
 
+@pytest.mark.parametrize(
+    ("size", "each"),
+    [(LARGE, LARGE), (LARGE + 1, BLOCK), (2 * RANGE, BLOCK), (2 * RANGE + 1, RANGE), (40 * RANGE, RANGE)],
+)
+def test_a_file_of_medium_size_is_divided_into_blocks_and_a_large_one_into_ranges(
+    size: int, each: int
+) -> None:
+    assert {
+        part.size for part in pieces(b"x", size, ranges=True)[:-1] or pieces(b"x", size, ranges=True)
+    } == {each}
+
+
 @given(
     st.lists(st.tuples(st.integers(0, 10**6).map(lambda n: b"%d" % n), sizes), unique_by=lambda f: f[0]),
     st.permutations(SITES),

@@ -8,6 +8,7 @@ from contextlib import asynccontextmanager
 from dataclasses import dataclass, replace
 
 from cluster.engine.clock import Clock
+from cluster.engine.context import RULES
 from cluster.engine.listings import First, Relays
 from cluster.engine.report import Report
 from cluster.errors import Changed, OriginError, Vanished
@@ -120,7 +121,9 @@ class Choosing:
     async def _listed(self, origin: Origin, scope: bytes) -> tuple[First, bytes]:
         while True:
             try:
-                return await self._relays.first(origin, scope), scope
+                # A list of everything would have told that token, and this has to be the origin's own word.
+                known = b"" if isinstance(origin, ByList) else (await self._store.token(scope))[:-RULES]
+                return await self._relays.first(origin, scope, known), scope
             except Vanished:
                 if not scope:
                     raise

@@ -24,6 +24,7 @@ from cluster.store.mirror import MirrorStore, PassRecord
 from cluster.store.once import StoredOnce
 
 SMALL = 256 * 2**10  # bodies up to here are held in memory whole, and written many at a time
+RULES = 8  # bytes of `Context.rules`, which every token in the store ends in
 IN_LINE = 60.0  # s that a sibling which goes on receiving is waited for with what it has not begun
 
 

@@ -119,10 +119,11 @@ class Relays:
         self._said.set()
         self._heard(directories)
 
-    async def first(self, origin: Origin, directory: bytes) -> First:
+    async def first(self, origin: Origin, directory: bytes, known: bytes) -> First:
         """Begin a walk by this origin with the listing of one directory. A walk of everything waits for
-        whoever ranks first; one that begins below is for something new, and asks at once. Raises what
-        `origin.listing` does."""
+        whoever ranks first; one that begins below is for something new, and asks at once. `known` is the
+        token of a listing that need not be taken apart again, if it turns out that everything still agrees
+        with it. Raises what `origin.listing` does."""
         self.begin(origin.url, directory, shares=True)
         if not directory:
             await self._ready()
@@ -131,7 +132,7 @@ class Relays:
             if found is not None:
                 return First(directory, *found, relayed=True)
         listed_at = int(self._clock.now() * SECOND)
-        listing = await self.ask(origin, directory)
+        listing = await self.ask(origin, directory, known)
         return First(directory, listing, listed_at - int(listing.age * SECOND))
 
     async def resume(self, origin: Origin, scope: bytes) -> None:

@@ -18,7 +18,7 @@ from cluster.engine import parting, suspicion
 from cluster.engine.batch import Batcher
 from cluster.engine.choosing import Choosing, Chosen
 from cluster.engine.clock import Clock, SystemClock
-from cluster.engine.context import Context, Stage, Visit, renewal
+from cluster.engine.context import RULES, Context, Stage, Visit, renewal
 from cluster.engine.fetcher import Fetcher
 from cluster.engine.following import Due, Followed, Following, outermost
 from cluster.engine.listings import First, Relays
@@ -610,7 +610,7 @@ def _rules(mirror: Mirror, began: float) -> bytes:
     text = repr(
         (mirror.select, day, mirror.attributes, mirror.limits.file_size, mirror.limits.depth, os.geteuid())
     )
-    return hashlib.blake2b(text.encode(), digest_size=8).digest()
+    return hashlib.blake2b(text.encode(), digest_size=RULES).digest()
 
 
 def _fingerprint(mirror: Mirror, origin: str, scope: bytes) -> str:

@@ -311,7 +311,7 @@ class Walker:
         if first is not None and first.path == visit.path:
             self._listing = None
             found = (first.listing, first.listed_at) if first.relayed else None
-            if found is None:
+            if found is None and not (first.listing.same and first.listing.token != known):
                 visit.listed_at = first.listed_at
                 return first.listing
         else:

@@ -41,6 +41,12 @@ def token(connection: sqlite3.Connection, directory: int) -> bytes:
     return b"" if row is None or row[0] is None else bytes(row[0])
 
 
+def told(connection: sqlite3.Connection, path: bytes) -> bytes:
+    """The token of a directory; empty where nothing is known of it, or where it agrees with none."""
+    row = connection.execute("SELECT token FROM directories WHERE path = ?", (path,)).fetchone()
+    return row[0] or b"" if row else b""
+
+
 def put(connection: sqlite3.Connection, tokens: Mapping[bytes, bytes]) -> None:
     """These directories agree with the listings of these tokens from now on; with none where it is empty.
     Directories that are not recorded are passed over."""

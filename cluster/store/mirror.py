@@ -341,6 +341,11 @@ class MirrorStore:
             self._records.write(lambda c, ids: passes.note_failures(c, ids, failures, now))
         )
 
+    async def token(self, directory: bytes) -> bytes:
+        """Of the listing that the directory agreed with when it was last compared (`View.token`), whatever
+        has happened to it since."""
+        return await self._records.read(lambda c: agreement.told(c, directory))
+
     async def agreed(self, tokens: Mapping[bytes, bytes]) -> None:
         """By directory: the token of the listing that everything in it agrees with now (`View.token`);
         empty where there is none any more."""

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import shutil
+from itertools import count
 from pathlib import Path
 
 from tests import servers
@@ -31,14 +33,17 @@ def by_ftp(bench: Bench, table: Table) -> None:
         tree = bench.tree(name)
         with servers.vsftpd(tree.root, extra=QUIET) as server:
             _copies(bench, table, tree, server.url, others)
+        shutil.rmtree(bench.work / "run")
 
 
 def _copies(bench: Bench, table: Table, tree: Tree, url: str, others: list[str]) -> None:
+    """Every run has a folder of its own: ext4 looks long for a new inode where many were deleted lately."""
+    turn = count()
     first: dict[str, list[Run]] = {name: [] for name in (OURS, *others)}
     again: dict[str, list[Run]] = {name: [] for name in (OURS, *others)}
 
     def ours() -> None:
-        place = sites.cluster(bench.fresh("ours"), url, ["forward"], together=False)[0]
+        place = sites.cluster(bench.fresh(f"ours-{next(turn)}"), url, ["forward"], together=False)[0]
         for runs in (first, again):
             run = timed(OURS, place.one_pass(), synced(place.folder))
             told = sites.require_complete(run)
@@ -48,7 +53,7 @@ def _copies(bench: Bench, table: Table, tree: Tree, url: str, others: list[str])
         require_copy(OURS, tree, place.copy)
 
     def theirs(name: str) -> None:
-        copy: Path = bench.fresh(name)
+        copy: Path = bench.fresh(f"{name}-{next(turn)}")
         for runs in (first, again):
             runs[name].append(timed(name, peers.BY_FTP[name](url, copy), synced(copy)))
         require_copy(name, tree, copy, exact=False, links=name != "rclone")

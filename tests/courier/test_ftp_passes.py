@@ -185,6 +185,21 @@ async def test_a_server_that_lets_in_two_is_mirrored_by_two(net: Net) -> None:
     net.clean()
 
 
+async def test_90_times_of_the_directory_where_a_pass_begins_are_asked_for_once(net: Net) -> None:
+    async with HostileFtp() as server:
+        put(net, server, 50)
+        for _ in range(3):
+            report = await net.run()
+            assert report.outcome == "complete", report
+        assert len(server.asked(b"MDTM")) == 50
+        (net.public / "f7").unlink()
+        report = await net.run()
+        assert (report.outcome, report.files.origin) == ("complete", 1), (
+            "that nothing changed there is not all"
+        )
+        assert net.bodies() == server.files
+
+
 # -- who lends, and how much stays
 
 

@@ -83,7 +83,7 @@ async def test_where_nothing_has_changed_for_a_while_a_glance_at_each_directory_
 
     monkeypatch.setattr(MirrorStore, "view", noted)
     report = await world.run()
-    assert viewed == [b""], "its listing was asked for before the store was there"
+    assert viewed == []
     assert (report.outcome, report.files.unchanged, report.directories) == ("complete", 40, 7)
     world.memory.update(b"pool/1/file-001", b"another version")
     world.memory.put(b"pool/3/new/deep", b"a new one")

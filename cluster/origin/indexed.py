@@ -18,20 +18,18 @@ import logging
 import sqlite3
 import tempfile
 import time
-from collections.abc import AsyncGenerator, Callable, Mapping, Sequence
-from contextlib import AbstractAsyncContextManager, aclosing, suppress
-from dataclasses import dataclass, replace
+from collections.abc import Mapping
+from contextlib import suppress
+from dataclasses import replace
 from typing import BinaryIO, cast
 
 from cluster.errors import Malformed, NotAListing, OriginError, TooMuch, Vanished
 from cluster.listing import bulk
 from cluster.model import (
     SECOND,
-    Deletion,
     Entry,
     Facts,
     Kind,
-    Limits,
     Listing,
     OriginSpec,
     from_href,
@@ -39,19 +37,12 @@ from cluster.model import (
     split,
 )
 from cluster.origin import index_spool
+from cluster.origin.around import Around, Asking
 from cluster.origin.base import (
-    Batch,
-    Batching,
-    Body,
-    Brought,
-    Copyable,
-    Lending,
-    Loan,
     Origin,
-    Traffic,
     Want,
 )
-from cluster.plan.listed import TAKES, Checked, Known, Picture, Rules, Use, agree, check, judged, use
+from cluster.plan.listed import TAKES, Checked, Picture, Rules, Use, agree, check, judged, use
 from cluster.repository import unpack
 
 MAX_PACKED = 2 * 2**30  # bytes of a list on the wire; the largest seen, Fedora's, has 0.8 GiB
@@ -62,73 +53,21 @@ SPOTS = 6  # directories that are laid beside a new list, besides the last one i
 log = logging.getLogger("sideways.pass")
 
 
-@dataclass(frozen=True, slots=True)
-class Asking:
-    """What bears on the list of one origin: the mirror's limits and deletion guard, where the list is kept
-    (empty: nowhere), and clock (s since 1970) and chance."""
-
-    limits: Limits
-    delete: Deletion
-    place: str = ""
-    clock: Callable[[], float] = time.time
-    chance: Callable[[], float] = lambda: 0.5
-
-
-class Indexed:
+class Indexed(Around):
     """See the module."""
 
     def __init__(self, inner: Origin, spec: OriginSpec, asking: Asking) -> None:
-        self.inner = inner
-        self.properties, self.url = inner.properties, inner.url
+        super().__init__(inner, b"" if spec.index == AUTO else spec.index.encode())
         self._spec, self._asking = spec, asking
-        self._path = b"" if spec.index == AUTO else spec.index.encode()
-        self._known = Known()
-        self._begun = False
         self._spool: index_spool.Spool | None = None
         self._use, self._facts, self._new = Use.WALK, False, True
         self._own = Entry(b"")  # the list itself, as the origin has it now
         self._given: set[int] = set()
         self._asked: set[int] = set()  # of which the origin says something else now
         self._looked: dict[bytes, Listing] = {}  # real listings that nobody has asked for yet
-        self._said: list[str] = []
-        self._received = 0
 
     def __repr__(self) -> str:
         return f"<Indexed {self._use.value} {len(self._given)} given {self.inner!r}>"
-
-    # -- what an origin is
-
-    @property
-    def traffic(self) -> Traffic:
-        """The list counts as listings."""
-        inner = self.inner.traffic
-        return Traffic(inner.requests, inner.bytes - self._received, inner.listings + self._received)
-
-    async def facts(self, path: bytes) -> Facts:
-        return await self.inner.facts(path)
-
-    def read(self, path: bytes, want: Want) -> AbstractAsyncContextManager[Body]:
-        return self.inner.read(path, want)
-
-    def open(self, path: bytes) -> int:
-        """See `Copyable`: where the adapter is on this machine (`properties.network` is False)."""
-        return cast("Copyable", self.inner).open(path)
-
-    async def lend(self, most: int) -> Loan | None:
-        """See `Lending`."""
-        return await cast("Lending", self.inner).lend(most)
-
-    def back(self, lent: Loan) -> None:
-        cast("Lending", self.inner).back(lent)
-
-    def wanted(self) -> bool:
-        return cast("Lending", self.inner).wanted()
-
-    async def bring(self, batch: Batch) -> AsyncGenerator[Sequence[Brought], None]:
-        """See `Batching`."""
-        async with aclosing(cast("Batching", self.inner).bring(batch)) as reports:
-            async for report in reports:
-                yield report
 
     async def close(self) -> None:
         if self._spool is not None:
@@ -136,22 +75,7 @@ class Indexed:
                 self._spool.asked(self._asked)
             self._spool.close()
             self._spool = None
-        await self.inner.close()
-
-    # -- what a pass says and hears
-
-    def begin(self, known: Known) -> None:
-        """See `ByList`."""
-        self._known = known
-
-    def said(self) -> Sequence[str]:
-        """See `ByList`."""
-        return self._said
-
-    def _say(self, text: str) -> None:
-        line = f"{self._spec.index}: {text}"
-        self._said.append(line)
-        log.info("%s: %s", self.url, line)
+        await super().close()
 
     # -- listings
 
@@ -324,7 +248,7 @@ class Indexed:
             earlier = old.mtime // SECOND if old and old.path == spool.meta.path else None
             picture = Picture(facts.mtime.ns // SECOND, spool.meta.files, earlier)
             self._judge(spool, picture, old.walked if old else None)
-            if self._use is Use.FACTS:
+            if self._spool is not None:
                 await self._check(picture)
             if self._spool is None:
                 intake.drop()
@@ -373,7 +297,7 @@ class Indexed:
             check(found, rows, real, picture.as_of, facts=spool.meta.facts, hides=self._hides)
         if why := judged(found):
             self._say(f"is not what the origin lists: {why}; the tree is walked")
-            self._use, self._spool = Use.WALK, None
+            self._use, self._spool = Use.NOTHING, None
         elif found.zoned:
             spool.note(zoned=True)
             self._facts = False

@@ -89,7 +89,8 @@ def open_reference(spec: OriginSpec, mirror: Mirror, shared: Shared, lists: str 
 
 
 def _indexed(reference: Origin, spec: OriginSpec, mirror: Mirror, shared: Shared, lists: str) -> Origin:
-    from cluster.origin.indexed import Asking, Indexed
+    from cluster.origin.around import Asking
+    from cluster.origin.indexed import Indexed
 
     place = ""
     if lists:

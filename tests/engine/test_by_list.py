@@ -10,8 +10,9 @@ from dataclasses import replace
 import pytest
 
 from cluster.model import SECOND, Deletion, Kind, Limits, OriginSpec, split
+from cluster.origin.around import Asking
 from cluster.origin.base import Properties
-from cluster.origin.indexed import Asking, Indexed
+from cluster.origin.indexed import Indexed
 from cluster.origin.memory import Node
 from cluster.plan.listed import TAKES
 from cluster.store.mirror import Reader

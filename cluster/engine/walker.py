@@ -264,7 +264,8 @@ class Walker:
         )
         made_up = visit.relayed and visit.own is not None and not listing.entries
         hearsay = visit.relayed or listing.secondhand
-        if hearsay and (difference.missing or difference.waiting or made_up):
+        older = listing.secondhand and _older(visit, difference)
+        if older or (hearsay and (difference.missing or difference.waiting or made_up)):
             # Only the origin itself can say that something is gone, or is there though nothing is in it.
             self.entries -= len(listing.entries)
             again = await self._from_origin(visit, b"")
@@ -595,6 +596,12 @@ class Walker:
         }
         await self.record_compared()
         await context.store.frontier_save(context.record, remaining, so_far)
+
+
+def _older(visit: Visit, difference: Difference) -> bool:
+    """Whether what is held came after the list was made that shows something else."""
+    have = (wanted.previous for wanted in difference.wanted if not wanted.ask)
+    return any(one is not None and one.copied * SECOND >= visit.listed_at for one in have)
 
 
 def _glance(view: View) -> Glance:

@@ -17,6 +17,7 @@ from cluster.origin.base import (
     Brought,
     Copyable,
     Lending,
+    Loan,
     Origin,
     Traffic,
     Want,

@@ -89,14 +89,18 @@ def open_reference(spec: OriginSpec, mirror: Mirror, shared: Shared, lists: str 
 
 
 def _indexed(reference: Origin, spec: OriginSpec, mirror: Mirror, shared: Shared, lists: str) -> Origin:
+    from cluster.listing.bulk import recent
     from cluster.origin.around import Asking
     from cluster.origin.indexed import Indexed
+    from cluster.origin.recently import Recently
 
     place = ""
     if lists:
         told = hashlib.blake2b(f"{spec.url} {spec.index}".encode(), digest_size=6).hexdigest()
         place = os.path.join(lists, f"{mirror.name}-{told}")
-    return Indexed(reference, spec, Asking(mirror.limits, mirror.delete, place, shared.clock, shared.chance))
+    asking = Asking(mirror.limits, mirror.delete, place, shared.clock, shared.chance)
+    by = Recently if recent.is_name(spec.index.encode()) else Indexed
+    return by(reference, spec, asking)
 
 
 def open_origin(spec: OriginSpec, limits: Limits, shared: Shared) -> Origin:

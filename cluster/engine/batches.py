@@ -108,7 +108,8 @@ class Batches:
 
     def _ahead(self) -> int:
         """Bytes of a batch: where siblings wait for what we claim, what comes in a moment."""
-        return self._pace.ahead(BYTES) if self._context.claims.kept else BYTES
+        shared = self._context.claims.kept and self._context.siblings
+        return self._pace.ahead(BYTES) if shared else BYTES
 
     async def _run(self) -> None:
         try:

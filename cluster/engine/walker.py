@@ -294,9 +294,9 @@ class Walker:
         """The listing is byte for byte the one that everything here agrees with."""
         if view is not None:
             glance = _glance(view)
-            if view.looks:
-                self._seen[visit.path] = (view.token, view.looks)
         assert glance is not None
+        if glance.looks:
+            self._seen[visit.path] = (glance.token, glance.looks)
         files = self._context.report.files
         self.looked_files += glance.files
         self.looked_skipped += glance.skipped
@@ -607,7 +607,7 @@ def _older(visit: Visit, difference: Difference) -> bool:
 def _glance(view: View) -> Glance:
     kinds = [held.kind for held in view.held.values()]
     below = tuple(held for held in view.held.values() if held.kind is Kind.DIRECTORY)
-    return Glance(view.token, kinds.count(Kind.FILE), len(kinds), len(view.skipped), below)
+    return Glance(view.token, kinds.count(Kind.FILE), len(kinds), len(view.skipped), below, view.looks)
 
 
 def _record_of(context: Context, own: Entry) -> Held:

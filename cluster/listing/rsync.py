@@ -10,7 +10,7 @@ from __future__ import annotations
 import calendar
 import hashlib
 import re
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Collection, Mapping
 from dataclasses import replace
 from functools import lru_cache
 from typing import NamedTuple
@@ -26,6 +26,8 @@ _ROW = re.compile(
     rb" (?P<uid>\d+|DEFAULT) (?P<gid>\d+|DEFAULT)(?: -> (?P<target>.*)| => (?P<leader>.*))?",
     re.DOTALL,
 )
+# Whole lines: no directories, no further names of a file.
+_TOGETHER = re.compile(rb"=((?:[^/\n]+/)*)[^/\n]+//(?![/h\n])[^\n]*+\n(?:=\1[^/\n]+//(?![/h\n])[^\n]*+\n)*+")
 _ESCAPE = re.compile(rb"\\#([0-3][0-7]{2})")
 _TIME = re.compile(r"(\d+)/(\d\d)/(\d\d)-(\d\d):(\d\d):(\d\d)")
 _KINDS = {b"f": Kind.FILE, b"d": Kind.DIRECTORY, b"L": Kind.SYMLINK}
@@ -65,11 +67,28 @@ def placed(line: bytes) -> Name | None:
     return Name(path[:at] if at > 0 else b"", path, row, line[end + 2 : end + 3] == b"/", leader)
 
 
-def token(own: bytes, rows: Iterable[bytes], leaders: Mapping[bytes, int]) -> bytes:
-    """The same for the same rows, which come sorted."""
-    digest = hashlib.blake2b(own, digest_size=16)
-    for row in rows:
-        digest.update(b"\n" + row)
+class Plain(NamedTuple):
+    """Plain files that are printed one after the other, of one directory: their rows, and where the text goes
+    on behind them."""
+
+    directory: bytes
+    rows: bytes
+    end: int
+
+
+def plain(text: bytes, start: int) -> Plain | None:
+    """The plain files whose complete lines begin at `start`; None where something else is printed there."""
+    match = _TOGETHER.match(text, start)
+    if match is None:
+        return None
+    prefix = b"=" + match[1]
+    rows = text[start + len(prefix) : match.end() - 1].replace(b"\n" + prefix, b"\n")
+    return Plain(unescaped(match[1][:-1]), rows, match.end())
+
+
+def token(own: bytes, rows: bytes, leaders: Mapping[bytes, int]) -> bytes:
+    """The same for the same rows, which come sorted, each behind the end of a line."""
+    digest = hashlib.blake2b(own + rows, digest_size=16)
     if leaders:
         digest.update(repr(sorted(leaders.items())).encode())
     return digest.digest()
@@ -78,7 +97,7 @@ def token(own: bytes, rows: Iterable[bytes], leaders: Mapping[bytes, int]) -> by
 def listing(
     directory: bytes,
     own: bytes,
-    rows: Iterable[bytes],
+    rows: Collection[bytes],
     *,
     limit: int,
     size: int = 0,

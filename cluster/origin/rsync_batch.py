@@ -18,6 +18,7 @@ from cluster.origin.base import Batch, Brought, Traffic
 from cluster.origin.rsync_child import Ended, started
 
 SILENCE = 10  # times what rsync itself waits for the origin: then it is rsync that hangs
+PAUSE = 0.05  # s between two looks at what rsync says: it says a line for each file
 PARTIAL = (23, 24)  # some files could not be read; some went away meanwhile
 NUMBER = 15  # digits of a number of bytes that are believed
 _LINE = re.compile(rb"@(\d{1,%d}) (.+)" % NUMBER, re.DOTALL)
@@ -153,7 +154,7 @@ async def bring(
             silence=SILENCE * remote.timeout,
             stirring=lambda: _written(batch.folder),
         ) as child:
-            async for lines in child.lines():
+            async for lines in child.lines(PAUSE):
                 before = said.bytes
                 found = said.take(lines)
                 traffic.bytes += said.bytes - before

@@ -58,7 +58,8 @@ async def started(
 
     `given` is its standard input, `more` is added to its environment (a secret belongs there, never among the
     arguments). After `silence` seconds without output, reading raises Unreachable, unless what `stirring`
-    returns has changed meanwhile. Errors speak of `shown`. Raises Unreachable where it cannot be started.
+    returns has changed in the second half of them. Errors speak of `shown`. Raises Unreachable where it
+    cannot be started.
     """
     child = Child(shown, silence, stirring)
     try:
@@ -129,13 +130,27 @@ class Child:
                 return
             yield chunk
 
-    async def lines(self) -> AsyncIterator[list[bytes]]:
-        """The same, in complete lines without their ends; a last one that has no end is left out."""
+    async def whole_lines(self) -> AsyncIterator[bytes]:
+        """The same, in pieces that are complete lines with their ends; a last one that has none is left
+        out."""
+        rest = b""
+        async for chunk in self.output():
+            text = rest + chunk
+            end = text.rfind(b"\n") + 1
+            rest = text[end:]
+            if end:
+                yield text[:end]
+
+    async def lines(self, pause: float = 0.0) -> AsyncIterator[list[bytes]]:
+        """The same, line by line without their ends. With a
+        `pause` (s) between two looks, a child that says little at a time is heard rarely."""
         rest = b""
         async for chunk in self.output():
             *complete, rest = (rest + chunk).split(b"\n")
             if complete:
                 yield complete
+            if pause:
+                await asyncio.sleep(pause)
 
     async def ended(self) -> Ended:
         """Wait for its end, which comes soon after the end of its output. Raises Unreachable by silence."""
@@ -164,15 +179,20 @@ class Child:
             os.close(self._output)
 
     async def _stirred(self) -> None:
-        """Until there is something to read."""
+        """Until there is something to read. What stirs costs a look at everything that came, so that it is
+        looked at only after half of the silence."""
+        silence, before, looked = self._silence, None, False
+        if silence is not None and self._stirring is not None:
+            silence /= 2
         while True:
-            before = self._stirring() if self._stirring else None
             try:
-                async with asyncio.timeout(self._silence):
+                async with asyncio.timeout(silence):
                     await _readable(self._output)
             except TimeoutError:
-                if self._stirring is None or self._stirring() == before:
+                now = self._stirring() if self._stirring else None
+                if self._stirring is None or (looked and now == before):
                     raise self._silent() from None
+                before, looked = now, True
             else:
                 return
 

@@ -7,14 +7,13 @@ else can open, and that goes with the process. What a child printed counts only 
 from __future__ import annotations
 
 import sqlite3
-from collections.abc import Collection, Sequence
+from collections.abc import Collection
 from typing import NamedTuple
 
-from cluster.listing.rsync import placed
+from cluster.listing.rsync import Name, placed, plain
 from cluster.model import split
 
 PENDING = 8192  # rows that are written together
-SPECIAL = (b"/", b"h", b"")  # what stands behind a name: of a directory, of a further name of a file
 CACHE = 4096  # KiB of the database in memory
 
 SCHEMA = f"""
@@ -77,9 +76,9 @@ class Spool:
             return None
         where = (directory, child)
         (own,) = self._base.execute("SELECT row FROM own WHERE path = ? AND child = ?", where).fetchone()
-        rows: list[bytes] = []
-        for (part,) in self._base.execute("SELECT rows FROM part WHERE directory = ? AND child = ?", where):
-            rows.extend(part.split(b"\n"))
+        found = self._base.execute("SELECT rows FROM part WHERE directory = ? AND child = ?", where)
+        parts = [part for (part,) in found]
+        rows = b"\n".join(parts).split(b"\n") if parts else []
         rows.sort()
         select = "SELECT name, further FROM leader WHERE directory = ? AND child = ?"
         leaders = dict(self._base.execute(select, where))
@@ -105,6 +104,7 @@ class Intake:
 
     def __init__(self, base: sqlite3.Connection, child: int, asked: frozenset[bytes], below: bool) -> None:
         self._base, self.child, self._asked, self._below = base, child, asked, below
+        self._above = {split(path)[0] for path in asked if path}
         self._pending: dict[bytes, list[bytes]] = {}
         self._owns: list[tuple[bytes, int, bytes]] = []
         self._leaders: list[tuple[bytes, bytes, int]] = []
@@ -114,51 +114,49 @@ class Intake:
         self.others: dict[bytes, bytes] = {}
         self.directories: list[bytes] = []
 
-    def add(self, lines: Sequence[bytes]) -> list[bytes]:
-        """Complete lines as printed; those that are no names are given back."""
+    def add(self, text: bytes) -> list[bytes]:
+        """Complete lines as printed, each with its end; those that are no names are given back, without.
+
+        Most are plain files, one beside the other: all that follow each other in one directory are taken in
+        one go."""
         strange: list[bytes] = []
-        pending, asked = self._pending, self._asked
-        for line in lines:
-            # Most are plain files, whose directory and row are cut out in the fewest steps.
-            end = line.find(b"//")
-            if end > 0 and line[end + 2 : end + 3] not in SPECIAL and b"\\#" not in line and line[:1] == b"=":
-                at = line.rfind(b"/", 0, end)
-                directory, row = (line[1:at], line[at + 1 :]) if at > 0 else (b"", line[1:])
-                if line[1:end] not in asked:
-                    rows = pending.get(directory)
-                    if rows is None:
-                        pending[directory] = [row]
-                    else:
-                        rows.append(row)
-                    continue
+        lines = text.count(b"\n")
+        at = 0
+        while at < len(text):
+            together = plain(text, at)
+            if together is not None and together.directory not in self._above:
+                self._pending.setdefault(together.directory, []).append(together.rows)
+                at = together.end
+                continue
+            end = text.index(b"\n", at)
+            line, at = text[at:end], end + 1
             name = placed(line)
             if name is None:
                 strange.append(line)
-                continue
-            wanted = name.path in asked
-            if name.is_directory:
-                if wanted or self._below:
-                    self._owns.append((name.path, self.child, name.row))
-                else:
-                    self.directories.append(name.path)
-            if wanted:  # of what is beside it nothing is known
-                if name.is_directory:
-                    self.found.add(name.path)
-                else:
-                    self.others[name.path] = name.row
-                continue
-            rows = pending.get(name.directory)
-            if rows is None:
-                pending[name.directory] = [name.row]
             else:
-                rows.append(name.row)
-            if name.leader is not None:
-                self._leaders.append((*split(name.leader), self.child))
-        self.count += len(lines) - len(strange)
-        self._unwritten += len(lines)
+                self._one(name)
+        self.count += lines - len(strange)
+        self._unwritten += lines
         if self._unwritten >= PENDING:
             self.write()
         return strange
+
+    def _one(self, name: Name) -> None:
+        wanted = name.path in self._asked
+        if name.is_directory:
+            if wanted or self._below:
+                self._owns.append((name.path, self.child, name.row))
+            else:
+                self.directories.append(name.path)
+        if wanted:  # of what is beside it nothing is known
+            if name.is_directory:
+                self.found.add(name.path)
+            else:
+                self.others[name.path] = name.row
+            return
+        self._pending.setdefault(name.directory, []).append(name.row)
+        if name.leader is not None:
+            self._leaders.append((*split(name.leader), self.child))
 
     def write(self) -> None:
         """Whatever is still in memory."""

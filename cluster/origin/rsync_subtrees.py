@@ -112,10 +112,11 @@ class Subtrees:
         age = max(0.0, asked - began)
         if age > HOLDS:
             return None
-        size = sum(map(len, kept.rows)) + len(kept.rows)
-        token = printed.token(kept.own, kept.rows, kept.leaders if whole else {})
+        rows = b"".join([b"\n", b"\n".join(kept.rows)]) if kept.rows else b""
+        size = len(rows)
+        token = printed.token(kept.own, rows, kept.leaders if whole else {})
         # Who counts the names of one file has to see them all.
-        linked = whole and (bool(kept.leaders) or any(b" => " in row for row in kept.rows))
+        linked = whole and (bool(kept.leaders) or b" => " in rows)
         if token == known and not linked:
             return Listing((), format="rsync", size=size, token=token, same=True, age=age)
         listing = printed.listing(
@@ -191,8 +192,8 @@ class Subtrees:
                 silence=self._access.silence,
             ) as running:
                 received = None
-                async for lines in running.lines():
-                    for line in intake.add(lines):
+                async for text in running.whole_lines():
+                    for line in intake.add(text):
                         if match := _RECEIVED.match(line):
                             received = int(match[1])
                     if self._too_many(child, intake):

@@ -34,13 +34,15 @@ class View:
 @value
 class Glance:
     """A directory in which nothing has happened since `seen`: on disk is what was there then, all of it as
-    recorded, and nothing is known to be wrong, missing or doubted. `token` is as in `View`."""
+    recorded, and nothing is known to be wrong, missing or doubted. `token` is as in `View`, and so is `looks`
+    where that was not recorded yet."""
 
     token: bytes
     files: int
     entries: int
     skipped: int
     directories: tuple[Held, ...]
+    looks: bytes = b""
 
 
 @value

@@ -22,7 +22,7 @@ CODES = {kind: code for code, kind in enumerate(KINDS)}
 
 COLUMNS = "name, kind, size, sha256, mtime, link, unknown, more"
 _SETTLED, _PRIVATE = 1, 2
-_TARGET = 5  # in `more`
+_TARGET, _DISK_MTIME = 5, 11  # in `more`; the inode comes last
 _NAMES = 64  # of one question: few sizes of statements, which SQLite keeps
 
 Content = tuple[bytes, int, int, bytes | None, bytes | None]
@@ -273,6 +273,24 @@ def directories_in(connection: sqlite3.Connection, directory: int) -> list[Held]
     found = connection.execute(
         f"SELECT {COLUMNS} FROM entries WHERE directory = ? AND kind = ? ORDER BY name",  # noqa: S608
         (directory, DIRECTORY),
+    )
+    return [unpack(columns) for columns in found]
+
+
+def files_on_disk(connection: sqlite3.Connection, directory: int) -> Iterator[tuple[bytes, int, int, int]]:
+    """Of every file in a directory: name, size, time (ns) and inode, as they were on disk; what is doubted
+    has no inode."""
+    query = "SELECT name, size, unknown, more FROM entries WHERE directory = ? AND kind = ?"
+    for name, size, unknown, more in connection.execute(query, (directory, FILE)):
+        disk_mtime, inode = _unpacked(more)[_DISK_MTIME:]
+        yield name, size, disk_mtime, 0 if unknown else inode
+
+
+def no_files(connection: sqlite3.Connection, directory: int) -> list[Held]:
+    """The records of everything else in a directory."""
+    found = connection.execute(
+        f"SELECT {COLUMNS} FROM entries WHERE directory = ? AND kind <> ?",  # noqa: S608
+        (directory, FILE),
     )
     return [unpack(columns) for columns in found]
 

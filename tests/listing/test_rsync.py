@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from cluster.errors import IncompleteListing, TooLarge
-from cluster.listing.rsync import Name, entry_of, listing, placed, token, unescaped
+from cluster.listing.rsync import Name, entry_of, listing, placed, plain, token, unescaped
 from cluster.model import SECOND, Kind, Stamp
 
 ATTRIBUTES = b">f+++++++++ rw-r--r-- 12 2023/11/14-22:13:20 0 0"
@@ -64,6 +64,32 @@ def test_directories_are_told_from_what_is_in_them(line: bytes, path: bytes, dir
     assert found is not None
     assert (found.path, found.directory, found.is_directory) == (path, directory, True)
     assert entry_of(b"", found.row)[0].kind is Kind.DIRECTORY
+
+
+COMPONENT = st.sampled_from([b"a", b"b c", b"=", b"\\#012", b"x -> y", b"a => b", b"\\#351", b" "])
+TAILS = st.sampled_from([ATTRIBUTES, b"/cd+++++++++ rwxr-xr-x 1 2023/11/14-22:13:20 0 0",
+                         b"hf+++++++++ rw-r--r-- 1 2023/11/14-22:13:20 0 0 => a/b", b""])  # fmt: skip
+
+
+@given(st.lists(st.tuples(st.lists(COMPONENT, min_size=1, max_size=3), TAILS), max_size=12))
+def test_plain_files_that_are_taken_together_are_those_that_are_taken_one_by_one(
+    rows: list[tuple[list[bytes], bytes]],
+) -> None:
+    lines = [b"=" + b"/".join(parts) + b"//" + tail for parts, tail in rows]
+    text, at = b"".join([line + b"\n" for line in lines]), 0
+    together: list[tuple[bytes, bytes]] = []
+    while at < len(text):
+        if (some := plain(text, at)) is not None:
+            together += [(some.directory, row) for row in some.rows.split(b"\n")]
+            at = some.end
+        else:
+            end = text.index(b"\n", at)
+            found = placed(text[at:end])
+            if found is not None:
+                together.append((found.directory, found.row))
+            at = end + 1
+    each = [placed(line) for line in lines]
+    assert together == [(one.directory, one.row) for one in each if one is not None]
 
 
 @pytest.mark.parametrize("line", [b"", b"created directory /x", b"sent 1 bytes  received 2 bytes", b"=x"])
@@ -160,7 +186,12 @@ def test_names_of_one_file_carry_the_path_of_its_first_name() -> None:
 
 
 def test_a_token_tells_rows_apart_and_first_names() -> None:
-    rows = [b"a//" + ATTRIBUTES]
-    tokens = {token(OWN, rows, {}), token(OWN, [], {}), token(OWN, rows, {b"a": 1}), token(OWN[1:], rows, {})}
+    rows = b"\na//" + ATTRIBUTES
+    tokens = {
+        token(OWN, rows, {}),
+        token(OWN, b"", {}),
+        token(OWN, rows, {b"a": 1}),
+        token(OWN[1:], rows, {}),
+    }
     assert len(tokens) == 4
     assert token(OWN, rows, {}) in tokens

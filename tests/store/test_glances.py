@@ -81,6 +81,7 @@ def _swap(folder) -> None:
     os.rename(folder / "t", folder / "two")
 
 
+@pytest.mark.parametrize("before", ["seen", "only recorded"])
 @pytest.mark.parametrize(
     "what",
     [
@@ -96,10 +97,12 @@ def _swap(folder) -> None:
     ],
     ids=["time", "size", "inode", "swapped", "gone", "stranger", "below", "moved", "link in its place"],
 )
-async def test_what_somebody_else_changed_needs_a_view(world, what):
+async def test_what_somebody_else_changed_needs_a_view(world, what, before):
     """HAZARDS 109."""
     async with world.store() as store:
         await full(store)
+        if before == "only recorded":
+            await store._records.write(lambda c, ids: c.execute("UPDATE directories SET looks = NULL"))
         what(world.public / "a")
         assert b"a" not in await store.glances([b"a", b"b"])
         assert b"b" in await store.glances([b"a", b"b"])
@@ -113,9 +116,10 @@ async def test_what_is_recorded_since_makes_what_was_seen_void(world):
         assert not await store.glances([b"a"])
         await store.seen({b"a": (view.token, view.looks)})
         await store.agreed({b"a": TOKEN})
-        assert not await store.glances([b"a"]), "it was seen before"
+        told = (await store.glances([b"a"]))[b"a"]
+        assert (told.files, told.looks) == (3, (await store.view(b"a")).looks), "it was seen before"
         await seen(store, b"a")
-        assert await store.glances([b"a"])
+        assert not (await store.glances([b"a"]))[b"a"].looks
         held = (await store.view(b"a")).held[b"one"]
         await store.refresh(b"a", [replace(held, settled=False)])
         assert not await store.glances([b"a"])
@@ -128,7 +132,31 @@ async def test_attributes_of_a_directory_below_make_what_was_seen_void(world):
         changed = replace(own, mode=0o750)
         await put(store, {b"b/z": b"z"})
         assert await store.publish([], {b"a": changed}, NOW) == []
-        assert not await store.glances([b""])
+        told = (await store.glances([b""]))[b""]
+        assert told.looks, "what was seen before does not count"
+        assert {held.name: held.mode for held in told.directories}[b"a"] == 0o750
+
+
+async def test_what_was_never_seen_but_is_as_recorded_needs_no_view(world):
+    async with world.store() as store:
+        await full(store)
+        await put(store, {b"a/three": b"3"})
+        await store.agreed({b"a": TOKEN})
+        told, view = (await store.glances([b"a"]))[b"a"], await store.view(b"a")
+        assert (told.files, told.entries, told.looks) == (3, 5, view.looks)
+        assert [held.name for held in told.directories] == [b"below"]
+
+
+@pytest.mark.parametrize("doubt", ["one", "link"])
+async def test_what_is_doubted_needs_a_view_where_nothing_was_seen(world, doubt):
+    async with world.store() as store:
+        await full(store)
+        await put(store, {b"a/three": b"3"})
+        await store.agreed({b"a": TOKEN})
+        await store._records.write(
+            lambda c, ids: c.execute("UPDATE entries SET unknown = 1 WHERE name = ?", (doubt.encode(),))
+        )
+        assert not await store.glances([b"a"])
 
 
 async def test_a_directory_with_something_to_be_said_about_it_needs_a_view(world):

@@ -12,6 +12,7 @@ import contextlib
 from collections import Counter, deque
 from collections.abc import AsyncIterator, Callable, Collection, Sequence
 from contextlib import asynccontextmanager
+from itertools import islice
 from typing import TYPE_CHECKING, cast
 
 from cluster.engine.context import Context, Job, renewal
@@ -27,6 +28,9 @@ if TYPE_CHECKING:
     from cluster.store.tree import Staged
 
 FILES, BYTES = 8192, 512 * 2**20  # of one batch at most, but for a single file that is larger
+NAMED = (
+    1024  # files that one child is asked for by name: rsync compares all that come with all that are named
+)
 WAITING = 2 * FILES  # files that wait for their batch
 LINGER = 0.1  # s without another file, until a batch begins that could have more
 GROUP = 256  # files that become ours in one go
@@ -158,15 +162,15 @@ class Batches:
         try:
             whole, tries = _whole(jobs), 0
             while self._open:
-                before = len(self._open)
+                before, some = len(self._open), _some(self._open.values(), whole)
                 try:
-                    await self._once(landing, whole)
+                    await self._once(landing, some, whole)
                 except OriginError as error:
                     tries = 1 if len(self._open) < before else tries + 1
                     await self._again(error, tries)
                 else:
                     await self._require(self._open.values())
-                    self._refuse(None)
+                    self._refuse(None, some)
                 whole = ()
         finally:
             self._open = {}
@@ -188,15 +192,15 @@ class Batches:
         else:
             await context.clock.sleep(pause)
 
-    def _refuse(self, error: OriginError | None) -> None:
-        """The origin does not deliver what has not come; without an error, though it has sent the rest."""
-        left, self._open = self._open, {}
-        for path, job in left.items():
-            self._transfer.refused(job, error or Vanished(href(path), "the origin did not send it"))
+    def _refuse(self, error: OriginError | None, asked: Collection[Job] | None = None) -> None:
+        """The origin does not deliver what has not come of what it was `asked` for, or of everything; without
+        an error, though it has sent the rest."""
+        for job in list(self._open.values()) if asked is None else asked:
+            if self._open.pop(job.path, None) is not None:
+                self._transfer.refused(job, error or Vanished(href(job.path), "the origin did not send it"))
 
-    async def _once(self, landing: Landing, whole: Sequence[bytes]) -> None:
-        """Ask for what is open, and take what comes. Raises OriginError, after which less may be open."""
-        jobs = list(self._open.values())
+    async def _once(self, landing: Landing, jobs: Sequence[Job], whole: Sequence[bytes]) -> None:
+        """Ask for these, and take what comes. Raises OriginError, after which less may be open."""
         alike = len(jobs) <= ALIKE and any(
             job.wanted.previous is None and (job.entry.size or 0) >= ALIKE_FROM for job in jobs
         )
@@ -204,7 +208,7 @@ class Batches:
         batch = Batch(
             landing.folder,
             landing.begun,
-            tuple(self._open),
+            tuple([job.path for job in jobs]),
             whole=tuple(whole),
             older=older,
             alike=alike,
@@ -215,7 +219,7 @@ class Batches:
                 async for report in reports:
                     await self._arrived(landing, report)
         finally:
-            await self._arrived(landing, [(path, 0) for path in self._open])
+            await self._arrived(landing, [(job.path, 0) for job in jobs if job.path in self._open])
 
     async def _arrived(self, landing: Landing, report: Sequence[Brought]) -> None:
         """What is there now is ours, and published; of what was never asked for nothing is looked at."""
@@ -272,6 +276,14 @@ class Batches:
 
 def _is_large(job: Job) -> bool:
     return (job.entry.size or 0) >= LARGE
+
+
+def _some(jobs: Collection[Job], whole: Collection[bytes]) -> list[Job]:
+    """What one child is asked for: everything in these directories, and of other files the first ones."""
+    taken = frozenset(whole)
+    inside = [job for job in jobs if job.visit.path in taken]
+    others = (job for job in jobs if job.visit.path not in taken)
+    return [*inside, *islice(others, NAMED)]
 
 
 def _whole(jobs: Sequence[Job]) -> tuple[bytes, ...]:

@@ -328,6 +328,21 @@ async def test_a_batch_is_bounded(
     assert sum(counts) == 10 and max(counts) <= max(files if files < 10 else 4, 1)
 
 
+async def test_few_files_are_asked_for_by_name_at_once(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(batches, "NAMED", 3)
+    put(world, *[b"all/%d" % n for n in range(10)], *[b"some/%d" % n for n in range(12)])
+    await world.run()
+    assert {len(batch.files) for batch in origin(world).batches} <= {10, 12, 22}, "whole directories"
+    for n in range(10):
+        world.memory.update(b"some/%d" % n, b"newer")
+    del origin(world).batches[:]
+    origin(world).failures = [(2, Unreachable("some", "broke off"))]
+    report = await world.run()
+    world.equal()
+    assert (report.outcome, report.files.origin) == ("complete", 10)
+    assert max(len(batch.files) for batch in origin(world).batches) == 3
+
+
 async def test_a_dry_run_brings_nothing(world: World) -> None:
     put(world, b"f")
     told = Told()

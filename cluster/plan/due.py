@@ -14,6 +14,7 @@ from datetime import datetime, tzinfo
 
 from cluster.model import Schedule, value
 
+RETRY = 600.0  # s from the end of a pass that failed to the next one, or `every` if that is less
 BACKOFF = 8  # times `every`, at most, after failures in a row
 LONGEST_BACKOFF = 86_400.0  # s; a mirror that is due more seldom than that is not put off at all
 GAP = 60.0  # s between the end of a pass and the next one by schedule, or a tenth of `every` if that is less
@@ -134,10 +135,13 @@ def scheduled(now: float, name: str, site: str, zone: tzinfo, situation: Situati
     elif began is None:
         at = min(history.since, now)
     else:
-        at = began + backed_off(schedule.every, history.failures)
-        at += schedule.jitter * fraction(name, site, int(began))
-        if history.ended is not None:
-            at = max(at, min(history.ended, now) + min(GAP, schedule.every / 10))
+        ended = None if history.ended is None else min(history.ended, now)
+        wait, at = schedule.every, began
+        if history.failures and ended is not None:
+            wait, at = backed_off(schedule.every, history.failures), ended
+        at += wait + min(schedule.jitter, wait) * fraction(name, site, int(began))
+        if ended is not None:
+            at = max(at, ended + min(GAP, schedule.every / 10))
     return admitted(now, at, schedule.window, zone)
 
 
@@ -168,9 +172,10 @@ def answered(scope: bytes, path: bytes) -> bool:
 
 
 def backed_off(every: float, failures: int) -> float:
-    """Seconds to the next pass after so many failures in a row. One may be chance and does not count."""
-    factor = min(1 << min(max(0, failures - 1), 10), BACKOFF)
-    return min(every * factor, max(every, LONGEST_BACKOFF))
+    """Seconds to the next pass after so many failures in a row, at least one. The first ones may be an origin
+    that is away for minutes, so they are tried again soon; later it is spared for longer than `every`."""
+    wait = min(every, RETRY) * (1 << min(failures - 1, 20))
+    return min(wait, every * BACKOFF, max(every, LONGEST_BACKOFF))
 
 
 def fraction(name: str, site: str, cycle: int) -> float:

@@ -87,16 +87,20 @@ def test_a_mirror_is_due_its_interval_after_its_last_pass_began(
 
 
 @pytest.mark.parametrize(
-    ("failures", "hours"), [(0, 2), (1, 2), (2, 4), (3, 8), (4, 16), (5, 16), (10**6, 16)]
+    ("failures", "minutes"), [(1, 10), (2, 20), (3, 40), (4, 80), (7, 640), (8, 16 * 60), (10**6, 16 * 60)]
 )
-def test_failures_in_a_row_are_put_off(failures: int, hours: float) -> None:
+def test_who_failed_tries_again_soon_and_then_ever_more_seldom(failures: int, minutes: float) -> None:
     history = History(at(0), at(11), at(11.5), failures)
-    assert when(Schedule(every=2 * HOUR), history) == at(11 + hours)
+    assert when(Schedule(every=2 * HOUR), history, at(11.5)) == at(11.5) + 60 * minutes
+
+
+def test_a_short_interval_is_not_made_longer_by_one_failure() -> None:
+    assert when(Schedule(every=60.0), History(at(0), at(12) - 5, at(12) - 1, 1)) == at(12) + 59
 
 
 @pytest.mark.parametrize(("every", "after"), [(12 * HOUR, DAY), (7 * DAY, 7 * DAY)])
 def test_nobody_is_put_off_beyond_a_day_for_failures(every: float, after: float) -> None:
-    assert when(Schedule(every=every), History(at(0), at(11), at(11.5), 9)) == at(11) + after
+    assert when(Schedule(every=every), History(at(0), at(11), at(11.5), 20)) == at(11.5) + after
 
 
 def test_jitter_is_between_nothing_and_all_of_it_and_differs_by_site_and_pass() -> None:

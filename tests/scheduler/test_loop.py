@@ -74,7 +74,7 @@ async def test_failures_are_put_off_and_others_go_on(tmp_path: Path, failure: ob
     async with site(tmp_path, mirror("bad", 1.0), mirror("good", 1.0)) as kent:
         kent.passes.outcomes["bad"] = failure
         await kent.hours(15.5)
-        starts = [0, 0.267, 0.7, 1.467, 2.9, 5.667, 11.1]  # 10 min after the end of the first, then 20, 40 ...
+        starts = [0, 0.267, 0.7, 1.467, 2.9, 5.667, 11.1]  # 10 min after its end, then 20, 40 ...
         assert kent.passes.of("bad") == pytest.approx(starts, abs=0.001)
         assert len(kent.passes.of("good")) == 16
         kent.passes.outcomes.clear()

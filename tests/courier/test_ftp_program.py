@@ -181,7 +181,8 @@ async def test_86_a_body_that_is_not_as_listed_is_asked_for_alone(sending: Sendi
             found = await fetched(errands, ("/a", SIZE), ("/b", 4))
     assert found.alone == {"/a": wire.ODD}
     assert found.arrived == {"/b": b"good"}
-    assert found.discarded >= SIZE - 1
+    if sending is not unsaid:  # which may be known before any of it has been read
+        assert found.discarded >= SIZE - 1
 
 
 async def test_a_refused_file_is_asked_for_alone_and_the_connection_is_kept(tmp_path: Path) -> None:

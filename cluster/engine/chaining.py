@@ -2,25 +2,27 @@
 what has arrived at the one before it, while it grows.
 
 Who reads from whom is decided by `cluster.plan.chain`, by what is known of the siblings
-(`cluster.engine.beside`). The one that fetches says so by a claim on the whole file which names its version.
-Where it is lost, the next one asks the origin from the start, compares what arrives with what it has, and the
-others go on from what they have.
+(`cluster.engine.beside`), and who is waited for must bring something. The one that fetches says so by a claim
+on the whole file which names its version. Where it is lost, the next one asks the origin from the start,
+compares what arrives with what it has, and the others go on from what they have.
 """
 
 from __future__ import annotations
 
 import asyncio
 import contextlib
+import logging
 from dataclasses import dataclass
 
 from cluster.engine.beside import Beside, Known
-from cluster.engine.context import Context, Job, renewal
+from cluster.engine.context import IN_LINE, Context, Job, renewal
 from cluster.engine.gathering import CONTEST, TICK, Foreign, pause_after
 from cluster.errors import Changed, OriginError, PeerError, Unreachable
 from cluster.model import href
 from cluster.origin.base import Want
+from cluster.peer.pace import LEAST
 from cluster.plan import steal
-from cluster.plan.chain import Link, before, is_proof, turn, version_named
+from cluster.plan.chain import Link, before, is_proof, turn, version_named, waited_for
 from cluster.plan.order import owner, yields
 from cluster.plan.steal import TURN, Piece, SeenClaim, gives_way
 from cluster.store.growing import Growing, Part
@@ -29,6 +31,9 @@ ASK = 0.3  # s between two questions to a sibling that nothing is read from just
 STRETCHES = 4  # in which a range is read from a sibling: it may turn out to be slow
 AT_ONCE = 2  # of them
 FAILURES = 3  # of one sibling, after which nothing more of this file is read from it
+IN_VAIN = 2 * IN_LINE  # s, and the patience, that one is waited for without `LEAST`, whatever it says it does
+
+log = logging.getLogger("sideways.pass")
 
 
 class Mixed(Exception):
@@ -54,6 +59,9 @@ class Chain:
         self._beside = Beside(context, growing, (), self._changed.set, siblings, every=ASK)
         self._reading: dict[int, _Reading] = {}  # by where the stretch begins
         self._failures: dict[str, int] = {}
+        self._came = 0  # bytes from siblings
+        self._waited: tuple[str | None, float, int] = None, 0.0, 0  # for whom, since when, what had come
+        self._in_vain: dict[str, float] = {}  # s for which each brought nothing worth the wait
         self._fetching: asyncio.Task[None] | None = None  # from the origin
         self._received = 0  # bytes of that answer
         self._fetched = False  # one answer of the origin brought all of it, or agrees with what is here
@@ -101,6 +109,7 @@ class Chain:
             raise Foreign(other)
         heads = self._heads(now)
         if self._fetching is not None:
+            self._waited = None, now, self._came
             self._go_on_or_give_way(self._fetching, heads, now)
         else:
             self._follow(heads, now)
@@ -129,6 +138,7 @@ class Chain:
         link = before(growing.path, own, front, links, first, size=growing.size, now=now, patience=patience)
         if first is not None or link is not None:
             self._headless = None
+        self._reckon(waited_for(front, link, first, links), now)
         if link is not None and link.front > front:
             self._read(link, front)
         elif link is not None:
@@ -138,6 +148,20 @@ class Chain:
             if now - self._headless >= TURN * turn(growing.path, own, links):
                 self._claim()
                 self._fetching = asyncio.create_task(self._head(), name="head of a chain")
+
+    def _reckon(self, site: str | None, now: float) -> None:
+        """Charge whom we waited for until `now` with what did not come, and from now on `site`; the same one
+        still while that is nobody, else who shows itself now and then would be waited for ever."""
+        before, since, came = self._waited
+        self._waited = site or before, now, self._came
+        if before is None:
+            return
+        vain = self._in_vain.get(before, 0.0) + now - since - (self._came - came) / LEAST
+        self._in_vain[before] = max(0.0, vain)
+        if vain >= IN_VAIN + self._context.mirror.sideways.patience and not self._beside.all[before].useless:
+            self._beside.all[before].useless = True
+            shown = href(self._growing.path)
+            log.warning("%s: nothing of %s comes from it, and it is not waited for any more", before, shown)
 
     def _read(self, link: Link, front: int) -> None:
         """Keep some stretches of what `link` has and we lack on their way."""
@@ -244,6 +268,7 @@ class Chain:
                 part = growing.part(at, stop, sibling.name, body.hashes)
                 async for chunk in body.chunks():
                     context.report.bytes_sideways += len(chunk)
+                    self._came += len(chunk)
                     if not await part.write(chunk):
                         break
                 if not await part.done():

@@ -84,6 +84,16 @@ def before(
     return best if best is not None and best.front > front else None
 
 
+def waited_for(front: int, link: Link | None, head: str | None, links: Mapping[str, Link]) -> str | None:
+    """Whose fault it is if nothing comes to a site that has `front` bytes, and that `before` sends to `link`:
+    the one that is read from; else the head, unless it has more than we; else the one before us."""
+    if link is not None and link.front > front:
+        return link.site
+    if head is not None and (head not in links or links[head].front <= front):
+        return head
+    return link.site if link is not None else head
+
+
 def turn(path: bytes, own: str, sites: Iterable[str]) -> int:
     """How many of `sites` would rather be the head than `own`."""
     return ranking(path, {own, *sites}).index(own)

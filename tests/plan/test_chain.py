@@ -7,7 +7,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from cluster.model import SECOND, Facts, Held, Kind, Stamp
-from cluster.plan.chain import Link, before, is_proof, turn, version_held, version_named
+from cluster.plan.chain import Link, before, is_proof, turn, version_held, version_named, waited_for
 from cluster.plan.compare import YOUNG, Evidence, answer
 from cluster.plan.order import ranking
 from cluster.plan.steal import RANGE
@@ -51,6 +51,25 @@ def test_without_a_head_whoever_has_more_is_read_from() -> None:
     assert follows(A, 9, None, B=3, C=9) is None
     assert follows(C, 3, None, A=3, B=3, now=105.0) is None
     assert follows(C, 3, None, A=SIZE, now=1e9) == A, "it is complete: it need not go on"
+
+
+@pytest.mark.parametrize(
+    ("front", "link", "head", "fronts", "who"),
+    [
+        (3, B, A, {A: 9, B: 5}, B),  # it is read from
+        (3, B, A, {A: 9, B: 3}, B),  # it could have more
+        (3, B, A, {A: 3, B: 3}, A),  # it could not
+        (3, B, A, {B: 3}, A),  # the head has nothing
+        (3, None, A, {}, A),
+        (3, B, None, {B: 3}, B),
+        (3, None, None, {B: 3}, None),
+    ],
+)
+def test_whose_fault_it_is_that_nothing_comes(
+    front: int, link: str | None, head: str | None, fronts: dict[str, int], who: str | None
+) -> None:
+    links = {site: Link(site, have, 0.0) for site, have in fronts.items()}
+    assert waited_for(front, links.get(link or ""), head, links) == who
 
 
 def test_the_turns_of_those_who_may_take_over_are_by_rank() -> None:

@@ -108,6 +108,19 @@ class Appearance:
         """Owner, mode and time of an open file or directory. Raises OSError."""
         small.dress(descriptor, *self.of(held))
 
+    def set_rest(self, descriptor: int, held: Held, found: os.stat_result) -> bool:
+        """The same for an open file that was `found` to look so: only what differs is set. Whether its time
+        was. Raises OSError."""
+        mode, uid, gid, mtime = self.of(held)
+        if uid not in (-1, found.st_uid) or gid not in (-1, found.st_gid):
+            os.fchown(descriptor, uid, gid)
+        if found.st_mode & 0o7777 != mode:
+            os.fchmod(descriptor, mode)
+        if mtime in (None, found.st_mtime_ns):
+            return False
+        os.utime(descriptor, ns=(mtime, mtime))
+        return True
+
     def set_link(self, folder: int, name: bytes, held: Held) -> None:
         """Owner and time of a symbolic link itself. Raises OSError."""
         uid, gid = self._owner(held)

@@ -102,7 +102,7 @@ class Landing:
         parts: bool,
     ) -> Staged:
         sha256, blocks = _hashed(descriptor, held.size, parts)
-        complete = self._temporaries.dressed(descriptor, _finer(held, found), sha256)
+        complete = self._temporaries.dressed(descriptor, _finer(held, found), sha256, found)
         if held.size > SMALL:
             linux.start_writing(descriptor, 0, 0)
         os.rename(name, temporary, src_dir_fd=folder, dst_dir_fd=self._temporaries.folder)

@@ -61,10 +61,16 @@ class Temporaries:
         OSError."""
         return os.open(name, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK, dir_fd=self.folder)
 
-    def dressed(self, descriptor: int, held: Held, sha256: bytes | None) -> Held:
-        """Set mode, owner and time; `held` with its digest and what lstat will tell of it. Raises OSError."""
-        self._appearance.set(descriptor, held)
-        found = os.fstat(descriptor)
+    def dressed(
+        self, descriptor: int, held: Held, sha256: bytes | None, found: os.stat_result | None = None
+    ) -> Held:
+        """Set mode, owner and time, where it is known how it was `found` only what differs; `held` with its
+        digest and what lstat will tell of it. Raises OSError."""
+        if found is None:
+            self._appearance.set(descriptor, held)
+            found = os.fstat(descriptor)
+        elif self._appearance.set_rest(descriptor, held, found):
+            found = os.fstat(descriptor)
         return as_found(held, sha256, found.st_size, found.st_mtime_ns, found.st_ino)
 
     def order(self, held: Held) -> small.Order:

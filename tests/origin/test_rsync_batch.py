@@ -274,7 +274,7 @@ async def test_what_comes_when_it_is_broken_off_is_kept_for_the_next_time(
     root: Path, server: Server, folder: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(rsync_child, "MERCY", 600.0)
-    write(root, b"d/big", SOME)
+    write(root, b"d/big", SOME, mode=0o444)
     async with stalling(server.url, 2**20) as url:
         running = asyncio.ensure_future(brought(remote(server, source=url), batch(folder, b"d/big")))
         while not any(place.stat().st_size >= 2**18 for place in folder.glob("d/.big.*")):
@@ -284,6 +284,8 @@ async def test_what_comes_when_it_is_broken_off_is_kept_for_the_next_time(
         await asyncio.wait([running])
     (kept,) = there(folder)
     assert kept == b"d/.~begun/big"
+    half = (folder / os.fsdecode(kept)).stat()
+    assert (half.st_mode & 0o777, half.st_mtime_ns // 10**9 == THEN) == (0o600, False)
     traffic = Traffic()
     await brought(remote(server), batch(folder, b"d/big"), traffic)
     assert there(folder) == {b"d/big": SOME}

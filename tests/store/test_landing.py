@@ -5,8 +5,11 @@ from __future__ import annotations
 import hashlib
 import os
 import random
+from collections.abc import Callable
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -60,6 +63,46 @@ def test_a_file_becomes_a_temporary_with_its_hashes_and_looks(
     assert not place.exists()
     landing.remove()
     assert temporaries(tmp_path) == [os.fsdecode(staged.temporary)]
+
+
+@pytest.mark.parametrize(
+    "mode, at, listed_as, set_again",
+    [
+        (0o644, AT, Stamp(AT, SECOND), []),
+        (0o644, AT + 5, Stamp(AT, SECOND), []),
+        (0o600, AT, Stamp(AT), ["fchmod"]),
+        (0o4755, AT, Stamp(AT), ["fchmod"]),
+        (0o644, AT + 20 * SECOND, Stamp(AT, 60 * SECOND), ["utime"]),
+    ],
+    ids=["as wanted", "a finer time", "ours alone", "more than wanted", "a time listed in minutes"],
+)
+def test_of_what_came_only_those_looks_are_set_that_differ(
+    tree: Tree,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    mode: int,
+    at: int,
+    listed_as: Stamp,
+    set_again: list[str],
+) -> None:
+    landing = tree.landing()
+    land(landing, "f", b"four", at).chmod(mode)
+    calls: list[str] = []
+    for call in ("fchmod", "fchown", "utime"):
+        monkeypatch.setattr(os, call, partial(noted, calls, call, getattr(os, call)))
+    staged = one(landing, b"f", listed(b"f", 4, mode=0o644, mtime=listed_as))
+    monkeypatch.undo()
+    assert isinstance(staged, Staged)
+    assert calls == set_again
+    found = (tmp_path / "data/.sideways/tmp/m" / os.fsdecode(staged.temporary)).stat()
+    assert (found.st_mode & 0o7777, found.st_mtime_ns) == (0o644, AT if "utime" in calls else at)
+    assert staged.held.disk_mtime == found.st_mtime_ns
+    landing.remove()
+
+
+def noted(calls: list[str], name: str, call: Callable[..., None], *given: Any, **more: Any) -> None:
+    calls.append(name)
+    call(*given, **more)
 
 
 def test_what_is_not_there_is_not_taken_and_says_nothing_of_the_others(tree: Tree) -> None:

@@ -84,11 +84,13 @@ class Candidates:
         if spec is not None and spec.keyring is not None and group.signatures:
             texts = await asyncio.to_thread(_signed, group, bodies, spec.keyring)
         root, *others = [form.read_root(path, text) for path, text in texts.items()]
+        if root.itself is not None and any(one.order is None for one in (root, *others)):
+            await asyncio.to_thread(_agreed, form, root, bodies, group.read)
         if form.dated and root.order is None:
             times = {join(directory, held.name): held.mtime for directory, held, _ in kept}
             root, *others = [_dated(one, times[root.path]) for one in (root, *others)]
         for other in others:
-            if (set(other.named), other.order) != (set(root.named), root.order):
+            if set(other.named) != set(root.named) or not _at_once(root.order, other.order):
                 raise Unsettled(f"{shown(other.path)} does not say what {shown(root.path)} says")
         if published and published.order and root.order and root.order.before(published.order):
             await self._older(group, root, root.order, bodies, published.order)
@@ -353,6 +355,35 @@ def _signed(group: Group, bodies: Mapping[bytes, bytes], keyring: str) -> dict[b
     if not texts:
         raise BadSignature(shown(group.read[0]), "there is no signature of it")
     return texts
+
+
+def _at_once(one: Order | None, other: Order | None) -> bool:
+    """Whether two parts of a root stand at the same place, as far as both say where."""
+    return one is None or other is None or one == other
+
+
+def _agreed(form: Format, root: Root, bodies: Mapping[bytes, bytes], paths: Sequence[bytes]) -> None:
+    """Parts that are each an index, and do not all say where they stand, are of one state where they name the
+    same files. Raises Unsettled where they do not, as between two steps of an update; RepositoryError."""
+    assert root.itself is not None
+    first = bodies[root.path]
+    others = {bodies[path]: path for path in reversed(paths) if bodies[path] != first}
+    if not others:
+        return
+    said = _named(form, root, root.itself, first)
+    for body, path in others.items():
+        told = _named(form, root, replace(root.itself, path=path), body)
+        if said.keys() != told.keys() or not all(_alike(one, told[name]) for name, one in said.items()):
+            raise Unsettled(f"{shown(path)} does not name the files that {shown(root.path)} names")
+
+
+def _named(form: Format, root: Root, index: Named, body: bytes) -> dict[bytes, Named]:
+    """What must be there of what an index names."""
+    return {one.path: one for one in form.read_index(root, index, io.BytesIO(body)) if not one.optional}
+
+
+def _alike(one: Named, other: Named) -> bool:
+    return all(other.digest(algorithm) in (None, digest) for algorithm, digest in one.digests)
 
 
 def _dated(root: Root, at: Stamp | None) -> Root:

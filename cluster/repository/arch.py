@@ -68,6 +68,8 @@ class Arch:
 def _group(name: bytes, files: set[bytes]) -> Group:
     """The names of one database, of which `db` is often a link. What is fetched most is published last."""
     databases = sorted((f for f in files if _kind(f) == (b"db", False)), key=len)
+    if databases:
+        databases += sorted((f for f in files if _kind(f) == (b"files", False)), key=len)
     signatures = tuple(Signature(f, (f + b".sig",) if f + b".sig" in files else ()) for f in databases)
     ordered = sorted(files, key=lambda f: (_kind(f)[0] == b"db", not _kind(f)[1], -len(f), f))
     return Group(name, tuple(databases), tuple(ordered), signatures)

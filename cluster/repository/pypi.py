@@ -23,7 +23,7 @@ from cluster.repository.unpack import pieces
 MAX_PAGE = 16 * 2**20  # bytes of a project's page; 8 MB are seen
 
 _PAGE = re.compile(rb"((?:.*/)?simple(?:/[^/]+){0,2})/index\.(?:v1_)?(html|json)").fullmatch
-_SERIAL = re.compile(rb"<!--SERIAL (\d{1,15})-->|\"_last-serial\": ?(\d{1,15})\b").search
+_SERIAL = re.compile(rb"<!--SERIAL (\d{1,15})-->|\"_last-serial\": ?\"?(\d{1,15})\b").search
 _ALL = re.compile(rb"(?:.*/)?simple").fullmatch
 _METADATA = ("core-metadata", "dist-info-metadata", "data-dist-info-metadata")
 

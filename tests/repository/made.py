@@ -164,9 +164,7 @@ def apk(name: str, version: str, content: bytes, *, signed: bool = True) -> tupl
     data = gzip.compress(tar({"usr/bin/x": content}))
     info = f"pkgname = {name}\npkgver = {version}\ndatahash = {hashlib.sha256(data).hexdigest()}\n"
     control = gzip.compress(tar({".PKGINFO": info.encode()}, end=False))
-    signature = gzip.compress(
-        tar({".SIGN.RSA.key.rsa.pub": b"s" * 256}, end=False, format=tarfile.USTAR_FORMAT)
-    )
+    signature = gzipped_segment(".SIGN.RSA.key.rsa.pub", b"s" * 256)
     package = (signature if signed else b"") + control + data
     said = base64.b64encode(hashlib.sha1(control).digest()).decode()
     return (
@@ -175,9 +173,12 @@ def apk(name: str, version: str, content: bytes, *, signed: bool = True) -> tupl
     )
 
 
+def gzipped_segment(name: str, content: bytes) -> bytes:
+    """A signature as abuild-sign puts it before an index or a package."""
+    return gzip.compress(tar({name: content}, end=False, format=tarfile.USTAR_FORMAT), mtime=0)
+
+
 def apkindex(paragraphs: bytes) -> bytes:
-    """APKINDEX.tar.gz, with a signature before it as abuild-sign puts it there."""
-    signature = gzip.compress(
-        tar({".SIGN.RSA.key.rsa.pub": b"s" * 256}, end=False, format=tarfile.USTAR_FORMAT)
-    )
+    """APKINDEX.tar.gz, with something before it where its signature belongs."""
+    signature = gzipped_segment(".SIGN.RSA.key.rsa.pub", b"s" * 256)
     return signature + gzip.compress(tar({"DESCRIPTION": b"v3.20", "APKINDEX": paragraphs}))

@@ -61,7 +61,7 @@ def test_the_names_of_one_database_are_published_together_and_the_one_that_is_fe
         [*files, b"a/core.db.tar.gz.old", b"a/x.pkg.tar.zst", b"a/x.pkg.tar.zst.sig", b"b/only.files"]
     )
     assert group.name == b"a/core"
-    assert group.read == (b"a/core.db", b"a/core.db.tar.gz")
+    assert group.read == (b"a/core.db", b"a/core.db.tar.gz", b"a/core.files", b"a/core.files.tar.gz")
     assert group.files == (
         b"a/core.files.tar.gz",
         b"a/core.files",
@@ -70,7 +70,7 @@ def test_the_names_of_one_database_are_published_together_and_the_one_that_is_fe
         b"a/core.db.tar.gz",
         b"a/core.db",
     )
-    assert [s.detached for s in group.signatures] == [(b"a/core.db.sig",), (b"a/core.db.tar.gz.sig",)]
+    assert [s.detached for s in group.signatures] == [(b"a/core.db.sig",), (b"a/core.db.tar.gz.sig",), (), ()]
 
 
 def test_a_database_that_is_being_written_is_recognised():

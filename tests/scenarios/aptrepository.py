@@ -15,10 +15,10 @@ from typing import Self
 from cluster.repository.apt import Apt
 from cluster.repository.base import to_read
 from tests.repository.made import deb, indexes
-from tests.scenarios.changing import NAMES, Changing, fetched, right
+from tests.scenarios.changing import NAMES, Managed, fetched, right
 
 
-class AptArchive(Changing):
+class AptArchive(Managed):
     type, root = "apt", "dists/stable/InRelease"
 
     def _package(self, name: str) -> None:

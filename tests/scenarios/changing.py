@@ -48,11 +48,16 @@ class Changing(ABC):
         self.work, self.served = top / "work", top / "served"
         self.number = self.crossed = 0
         self.complete: set[bytes] = set()
-        self.work.mkdir(parents=True)
+        self.work.mkdir(parents=True, exist_ok=True)
         for name in NAMES:
             self._package(name)
         self._index()
         self._at_once()
+
+    @property
+    def ring(self) -> Path:
+        """The keyring that its signatures are checked with."""
+        return self.signer.ring
 
     @property
     def newest(self) -> bytes:
@@ -74,9 +79,6 @@ class Changing(ABC):
     @abstractmethod
     def checked(self, url: str) -> bytes:
         """The root at `url`, after all that it names was there and right. Raises AssertionError, OSError."""
-
-    @abstractmethod
-    def client(self, top: Path, url: str) -> Client: ...
 
     def update(self, pause: Callable[[], None], *, careful: bool) -> None:
         """A new version of some packages; `pause` is called between two steps of a careless origin."""
@@ -148,8 +150,15 @@ class Changing(ABC):
         return wrong
 
 
+class Managed(Changing):
+    """One that a package manager reads."""
+
+    @abstractmethod
+    def client(self, top: Path, url: str) -> Client: ...
+
+
 def _files(top: Path) -> dict[str, bytes]:
-    return {str(p.relative_to(top)): p.read_bytes() for p in top.rglob("*") if p.is_file()}
+    return {str(p.relative_to(top)): p.read_bytes() for p in sorted(top.rglob("*")) if p.is_file()}
 
 
 def fetched(url: str) -> bytes:

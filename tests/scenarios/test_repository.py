@@ -10,7 +10,7 @@ import pytest
 
 from tests.cluster_of import ClusterOf
 from tests.scenarios.aptrepository import AptArchive
-from tests.scenarios.changing import Changing, Client
+from tests.scenarios.changing import Client, Managed
 from tests.scenarios.yumrepository import SimpleYumRepository, YumRepository
 from tests.servers import nginx
 from tests.signatures.keys import signers
@@ -20,7 +20,7 @@ KEPT = '<delete hold-files="1000000" sightings="1" grace="1h" emptied-after="0s"
 
 @pytest.mark.parametrize(("kind", "updates"), [(AptArchive, 5), (YumRepository, 4), (SimpleYumRepository, 3)])
 async def test_41_clients_find_a_whole_state_at_every_moment(
-    tmp_path: Path, kind: type[Changing], updates: int
+    tmp_path: Path, kind: type[Managed], updates: int
 ) -> None:
     with signers("archive") as (signer,), ClusterOf(tmp_path, ["kent"]) as cluster:
         origin = kind(tmp_path / "origin", signer, seed=1)
@@ -39,7 +39,7 @@ async def test_41_clients_find_a_whole_state_at_every_moment(
 
 
 async def _while_it_changes(
-    cluster: ClusterOf, origin: Changing, url: str, client: Client, updates: int
+    cluster: ClusterOf, origin: Managed, url: str, client: Client, updates: int
 ) -> None:
     """Updates, passes and two clients at once."""
     over = asyncio.Event()

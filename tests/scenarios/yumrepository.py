@@ -13,10 +13,10 @@ from typing import Self
 from lxml import etree
 
 from tests.repository.made import repodata, rpm
-from tests.scenarios.changing import NAMES, Changing, fetched, right
+from tests.scenarios.changing import NAMES, Managed, fetched, right
 
 
-class YumRepository(Changing):
+class YumRepository(Managed):
     """As createrepo_c makes it today: the names of the indexes begin with their digests."""
 
     type, root = "yum", "repodata/repomd.xml"

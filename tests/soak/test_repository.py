@@ -21,7 +21,7 @@ import pytest
 from cluster.errors import SidewaysError
 from tests.cluster_of import ClusterOf
 from tests.scenarios.aptrepository import AptArchive
-from tests.scenarios.changing import Changing, Client
+from tests.scenarios.changing import Client, Managed
 from tests.scenarios.yumrepository import SimpleYumRepository, YumRepository
 from tests.servers import nginx
 from tests.signatures.keys import signers
@@ -36,7 +36,7 @@ KEPT = '<delete hold-files="1000000" sightings="1" grace="1h" emptied-after="0s"
 @pytest.mark.soak
 @pytest.mark.timeout(0)
 @pytest.mark.parametrize("kind", [AptArchive, YumRepository, SimpleYumRepository])
-async def test_41_no_client_ever_finds_half_a_state(tmp_path: Path, kind: type[Changing]) -> None:
+async def test_41_no_client_ever_finds_half_a_state(tmp_path: Path, kind: type[Managed]) -> None:
     with signers("archive") as (signer,), ClusterOf(tmp_path, SITES) as cluster:
         origin = kind(tmp_path / "origin", signer, SEED)
         with nginx(origin.served, access_log=False) as server:
@@ -56,7 +56,7 @@ async def test_41_no_client_ever_finds_half_a_state(tmp_path: Path, kind: type[C
 
 
 class _Story:
-    def __init__(self, cluster: ClusterOf, origin: Changing, url: str) -> None:
+    def __init__(self, cluster: ClusterOf, origin: Managed, url: str) -> None:
         self.cluster, self.origin, self.url = cluster, origin, url
         self.chance = random.Random(SEED)
         self.updates = self.published = self.deaths = self.checked = self.rounds = 0

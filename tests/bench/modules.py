@@ -20,7 +20,7 @@ EACH = 100  # of one directory
 FAN = 100  # directories of one directory
 AT = 1_600_000_000  # s; all of them
 MEMORY = 300.0  # MB, of the pass and its children together
-LOOK = 0.05  # s between two looks at the processes
+LOOK = 0.2  # s between two looks at the processes
 DRY = "rsync -an"
 
 

@@ -16,6 +16,7 @@ from cluster.peer import caught
 from cluster.peer.claims import Claims
 from cluster.peer.client import Sibling
 from cluster.peer.listings import Listings
+from cluster.store.tree import temporaries_of
 
 log = logging.getLogger("sideways.pass")
 
@@ -42,7 +43,8 @@ def surroundings(
     """What passes at this site need."""
 
     def opened(spec: OriginSpec, mirror: Mirror) -> Origin:
-        return open_reference(spec, mirror, shared, os.path.join(site.state, "lists"))
+        private = temporaries_of(site.data, mirror.name)
+        return open_reference(spec, mirror, shared, os.path.join(site.state, "lists"), private)
 
     return Surroundings(
         site,

@@ -32,37 +32,37 @@ class Shared:
     sleep: Callable[[float], Awaitable[None]] = asyncio.sleep
 
 
-def _file(spec: OriginSpec, limits: Limits) -> Origin:
+def _file(spec: OriginSpec, limits: Limits, _private: str) -> Origin:
     from cluster.origin.local import LocalOrigin
 
     return LocalOrigin(spec, limits)
 
 
-def _http(spec: OriginSpec, limits: Limits) -> Origin:
+def _http(spec: OriginSpec, limits: Limits, _private: str) -> Origin:
     from cluster.origin.http import HttpOrigin
 
     return HttpOrigin(spec, limits)
 
 
-def _ftp(spec: OriginSpec, limits: Limits) -> Origin:
+def _ftp(spec: OriginSpec, limits: Limits, _private: str) -> Origin:
     from cluster.origin.ftp import FtpOrigin
 
     return FtpOrigin(spec, limits)
 
 
-def _rsync(spec: OriginSpec, limits: Limits) -> Origin:
+def _rsync(spec: OriginSpec, limits: Limits, private: str) -> Origin:
     from cluster.origin.rsync import RsyncOrigin
 
-    return RsyncOrigin(spec, limits)
+    return RsyncOrigin(spec, limits, private)
 
 
-def _command(spec: OriginSpec, limits: Limits) -> Origin:
+def _command(spec: OriginSpec, limits: Limits, _private: str) -> Origin:
     from cluster.origin.command import CommandOrigin
 
     return CommandOrigin(spec, limits)
 
 
-SCHEMES: dict[str, Callable[[OriginSpec, Limits], Origin]] = {
+SCHEMES: dict[str, Callable[[OriginSpec, Limits, str], Origin]] = {
     "command": _command,
     "file": _file,
     "ftp": _ftp,
@@ -75,15 +75,19 @@ SCHEMES: dict[str, Callable[[OriginSpec, Limits], Origin]] = {
 }
 
 
-def open_reference(spec: OriginSpec, mirror: Mirror, shared: Shared, lists: str = "") -> Origin:
+def open_reference(
+    spec: OriginSpec, mirror: Mirror, shared: Shared, lists: str = "", private: str = ""
+) -> Origin:
     """The origin for facts, and for bytes together with those of the mirror that are for bytes alone. Each
-    keeps its own limits. `lists`: the folder where lists of whole trees are kept; empty: nowhere. Raises
-    UsageError as `open_origin`."""
-    reference = open_origin(spec, mirror.limits, shared)
+    keeps its own limits. `lists`: the folder where lists of whole trees are kept; empty: nowhere. `private`
+    and what is raised: see `open_origin`."""
+    reference = open_origin(spec, mirror.limits, shared, private)
     copies = [one for one in mirror.origins if one.role is Role.BYTES and not one.paused]
     if copies and reference.properties.network:
         limits = mirror.limits
-        opened = [Copy(urlsplit(c.url).hostname or c.url, open_origin(c, limits, shared)) for c in copies]
+        opened = [
+            Copy(urlsplit(c.url).hostname or c.url, open_origin(c, limits, shared, private)) for c in copies
+        ]
         reference = WithCopies(reference, opened, shared.monotonic)
     return _indexed(reference, spec, mirror, shared, lists) if spec.index else reference
 
@@ -103,9 +107,11 @@ def _indexed(reference: Origin, spec: OriginSpec, mirror: Mirror, shared: Shared
     return by(reference, spec, asking)
 
 
-def open_origin(spec: OriginSpec, limits: Limits, shared: Shared) -> Origin:
+def open_origin(spec: OriginSpec, limits: Limits, shared: Shared, private: str = "") -> Origin:
     """The adapter for the URL's scheme, each request logged, limited, then retried: who waits for its next
-    try holds no slot. Raises UsageError for a scheme that this version does not read.
+    try holds no slot. `private` is a folder for files on their way, and what a dead run leaves there is
+    removed by its owner; empty, or not there: the system's. Raises UsageError for a scheme that this version
+    does not read.
     """
     parts = urlsplit(spec.url)
     adapter = SCHEMES.get(parts.scheme)
@@ -116,7 +122,7 @@ def open_origin(spec: OriginSpec, limits: Limits, shared: Shared) -> Origin:
         )
     host = parts.hostname or spec.url
     limited = Limited(
-        Logged(adapter(spec, limits), clock=shared.monotonic),
+        Logged(adapter(spec, limits, private), clock=shared.monotonic),
         host,
         limits,
         shared.hosts,

@@ -27,7 +27,9 @@ class RsyncOrigin:
 
     properties = Properties(exact_sizes=True, modes=True, symlinks=True, batches=True, scheme="rsync")
 
-    def __init__(self, spec: OriginSpec, limits: Limits) -> None:
+    def __init__(self, spec: OriginSpec, limits: Limits, private: str = "") -> None:
+        """`private`: see `cluster.origin.open.open_origin`."""
+        self._private = private
         self._access, self._limits = Access(spec, limits), limits
         self.url, self.traffic = self._access.url, Traffic()
         self._subtrees = Subtrees(self._access, limits, self.traffic)
@@ -43,7 +45,7 @@ class RsyncOrigin:
         return await rsync_file.facts(self._access, self.traffic, path)
 
     def read(self, path: bytes, want: Want) -> rsync_file.Reading:
-        return rsync_file.Reading(self._access, self.traffic, path, want)
+        return rsync_file.Reading(self._access, self.traffic, path, want, self._private)
 
     async def bring(self, batch: Batch) -> AsyncGenerator[Sequence[Brought], None]:
         """See `Batching`."""

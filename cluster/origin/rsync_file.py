@@ -58,14 +58,15 @@ def as_facts(entry: Entry) -> Facts:
 
 
 class Reading:
-    """One file on its way: the context and the body in one object."""
+    """One file on its way: the context and the body in one object. Its copy lies in a folder of its own in
+    `private`, or where the system has its temporary files if that is not there."""
 
     facts: Facts
     start: int
 
-    def __init__(self, access: Access, traffic: Traffic, path: bytes, want: Want) -> None:
+    def __init__(self, access: Access, traffic: Traffic, path: bytes, want: Want, private: str) -> None:
         self._access, self._traffic, self._path, self._want = access, traffic, path, want
-        self._folder = ""
+        self._private, self._folder = private, ""
         self._descriptor = -1
         self._end = 0
 
@@ -86,6 +87,9 @@ class Reading:
         self.facts = told
         try:
             await self._bring(told.size)
+        except OSError as error:
+            await self.__aexit__(None, None, None)
+            raise Unreachable(shown, f"its private copy: {error.strerror or error}") from error
         except BaseException:
             await self.__aexit__(None, None, None)
             raise
@@ -117,7 +121,10 @@ class Reading:
     async def _bring(self, size: int) -> None:
         """Have it written to a folder of its own; what the reader holds is not sent again."""
         shown = href(self._path)
-        self._folder = tempfile.mkdtemp(prefix="sideways-rsync-")
+        self._folder = tempfile.mkdtemp(
+            prefix="sideways-rsync-",
+            dir=os.path.abspath(self._private) if os.path.isdir(self._private) else None,
+        )
         copy = os.path.join(os.fsencode(self._folder), split(self._path)[1])
         self._descriptor = os.open(
             copy, os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC, 0o600

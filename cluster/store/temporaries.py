@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import contextlib
 import os
+import re
 import shutil
 from collections.abc import Iterable, Sequence
 from typing import TYPE_CHECKING
@@ -25,6 +26,7 @@ if TYPE_CHECKING:
 
 _NEW = os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW
 _OLD = os.O_RDWR | os.O_NOFOLLOW | os.O_NONBLOCK
+_OURS = re.compile(rb"[0-9a-f]{24}")  # see `new_prefix`
 _SYNC_EACH = 8  # more than that many are cheaper with one syncfs: HAZARDS 3.2
 
 
@@ -131,9 +133,10 @@ class Temporaries:
                 pass
 
     def folders(self) -> list[bytes]:
-        """The folders among them: of runs into which another program brought files."""
+        """Those of ours that are folders: of runs into which another program brought files."""
         with os.scandir(self.folder) as entries:
-            return [os.fsencode(entry.name) for entry in entries if entry.is_dir(follow_symlinks=False)]
+            named = [os.fsencode(entry.name) for entry in entries if entry.is_dir(follow_symlinks=False)]
+        return [name for name in named if _OURS.fullmatch(name)]
 
     def remove_orphans(self, keep: set[bytes]) -> int:
         """Remove what dead runs left (HAZARDS 111), all but `keep`; how many. Only for who holds the lock."""

@@ -46,6 +46,12 @@ _SYNC_EACH = 8  # directories; more are cheaper with one syncfs
 _FILE = os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_NOCTTY  # a FIFO must not make us wait
 
 
+def temporaries_of(data: str, mirror: str) -> str:
+    """The folder of a mirror's temporaries; there once the mirror has been opened. What nobody has noted is
+    removed from it whenever the mirror is."""
+    return os.path.join(data, PRIVATE, "tmp", mirror)
+
+
 class Tree:
     """See the module. One per mirror and process; its methods may be called from several threads.
 
@@ -258,7 +264,7 @@ class Tree:
 
     def landing(self) -> Landing:
         """A new folder into which another program may bring files. Raises DiskFull, StoreError."""
-        temporaries = os.path.join(self._data, PRIVATE, "tmp", os.fsdecode(self._mirror))
+        temporaries = temporaries_of(self._data, os.fsdecode(self._mirror))
         public = os.path.join(self._data, os.fsdecode(self._public))
         return Landing(self.temporaries, os.path.abspath(temporaries), os.path.abspath(public))
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import os
+import shutil
 import socket
 import ssl
 import stat
@@ -314,6 +315,46 @@ async def test_a_file_that_changes_while_it_is_read_is_not_given_out(
         with pytest.raises(Changed):
             await reading.__aenter__()
         assert not reading._folder
+
+
+@pytest.mark.parametrize("there", [True, False], ids=["a folder of ours", "none yet"])
+async def test_a_file_arrives_in_the_folder_that_is_for_it(
+    root: Path, server: Server, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, there: bool
+) -> None:
+    write(root, b"d/file")
+    ours, systems = tmp_path / "ours", tmp_path / "system"
+    systems.mkdir()
+    monkeypatch.setattr(tempfile, "tempdir", str(systems))
+    if there:
+        ours.mkdir()
+    origin = RsyncOrigin(OriginSpec(server.url), Limits(), str(ours))
+    async with origin.read(b"d/file", Want(size=4)) as body:
+        (copy,) = (ours if there else systems).rglob("file")
+        assert b"".join([chunk async for chunk in body.chunks()]) == copy.read_bytes() == b"body"
+        assert copy.parent.stat().st_mode & 0o777 == 0o700
+    assert [*ours.glob("*"), *systems.iterdir()] == []
+    await origin.close()
+
+
+async def test_a_file_whose_place_here_is_taken_away_is_an_error_of_that_read(
+    root: Path, server: Server, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    write(root, b"file", b"one")
+    async with opened(server.url) as origin:
+        reading = origin.read(b"file", Want(size=3))
+        receive = reading._receive
+
+        async def swept(size: int) -> bool:
+            shutil.rmtree(reading._folder)
+            return await receive(size)
+
+        monkeypatch.setattr(reading, "_receive", swept)
+        with pytest.raises(OriginError):
+            await reading.__aenter__()
+        monkeypatch.setattr(reading, "_receive", receive)
+        monkeypatch.setattr(tempfile, "mkdtemp", lambda **_: str(root / "not" / "there"))
+        with pytest.raises(Unreachable, match="its private copy: No such file or directory"):
+            await reading.__aenter__()
 
 
 async def test_a_link_is_not_read_as_a_file(root: Path, server: Server) -> None:

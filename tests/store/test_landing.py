@@ -170,6 +170,20 @@ async def test_what_had_come_of_a_large_file_when_the_process_died_is_gone_on_wi
     assert list(dead.parent.iterdir()) == []
 
 
+async def test_of_a_folder_that_is_no_landing_nothing_is_kept_when_the_process_died(world: World) -> None:
+    async with world.store() as store:
+        landing = await store.beginnings.land([])
+        other = Path(landing.folder).with_name("sideways-rsync-ab12cd34")
+        await store.beginnings.leave(landing, {})
+    other.mkdir(mode=0o700)
+    (other / "f").write_bytes(bytes(BROUGHT))
+    async with world.store() as store:
+        assert not other.exists()
+        landing = await store.beginnings.land([b"f"])
+        assert list(Path(landing.folder).iterdir()) == []
+        await store.beginnings.leave(landing, {})
+
+
 async def test_a_file_that_comes_in_another_way_does_not_go_on_with_what_a_program_brought(
     world: World,
 ) -> None:

@@ -11,6 +11,7 @@ from cluster.peer import linewire, tls, wire
 from cluster.peer.listener import bind
 
 Answer = Callable[[str, asyncio.StreamWriter], Awaitable[None]]
+Serve = Callable[[asyncio.StreamReader, asyncio.StreamWriter], Awaitable[None]]
 
 
 def whole(body: bytes, status: str = "200 OK", headers: str = "") -> bytes:
@@ -22,9 +23,6 @@ async def hostile(
     cluster: Cluster, name: str, answer: Answer, hello: bytes | None = None
 ) -> AsyncIterator[list[str]]:
     """Says hello as `name` should, then leaves every other request to `answer`. Yields what it was asked."""
-    site = cluster.sites[name]
-    others = [other for other in cluster.sites.values() if other.name != name]
-    own = f"{site.state}/peer.key", site.peer.certificate_file
     greeting = hello if hello is not None else wire.hello(wire.Hello(name, cluster.name, 8))
     asked: list[str] = []
 
@@ -41,6 +39,16 @@ async def hostile(
                 await writer.drain()
         writer.transport.abort()
 
+    async with pretending(cluster, name, serve):
+        yield asked
+
+
+@contextlib.asynccontextmanager
+async def pretending(cluster: Cluster, name: str, serve: Serve) -> AsyncIterator[None]:
+    """Where `name` should be listening, with its certificate, `serve` has every connection."""
+    site = cluster.sites[name]
+    others = [other for other in cluster.sites.values() if other.name != name]
+    own = f"{site.state}/peer.key", site.peer.certificate_file
     tasks = set()
 
     def accept(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
@@ -48,7 +56,7 @@ async def hostile(
 
     server = await asyncio.start_server(accept, sock=bind(site.peer.listen), ssl=tls.accepting(own, others))
     try:
-        yield asked
+        yield
     finally:
         server.close()
         for task in tasks:

@@ -1,6 +1,8 @@
 """What a sibling that breaks the rules, is slow or dead costs the one who asks (HAZARDS 125, 129, 132)."""
 
 import asyncio
+import contextlib
+import gzip
 import resource
 import time
 
@@ -12,7 +14,7 @@ from cluster.model import Kind, Offer, Row
 from cluster.origin.base import Want
 from cluster.peer import wire
 from tests.peer.cluster import Station, held, running
-from tests.peer.hostile import always, hostile, nothing, whole
+from tests.peer.hostile import always, hostile, nothing, pretending, whole
 
 OFFER = Offer(b"a", Kind.FILE, 10, bytes(32))
 
@@ -78,6 +80,11 @@ QUESTIONS = {
     "wake": lambda oslo: oslo.wake("debian", patience=30.0),
     "bundle": lambda oslo: bundled(oslo),
     "file": lambda oslo: read(oslo),
+    "part": lambda oslo: parted(oslo),
+    "blocks": lambda oslo: newer(oslo).blocks(),
+    "sums": lambda oslo: newer(oslo).sums(512, [(0, 2)]),
+    "pieces": lambda oslo: pieced(oslo),
+    "line": lambda oslo: lined(oslo),
 }
 
 
@@ -85,8 +92,35 @@ async def bundled(sibling) -> list[object]:
     return [one async for one in sibling.bundle("debian", [], 30.0)]
 
 
+async def parted(sibling) -> None:
+    async with sibling.part("debian", b"a", 2**20, '"tag"', 0, 2**20) as body:
+        async for _ in body.chunks():
+            pass
+
+
+def newer(sibling):
+    return sibling.newer("debian", b"a", Offer(b"a", Kind.FILE, 2**24, bytes(32)))
+
+
+async def pieced(sibling) -> list[bytes]:
+    return [piece async for piece in newer(sibling).pieces([(0, 100)])]
+
+
+async def lined(sibling) -> None:
+    async with sibling.link.dialled():
+        pass
+
+
+HEADERS = {
+    "declared": "Content-Length: 1000000000",
+    "chunked": "Transfer-Encoding: chunked",
+    "gzip": "Content-Length: 1000000000\r\nContent-Encoding: gzip",
+    "unending": "Connection: close",
+}
+
+
 @pytest.mark.parametrize("question", QUESTIONS)
-@pytest.mark.parametrize("header", ["Content-Length: 1000000000", "Transfer-Encoding: chunked"])
+@pytest.mark.parametrize("header", HEADERS.values(), ids=HEADERS)
 async def test_a_gigabyte_in_answer_to_any_question_is_left_within_bounds(cluster, question, header):
     """HAZARDS 125."""
     sent = 0
@@ -96,7 +130,7 @@ async def test_a_gigabyte_in_answer_to_any_question_is_left_within_bounds(cluste
         nonlocal sent
         writer.write(f"HTTP/1.1 200 OK\r\n{header}\r\n\r\n".encode())
         while sent < 10**9:
-            writer.write(piece if "Length" in header else b"10000\r\n" + piece + b"\r\n")
+            writer.write(b"10000\r\n" + piece + b"\r\n" if "chunked" in header else piece)
             await writer.drain()
             sent += len(piece)
 
@@ -107,6 +141,62 @@ async def test_a_gigabyte_in_answer_to_any_question_is_left_within_bounds(cluste
             await QUESTIONS[question](sibling)
         assert sent < 40_000_000
         assert resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before < 64 * 1024
+
+
+async def test_three_answers_of_a_gigabyte_set_a_sibling_aside(cluster, caplog):
+    """HAZARDS 125."""
+    flood = b"HTTP/1.1 200 OK\r\nContent-Length: 1000000000\r\n\r\n" + b"\xdd" * 2**21
+    async with running(cluster, "kent") as (kent,), hostile(cluster, "oslo", always(flood)) as asked:
+        sibling = await kent.meets("oslo")
+        for _ in range(3):
+            with pytest.raises(PeerBroke, match="more than 1048576 bytes"):
+                await sibling.offered("debian", b"", 30.0)
+        with pytest.raises(PeerSilent):
+            await sibling.offered("debian", b"", 30.0)
+        assert not sibling.up and len(asked) == 3
+        assert [line for line in caplog.messages if "oslo" in line and "1048576" in line]
+
+
+GZIPPED = gzip.compress(wire.page([], [], known=True, more=False))
+
+
+async def test_an_answer_that_is_packed_is_not_unpacked(cluster):
+    """Nobody asks for it, and a kilobyte could stand for a gigabyte."""
+    answer = always(whole(GZIPPED, headers="Content-Encoding: gzip\r\n"))
+    async with running(cluster, "kent") as (kent,), hostile(cluster, "oslo", answer):
+        sibling = await kent.meets("oslo")
+        with pytest.raises(PeerBroke):
+            await sibling.offered("debian", b"", 30.0)
+
+
+async def test_a_greeting_of_a_gigabyte_is_left_within_bounds(cluster):
+    """HAZARDS 125."""
+    sent = 0
+
+    async def serve(reader, writer):
+        nonlocal sent
+        with contextlib.suppress(OSError, asyncio.IncompleteReadError):
+            await reader.readuntil(b"\r\n\r\n")
+            writer.write(b"HTTP/1.1 200 OK\r\nContent-Length: 1000000000\r\n\r\n")
+            while sent < 10**9:
+                writer.write(b"\xdd" * 65_536)
+                await writer.drain()
+                sent += 65_536
+        writer.transport.abort()
+
+    before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    async with pretending(cluster, "oslo", serve):
+        kent = Station(cluster.sites["kent"], cluster)
+        kent.siblings.start()
+        try:
+            async with asyncio.timeout(60):
+                while "more than 1048576 bytes" not in kent.sibling("oslo").trouble:  # noqa: ASYNC110
+                    await asyncio.sleep(0.01)
+            assert not kent.sibling("oslo").up
+        finally:
+            await kent.siblings.stop()
+    assert sent < 40_000_000
+    assert resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before < 64 * 1024
 
 
 async def test_pages_without_end_are_left_when_patience_ends(cluster):

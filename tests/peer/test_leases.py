@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import math
+
+import msgpack
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from cluster.peer import leases
+from cluster.peer import leases, linewire
 from cluster.peer.codec import WireError
 from cluster.peer.leases import ABSENT, Leases, Terms
 from cluster.peer.linewire import Share, Shares
@@ -366,6 +369,60 @@ def test_a_sibling_has_no_smaller_bandwidth_than_all_of_it() -> None:
     known.hear("oslo", Shares(7, 1, 5, 0, (), (Share(*pool, 1, 1000, 1, 0, 0),)), 10.0)
     known.use(pool, 0, 1000, 10.0)
     assert known.allowed(pool) == 500
+
+
+def message(share: object = (), *, life: object = 7, number: object = 1, hears: object = ()) -> bytes:
+    return msgpack.packb(["shares", life, number, 0, 0, hears, [share] if share else []])
+
+
+def share(*units: object, turn: object = 0) -> list[object]:
+    return [*POOL, *units, turn]
+
+
+@pytest.mark.parametrize(
+    "told",
+    [
+        message(share(-1, 0, 0, 0, 0)),
+        message(share(4, 0, 0, -1, 0)),
+        message(share(4, 0, 0, 0, math.nan)),
+        message(share(4, 0, 0, math.inf, 0)),
+        message(share(4, 0, 0, 2.0, 0)),
+        message(share(4, True, 0, 0, 0)),
+        message(share(4, 10**6 + 1, 0, 0, 0)),
+        message(share(4, 0, 0, 0, 0, turn=-1)),
+        message(share(4, 0, 0, 0, 0, turn=math.inf)),
+        message(share(4, 0, 0)),
+        message(life=0),
+        message(number=-1),
+        message(life=2**64 - 1),
+        message(hears=[["york", -1]]),
+        message(hears=[["york", math.nan]]),
+        message(hears=[["york", -math.inf]]),
+        message(hears=[["york", 5]] * 10**6),
+    ],
+)
+def test_what_is_no_number_of_units_or_no_age_is_no_message(told: bytes) -> None:
+    """HAZARDS 125: negative, endless and no numbers; what will be heard; a million sites."""
+    with pytest.raises(WireError):
+        linewire.read(told)
+
+
+@pytest.mark.parametrize("age", [0, 2**63 - 1])
+def test_a_sibling_that_has_always_just_heard_a_dead_one_keeps_that_ones_share_and_no_more(age: int) -> None:
+    """Nobody else hears york; oslo, which says that it does or that it did long ago, takes nothing itself."""
+    known = Leases("kent", 5)
+    known.configure({POOL: Terms(9, ("kent", "oslo", "york"))}, 0.0)
+    for second in range(200):
+        now = float(second)
+        mine = known.say("oslo", now)
+        echo = 0 if mine is None else mine.number
+        hears = tuple((site, age) for site in ("york", "kent", "oslo"))
+        told = Shares(7, second + 1, 5, echo, hears, (Share(*POOL, 9, 0, 0, 0, 0),))
+        known.hear("oslo", told, now)
+        known.use(POOL, known.allowed(POOL), 100, now)
+        known.look(now)
+        assert known.allowed(POOL) <= 9
+    assert known.allowed(POOL) >= 3
 
 
 # -- properties

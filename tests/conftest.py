@@ -6,8 +6,11 @@ def test_a_listing(start_nginx, tmp_path):
 
 from __future__ import annotations
 
+import tempfile
+import time
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, ExitStack
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -27,6 +30,11 @@ def _starter(stack: ExitStack, make: Callable[..., AbstractContextManager[server
         return stack.enter_context(make(*args, **kwargs))
 
     return start
+
+
+@pytest.fixture(scope="session", autouse=True)
+def _swept() -> None:
+    servers.sweep(Path(tempfile.gettempdir()), time.time())
 
 
 @pytest.fixture

@@ -14,7 +14,7 @@ import subprocess
 import tempfile
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import NamedTuple
@@ -93,6 +93,20 @@ def program(name: str) -> str:
     if found is None:
         pytest.fail(f"{name}: not installed; run make setup", pytrace=False)
     return found
+
+
+LEFT = ("sideways-server-", "sideways-ftp-", "sideways-staged-", "sideways-hidden-", "sideways-timed-")
+OLD = 24 * 3600.0  # s: no test runs that long
+
+
+def sweep(place: Path, now: float) -> None:
+    """Remove what tests that were killed have left in `place`, where pytest's own folders are not."""
+    for folder in place.iterdir():
+        if folder.name.startswith(LEFT) and not folder.is_symlink():
+            with suppress(FileNotFoundError):  # somebody else sweeps
+                status = folder.stat()
+                if status.st_uid == os.getuid() and now - status.st_mtime > OLD:
+                    shutil.rmtree(folder, ignore_errors=True)
 
 
 def answers(port: int) -> bool:

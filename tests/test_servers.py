@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import subprocess
 import sys
 import time
@@ -76,3 +77,21 @@ def test_a_server_ends_with_the_test_process(tree, tmp_path):
 def test_a_missing_program_says_what_to_do():
     with pytest.raises(pytest.fail.Exception, match="nosuchd: not installed; run make setup"):
         servers.program("nosuchd")
+
+
+def test_what_killed_tests_left_is_removed_after_a_day_and_nothing_else(tmp_path):
+    now = time.time()
+    ages = {
+        "sideways-server-a": 90_000,
+        "sideways-server-b": 80_000,
+        "sideways-demo-c": 90_000,
+        "mine": 90_000,
+    }
+    for name, age in ages.items():
+        (tmp_path / name).mkdir()
+        (tmp_path / name / "file").touch()
+        os.utime(tmp_path / name, (now - age, now - age))
+    (tmp_path / "sideways-server-link").symlink_to(tmp_path / "mine")
+    servers.sweep(tmp_path, now)
+    left = {"sideways-server-b", "sideways-demo-c", "mine", "sideways-server-link"}
+    assert {path.name for path in tmp_path.iterdir()} == left

@@ -29,7 +29,7 @@ if TYPE_CHECKING:
     from cluster.engine.transfer import Transfer
     from cluster.origin.base import Lending, Loan
 
-WORTH = 16  # files of a directory that are worth a process (30 ms, 16 MB)
+WORTH = 16  # files of one pass, in however many directories, that are worth a process (30 ms, 16 MB)
 SLICE, LEAST_SLICE = 256, 2**18  # files of one errand, and bytes that make one in any case
 WAITING, WAITING_BYTES = 1024, 16 * 2**20  # files that are on their errands at once
 ROOM = (64 * 2**20, 4096)  # bytes and files for which the disk is asked at once
@@ -74,6 +74,7 @@ class Bulk:
         self._settings: Loan | None = None  # what the courier was started with
         self._errands: dict[int, _Errand] = {}
         self._number = 0
+        self._seen = 0  # files that it could fetch
         self._files = self._bytes = 0  # under way
         self._room = asyncio.Condition()
         self._room_bytes = self._room_files = 0  # that the disk is known to have
@@ -105,7 +106,8 @@ class Bulk:
         if not self._usable:
             return list(jobs)
         fit = [job for job in jobs if self._fits(job)]
-        if not fit or (len(fit) < WORTH and self._courier is None):
+        self._seen += len(fit)
+        if not fit or self._seen < WORTH:
             return list(jobs)
         left = [job for job in jobs if not self._fits(job)]
         for some in slices(fit, SLICE, max(LEAST_SLICE, self._pace.ahead(WAITING_BYTES) // 4)):

@@ -84,6 +84,27 @@ async def test_a_tree_arrives_as_it_does_without_the_courier(
         assert (found.st_mode, found.st_mtime_ns) == (expected.st_mode, expected.st_mtime_ns)
 
 
+async def test_files_of_many_small_directories_come_by_the_courier(
+    net: Net, started: list[courier.Courier]
+) -> None:
+    """No directory has enough of them to be worth a process by itself."""
+    async with HostileFtp() as server:
+        for i in range(bulk.WORTH):
+            server.files[b"d%d/a" % i] = server.files[b"d%d/b" % i] = b"%d " % i * (i + 1)
+            net.ledger.folders.add(b"d%d" % i)
+        for name, body in server.files.items():
+            net.ledger.file(name, body)
+        net.at(server.url)
+        report = await net.run()
+        assert report.outcome == "complete", report
+        assert net.bodies() == server.files
+        assert len(started) == 1
+        report = await net.run()
+        assert (report.outcome, report.files.origin) == ("complete", 0), report
+    assert len(started) == 1, "where nothing changed, nobody is sent for"
+    net.clean()
+
+
 @pytest.mark.parametrize("connections", [1, 2, 3, 8])
 async def test_no_more_connections_are_open_than_the_descriptor_allows(
     net: Net, started: list[courier.Courier], connections: int, monkeypatch: pytest.MonkeyPatch

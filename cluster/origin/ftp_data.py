@@ -60,15 +60,22 @@ class Resumed(ssl.SSLContext):
 
 
 async def passive(session: FtpSession, control: Control, path: bytes) -> int:
-    """A port for the next data connection. EPSV, or PASV where the server does not know that and IPv4 is
-    spoken (RFC 2428). Raises Lost, OriginError."""
-    manners = session.manners
-    if manners.extended:
-        reply = await control.say(b"EPSV")
-        if reply.code == 229 or reply.code not in UNKNOWN or len(control.peer) > 2:
-            return port_of(reply, path)
-        manners.extended = False
-    return port_of(await control.say(b"PASV"), path)
+    """A port for the next data connection. Raises Lost, OriginError."""
+    return await port_told(session, control, await control.say(way_in(session)), path)
+
+
+def way_in(session: FtpSession) -> bytes:
+    """The command that asks for a port. May be sent together with those before it: a turn less."""
+    return b"EPSV" if session.manners.extended else b"PASV"
+
+
+async def port_told(session: FtpSession, control: Control, reply: Reply, path: bytes) -> int:
+    """The port in the reply to `way_in`; by PASV where the server does not know EPSV and IPv4 is spoken
+    (RFC 2428). Raises Lost, OriginError."""
+    if reply.code in UNKNOWN and len(control.peer) <= 2:
+        session.manners.extended = False
+        reply = await control.say(b"PASV")
+    return port_of(reply, path)
 
 
 def port_of(reply: Reply, path: bytes) -> int:

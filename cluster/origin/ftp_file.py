@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Self
 from cluster.errors import Changed, Refused, TooLarge, Unreachable, Vanished
 from cluster.model import SECOND, Facts, Kind, Stamp, href
 from cluster.origin.ftp_control import Control, Lost
-from cluster.origin.ftp_data import Transfer, passive
+from cluster.origin.ftp_data import Transfer, passive, port_told, way_in
 from cluster.origin.ftp_refusals import explicit, unwelcome
 from cluster.origin.ftp_replies import UNKNOWN, Reply, size_of
 from cluster.origin.ftp_session import FtpSession
@@ -108,12 +108,12 @@ class Download:
     async def _open(self, control: Control) -> None:
         session, path, want = self._session, self._path, self._want
         whole = session.absolute(path)
-        self.start, small = 0, self._small
+        self.start, small, way = 0, self._small, None
         if small:
             assert want.size is not None
             self.facts = _facts(session, want.size, None)
         else:
-            size, time = await _told(control, whole)
+            size, time, way = await self._told_with_way(control, whole)
             if size_of(size) is None and size.code not in UNKNOWN and explicit(size):
                 raise unwelcome(size, path)
             self.facts = _facts(session, size_of(size), modified(time))
@@ -121,7 +121,15 @@ class Download:
         if not small and await self._resumed(control, whole):
             return
         self._end = self._last()
-        await self._retrieve(control, whole, small=small)
+        await self._retrieve(control, whole, small=small, way=way)
+
+    async def _told_with_way(self, control: Control, whole: bytes) -> tuple[Reply, Reply, Reply | None]:
+        """The replies to SIZE and MDTM, and to `way_in` where the file is to come from its beginning."""
+        if self._want.start:
+            return *await _told(control, whole), None
+        commands = [b"SIZE " + whole, b"MDTM " + whole, way_in(self._session)]
+        size, time, way = control.ask_all(commands)
+        return await control.fact(size), await control.fact(time), await control.final(way)
 
     def _check(self) -> None:
         """Raises what the facts alone show."""
@@ -172,11 +180,21 @@ class Download:
             self._session.traffic.bytes += probe.received
             probe.close()
 
-    async def _retrieve(self, control: Control, whole: bytes, *, start: int = 0, small: bool = False) -> bool:
-        """Let it come. False where the server will not begin at `start`."""
+    async def _retrieve(
+        self,
+        control: Control,
+        whole: bytes,
+        *,
+        start: int = 0,
+        small: bool = False,
+        way: Reply | None = None,
+    ) -> bool:
+        """Let it come. False where the server will not begin at `start`. `way`: what it has said already of
+        the next data connection."""
         session, path = self._session, self._path
         self._transfer = Transfer(session, control, path)
-        port = await passive(session, control, path)
+        way = way or await control.say(way_in(session))
+        port = await port_told(session, control, way, path)
         if start and (await control.say(b"REST %d" % start)).code != 350:
             session.manners.resumes, self.start = False, 0
             return False

@@ -24,7 +24,7 @@ from cluster.errors import (
 from cluster.listing.ftp import read_list, read_mlsd
 from cluster.model import Listing, href
 from cluster.origin.ftp_control import Control
-from cluster.origin.ftp_data import Transfer, passive
+from cluster.origin.ftp_data import Transfer, passive, port_told, way_in
 from cluster.origin.ftp_refusals import admits_failure, is_forbidden, unwelcome
 from cluster.origin.ftp_replies import UNKNOWN, Reply
 from cluster.origin.ftp_session import FtpSession
@@ -56,15 +56,18 @@ class Lines(NamedTuple):
 async def lines(session: FtpSession, control: Control, directory: bytes) -> Lines:
     """All of it, complete as far as FTP can tell. Raises Lost, OriginError."""
     manners, path = session.manners, session.absolute(directory)
-    entered = await control.say(b"CWD " + path)
+    entering, asking = control.ask_all([b"CWD " + path, way_in(session)])
+    entered, way = await control.final(entering), await control.final(asking)
     if not entered.good:
         raise unwelcome(entered, directory)
+    port: int | None = await port_told(session, control, way, directory)
     if manners.facts and b"MLSD" not in manners.refused and manners.offers & {b"MLST", b"MLSD"}:
-        found = await _sent(session, control, directory, b"MLSD")
+        found = await _sent(session, control, directory, b"MLSD", port)
         if found is not None:
             return await _believed(session, control, directory, found)
         manners.refused.add(b"MLSD")
-    return await _listed(session, control, directory)
+        port = None
+    return await _listed(session, control, directory, port)
 
 
 async def targets(session: FtpSession, control: Control, directory: bytes) -> Lines | None:
@@ -76,21 +79,23 @@ async def targets(session: FtpSession, control: Control, directory: bytes) -> Li
         return None
 
 
-async def _listed(session: FtpSession, control: Control, directory: bytes) -> Lines:
+async def _listed(session: FtpSession, control: Control, directory: bytes, port: int | None = None) -> Lines:
+    """`port`: one that nobody has used yet."""
     manners = session.manners
     if manners.hidden is not False:
         try:
-            found = await _sent(session, control, directory, b"LIST -a")
+            found = await _sent(session, control, directory, b"LIST -a", port)
         except (Refused, Unreachable, Vanished):
             if manners.hidden:
                 raise
             found = None  # the option may have been taken for a name
+        port = None
         if found is not None and found.own:
             manners.hidden = True
             return found
         if manners.hidden:  # ProFTPD, of one that may be entered and not read
             raise Refused(href(directory), "not even the directory itself is listed in it")
-    found = await _sent(session, control, directory, b"LIST")
+    found = await _sent(session, control, directory, b"LIST", port)
     if found is None:
         raise NotAListing(href(directory), "the server knows neither LIST nor MLSD")
     if found.body.strip():
@@ -98,10 +103,13 @@ async def _listed(session: FtpSession, control: Control, directory: bytes) -> Li
     return await _believed(session, control, directory, found)
 
 
-async def _sent(session: FtpSession, control: Control, directory: bytes, command: bytes) -> Lines | None:
+async def _sent(
+    session: FtpSession, control: Control, directory: bytes, command: bytes, port: int | None = None
+) -> Lines | None:
     """What a command lists; None where the server does not know it."""
     transfer = Transfer(session, control, directory)
-    port = await passive(session, control, directory)
+    if port is None:
+        port = await passive(session, control, directory)
     try:
         await transfer.begin(command, port)
     except OriginError as error:

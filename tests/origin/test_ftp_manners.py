@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import pytest
 
-from cluster.errors import Refused, Unreachable
+from cluster.errors import Refused, Unreachable, Vanished
 from cluster.model import Kind
+from cluster.origin.ftp_file import SMALL
+from tests.origin.conformance import received
 from tests.origin.hostile_ftp import HostileFtp, Session
 from tests.origin.test_ftp_hostile import opened
 
@@ -120,3 +122,36 @@ async def test_a_server_that_answers_once_too_often_tells_no_file_s_facts_of_ano
                 await origin.facts(b"a")
             assert (await origin.facts(b"b")).size == 2
         assert server.sessions == 2
+
+
+async def test_what_needs_no_answer_in_between_is_asked_at_once() -> None:
+    """Two turns for a directory; three for a file of which time and size are asked before and after."""
+    async with HostileFtp({b"d/e/f": b"1", b"large": b"x" * (SMALL + 1)}) as server, opened(server) as origin:
+        await origin.listing(b"")
+        before = server.batches
+        assert [e.name for e in (await origin.listing(b"d")).entries] == [b"e"]
+        assert server.batches - before == 2, server.commands
+        before = server.batches
+        assert await received(origin, b"large") == b"x" * (SMALL + 1)
+        assert server.batches - before == 3, server.commands
+
+
+async def test_a_directory_that_is_gone_costs_no_connection() -> None:
+    async with HostileFtp({b"d/a": b"1"}) as server, opened(server) as origin:
+        for name in (b"gone", b"d", b"gone-as-well"):
+            if name == b"d":
+                assert [e.name for e in (await origin.listing(name)).entries] == [b"a"]
+                continue
+            with pytest.raises(Vanished):
+                await origin.listing(name)
+        assert server.sessions == 1
+
+
+async def test_who_does_not_know_epsv_is_asked_by_pasv_from_then_on() -> None:
+    async with HostileFtp({b"d/a": b"1" * (SMALL + 1)}) as server, opened(server) as origin:
+        server.say[b"EPSV"] = b"500 What?\r\n"
+        for _ in range(2):
+            assert [e.name for e in (await origin.listing(b"d")).entries] == [b"a"]
+            assert len(await received(origin, b"d/a")) == SMALL + 1
+        assert len(server.asked(b"EPSV")) == 1
+        assert len(server.asked(b"PASV")) == 4
